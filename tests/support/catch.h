@@ -1,4 +1,5 @@
-// Catch2, whichever major version the system has; Approx is spelled the same with both.
+// Catch2, whichever major version the system has. Approx and Catch::Matchers::ContainsSubstring are spelled
+// alike.
 #pragma once
 
 #if WEDGE_CATCH2_MAJOR >= 3
@@ -6,4 +7,9 @@
 using Catch::Approx;
 #else
 #include <catch2/catch.hpp>
+namespace Catch::Matchers {
+inline auto ContainsSubstring(const std::string& text) {
+  return Contains(text);
+}
+}  // namespace Catch::Matchers
 #endif
