@@ -1,0 +1,142 @@
+#include <queue>
+#include <utility>
+
+#include "autograd/compute.h"
+#include "autograd/node.h"
+
+namespace wedge {
+
+Node::~Node() {
+  release();
+}
+
+void Node::release() {
+  backward = nullptr;
+  std::vector<std::shared_ptr<Node>> orphans;
+  const auto take = [&orphans](std::vector<Edge>& edges) {
+    for (Edge& edge : edges)
+      if (edge.producer) orphans.push_back(std::move(edge.producer));
+    edges.clear();
+  };
+  take(inputs);
+  while (!orphans.empty()) {
+    const std::shared_ptr<Node> node = std::move(orphans.back());
+    orphans.pop_back();
+    if (node.use_count() == 1) {
+      node->backward = nullptr;
+      take(node->inputs);
+    }
+  }
+}
+
+namespace {
+
+// Nodes with a gradient that wait for their turn.
+thread_local std::vector<std::shared_ptr<Node>>* t_arrived = nullptr;
+
+void mark_arrived(const std::shared_ptr<Node>& node) {
+  if (t_arrived != nullptr) t_arrived->push_back(node);
+}
+
+bool is_wanted(const Node::Edge& edge) {
+  return edge.producer || edge.leaf;
+}
+
+}  // namespace
+
+bool BackwardContext::wants(int i) const {
+  return is_wanted(node_.inputs[i]);
+}
+
+GradSink BackwardContext::sink(int i) const {
+  Node::Edge& edge = node_.inputs[i];
+  if (edge.leaf) {
+    VariableState& leaf = *edge.leaf;
+    if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
+    return {leaf.grad, std::exchange(leaf.has_grad, true)};
+  }
+  if (!edge.producer) return {};
+  Node& producer = *edge.producer;
+  if (!producer.grad.defined()) {
+    producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
+    producer.grad_owned = true;
+    mark_arrived(edge.producer);
+    return {producer.grad, false};
+  }
+  if (!producer.grad_owned) {
+    producer.grad = producer.grad.clone();
+    producer.grad_owned = true;
+  }
+  return {producer.grad, true};
+}
+
+void BackwardContext::accumulate(int i, Tensor gradient) const {
+  Node::Edge& edge = node_.inputs[i];
+  if (!is_wanted(edge)) return;
+  if (gradient.shape() != edge.shape) {
+    gradient = compute::sum_to(gradient, edge.shape);
+    if (gradient.shape() != edge.shape) gradient = gradient.reshape(edge.shape);
+  }
+  if (edge.producer && !edge.producer->grad.defined()) {
+    Node& producer = *edge.producer;
+    producer.grad = gradient.contiguous();
+    gradient = Tensor();
+    producer.grad_owned = producer.grad.is_unique();
+    mark_arrived(edge.producer);
+    return;
+  }
+  const GradSink target = sink(i);
+  if (target.add) {
+    compute::add_into(target.tensor, gradient);
+  } else {
+    Tensor(target.tensor).copy_from(gradient);
+  }
+}
+
+void Variable::backward() const {
+  WEDGE_CHECK(defined() && value().numel() == 1, "backward: expected a scalar, got shape {}",
+              defined() ? to_string(shape()) : "of an undefined variable");
+  backward(Tensor::full(shape(), 1.0, dtype()));
+}
+
+void Variable::backward(const Tensor& grad) const {
+  WEDGE_CHECK(requires_grad() && state_->node,
+              "backward: expected the result of an operation on variables that want gradients");
+  WEDGE_CHECK(grad.shape() == shape() && grad.dtype() == dtype(),
+              "backward: expected a gradient {} {}, got {} {}", name_of(dtype()), to_string(shape()),
+              name_of(grad.dtype()), to_string(grad.shape()));
+  WEDGE_CHECK(state_->node->backward != nullptr,
+              "backward: this graph was already used and freed (the tape is first order)");
+
+  const auto older = [](const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) {
+    return a->number < b->number;
+  };
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(older)> queue(
+      older);
+  std::vector<std::shared_ptr<Node>> arrived;
+  struct Scope {
+    std::vector<std::shared_ptr<Node>>* previous;
+    ~Scope() { t_arrived = previous; }
+  } scope{std::exchange(t_arrived, &arrived)};
+
+  state_->node->grad = grad.contiguous();
+  state_->node->grad_owned = false;
+  queue.push(state_->node);
+  const NoGradGuard no_grad;
+  while (!queue.empty()) {
+    const std::shared_ptr<Node> node = queue.top();
+    queue.pop();
+    WEDGE_CHECK(node->backward != nullptr,
+                "backward: {} was already walked by an earlier backward and is freed", node->op);
+    {
+      const BackwardContext context(*node, std::exchange(node->grad, Tensor()));
+      const auto closure = std::exchange(node->backward, nullptr);
+      closure(context);
+    }
+    node->release();
+    for (auto& producer : arrived) queue.push(std::move(producer));
+    arrived.clear();
+  }
+}
+
+}  // namespace wedge

@@ -1,0 +1,165 @@
+#include "autograd/compute.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/matmul.h"
+
+namespace wedge::compute {
+
+Tensor unary(UnaryOp op, const Tensor& x) {
+  const Tensor dense = x.contiguous();
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  visit_floating(x.dtype(), "elementwise", [&]<class T>(T) {
+    unary_forward<T>(exec_of(x), {op, x.numel(), dense.data<T>(), y.data<T>()});
+  });
+  return y;
+}
+
+Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b, const char* name) {
+  WEDGE_CHECK(a.dtype() == b.dtype(), "{}: expected operands of one dtype, got {} and {}", name,
+              name_of(a.dtype()), name_of(b.dtype()));
+  const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
+  WEDGE_CHECK(static_cast<int>(shape.size()) <= kMaxRank, "{}: at most {} dimensions, got {}", name, kMaxRank,
+              to_string(shape));
+  const Tensor wide_a = a.broadcast_to(shape), wide_b = b.broadcast_to(shape);
+  Tensor y = Tensor::empty(shape, a.dtype(), a.device());
+  if (y.numel() == 0) return y;
+  visit_floating(a.dtype(), name, [&]<class T>(T) {
+    Binary<T> args{op, y.rank(), {}, {}, {}, wide_a.data<T>(), wide_b.data<T>(), y.data<T>()};
+    for (int d = 0; d < y.rank(); ++d) {
+      args.sizes[d] = shape[d];
+      args.a_strides[d] = wide_a.strides()[d];
+      args.b_strides[d] = wide_b.strides()[d];
+    }
+    wedge::binary<T>(exec_of(a), args);
+  });
+  return y;
+}
+
+Tensor scale(const Tensor& x, double alpha) {
+  const Tensor dense = x.contiguous();
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  visit_floating(x.dtype(), "scale", [&]<class T>(T) {
+    axpy<T>(exec_of(x), {x.numel(), static_cast<T>(alpha), dense.data<T>(), y.data<T>(), false});
+  });
+  return y;
+}
+
+void add_into(const Tensor& y, const Tensor& x) {
+  const Tensor dense = x.contiguous();
+  visit_floating(x.dtype(), "add", [&]<class T>(T) {
+    axpy<T>(exec_of(x), {x.numel(), T(1), dense.data<T>(), y.data<T>(), true});
+  });
+}
+
+Tensor reduce(ReduceOp op, const Tensor& x, int dim) {
+  const Tensor dense = x.contiguous();
+  Shape shape = x.shape();
+  std::int64_t outer = 1, inner = 1;
+  for (int d = 0; d < dim; ++d) outer *= shape[d];
+  for (int d = dim + 1; d < x.rank(); ++d) inner *= shape[d];
+  const std::int64_t n = std::exchange(shape[dim], 1);
+  WEDGE_CHECK(op == ReduceOp::sum || n > 0, "max: dimension {} of {} is empty", dim, to_string(x.shape()));
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  visit_floating(x.dtype(), "reduce", [&]<class T>(T) {
+    wedge::reduce<T>(exec_of(x), {op, outer, n, inner, dense.data<T>(), y.data<T>(), false});
+  });
+  return y;
+}
+
+Tensor sum_to(const Tensor& x, const Shape& shape) {
+  if (x.shape() == shape) return x;
+  Tensor y = x;
+  const int lead = x.rank() - static_cast<int>(shape.size());
+  // Neighbouring leading dimensions are summed as one.
+  if (lead > 0) {
+    Shape folded = {1};
+    for (int d = 0; d < lead; ++d) folded[0] *= x.shape()[d];
+    folded.insert(folded.end(), x.shape().begin() + lead, x.shape().end());
+    y = reduce(ReduceOp::sum, y.reshape(folded), 0);
+    y = y.reshape(Shape(y.shape().begin() + 1, y.shape().end()));
+  }
+  for (int d = 0; d < static_cast<int>(shape.size()); ++d)
+    if (shape[d] == 1 && y.shape()[d] != 1) y = reduce(ReduceOp::sum, y, d);
+  return y;
+}
+
+namespace {
+
+struct Operand {
+  Tensor tensor;
+  bool transposed;
+  std::int64_t ld;
+};
+
+// A matrix whose rows or columns are dense goes to the product as it is; anything else is copied.
+Operand operand(const Tensor& t) {
+  const std::int64_t rows = t.size(-2), cols = t.size(-1);
+  const std::int64_t row_stride = t.strides()[t.rank() - 2], col_stride = t.strides()[t.rank() - 1];
+  if ((col_stride == 1 || cols == 1) && (row_stride >= cols || rows == 1))
+    return {t, false, std::max({row_stride, cols, std::int64_t{1}})};
+  if ((row_stride == 1 || rows == 1) && (col_stride >= rows || cols == 1))
+    return {t, true, std::max({col_stride, rows, std::int64_t{1}})};
+  return {t.clone(), false, std::max<std::int64_t>(cols, 1)};
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  WEDGE_CHECK(a.rank() >= 2 && b.rank() >= 2 && a.size(-1) == b.size(-2),
+              "matmul: expected [..., M, K] and [..., K, N], got {} and {}", to_string(a.shape()),
+              to_string(b.shape()));
+  WEDGE_CHECK(a.dtype() == b.dtype(), "matmul: expected operands of one dtype, got {} and {}",
+              name_of(a.dtype()), name_of(b.dtype()));
+  const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
+  Shape batch = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2),
+                                 Shape(b.shape().begin(), b.shape().end() - 2), "matmul");
+  const auto widen = [&](const Tensor& t) {
+    Shape shape = batch;
+    shape.insert(shape.end(), t.shape().end() - 2, t.shape().end());
+    return t.broadcast_to(shape);
+  };
+  const Operand lhs = operand(widen(a)), rhs = operand(widen(b));
+  Shape shape = batch;
+  shape.insert(shape.end(), {M, N});
+  Tensor c = Tensor::empty(shape, a.dtype(), a.device());
+  const std::int64_t batches = numel(batch);
+  if (batches == 0) return c;
+  visit_floating(a.dtype(), "matmul", [&]<class T>(T) {
+    Gemm<T> g{.trans_a = lhs.transposed,
+              .trans_b = rhs.transposed,
+              .M = M,
+              .N = N,
+              .K = K,
+              .A = lhs.tensor.data<T>(),
+              .lda = lhs.ld,
+              .B = rhs.tensor.data<T>(),
+              .ldb = rhs.ld,
+              .C = c.data<T>(),
+              .ldc = std::max<std::int64_t>(N, 1)};
+    // One launch where both operands step evenly through the batch, else one a matrix.
+    const int last = static_cast<int>(batch.size()) - 1;
+    const std::int64_t inner = last < 0 ? 1 : batch[last];
+    g.batches = inner;
+    g.stride_a = last < 0 ? 0 : lhs.tensor.strides()[last];
+    g.stride_b = last < 0 ? 0 : rhs.tensor.strides()[last];
+    g.stride_c = M * N;
+    for (std::int64_t outer = 0; outer < batches / inner; ++outer) {
+      std::int64_t rest = outer, at_a = 0, at_b = 0;
+      for (int d = last - 1; d >= 0; --d) {
+        at_a += rest % batch[d] * lhs.tensor.strides()[d];
+        at_b += rest % batch[d] * rhs.tensor.strides()[d];
+        rest /= batch[d];
+      }
+      Gemm<T> at = g;
+      at.A += at_a;
+      at.B += at_b;
+      at.C += outer * inner * M * N;
+      gemm<T>(exec_of(a), at);
+    }
+  });
+  return c;
+}
+
+}  // namespace wedge::compute

@@ -1,0 +1,32 @@
+// Arithmetic on tensors without a tape: what the operations' forward and backward passes are written in.
+#pragma once
+
+#include "kernels/elementwise.h"
+#include "kernels/exec.h"
+#include "kernels/reduce.h"
+#include "tensor/tensor.h"
+
+namespace wedge::compute {
+
+// Where the kernels for this tensor run.
+inline Exec exec_of(const Tensor& t) {
+  return Exec{t.device(), nullptr};
+}
+
+// f(x), dense.
+Tensor unary(UnaryOp op, const Tensor& x);
+// a op b with broadcasting; `name` is for the error message.
+Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b, const char* name);
+// alpha · x, dense.
+Tensor scale(const Tensor& x, double alpha);
+// y += x; both dense, same shape.
+void add_into(const Tensor& y, const Tensor& x);
+// Reduces dimension `dim`, which stays with size 1.
+Tensor reduce(ReduceOp op, const Tensor& x, int dim);
+// Sums over the dimensions in which `shape` was broadcast to x's shape.
+Tensor sum_to(const Tensor& x, const Shape& shape);
+// Batched matrix product [..., M, K] x [..., K, N] with broadcast batch dimensions, either operand possibly
+// transposed.
+Tensor matmul(const Tensor& a, const Tensor& b);
+
+}  // namespace wedge::compute

@@ -1,0 +1,46 @@
+// The graph behind Variable. Internal to autograd/.
+#pragma once
+
+#include "autograd/variable.h"
+
+namespace wedge {
+
+// One recorded operation with one output. Nodes are numbered as they are recorded, so a node's consumers
+// always have higher numbers: walking them newest first sees every gradient of an output before the output's
+// node.
+struct Node {
+  struct Edge {
+    std::shared_ptr<Node> producer;       // of an intermediate input
+    std::shared_ptr<VariableState> leaf;  // a leaf that wants a gradient; both empty: not wanted
+    Shape shape;
+    DType dtype;
+  };
+
+  const char* op;
+  std::uint64_t number;
+  std::vector<Edge> inputs;
+  std::function<void(const BackwardContext&)> backward;
+  Shape shape;
+  DType dtype;
+
+  // dL/d(output) as it arrives. `owned`: no one else reads the tensor, so it may be added to in place.
+  Tensor grad;
+  bool grad_owned = false;
+
+  Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();
+  // Drops the closure and the edges; long chains are released in a loop, not by recursion.
+  void release();
+};
+
+struct VariableState {
+  Tensor value;
+  bool requires_grad = false;
+  std::shared_ptr<Node> node;  // empty for leaves and constants
+  Tensor grad;                 // leaves
+  bool has_grad = false;
+};
+
+}  // namespace wedge

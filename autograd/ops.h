@@ -1,0 +1,132 @@
+// The index of all differentiable operations. Every one checks its inputs and throws wedge::Error naming
+// itself, what was expected and what came. Shapes in brackets; [...] is any number of dimensions. dtypes are
+// float32 or float64 and must agree, indices are int32.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace wedge {
+
+// ---- Elementwise, with NumPy's broadcasting ----
+Variable add(const Variable& a, const Variable& b);  // a + b
+Variable sub(const Variable& a, const Variable& b);  // a - b
+Variable mul(const Variable& a, const Variable& b);  // a · b
+Variable div(const Variable& a, const Variable& b);  // a / b
+Variable neg(const Variable& x);                     // -x
+Variable exp(const Variable& x);                     // eˣ
+Variable log(const Variable& x);                     // ln x
+Variable sqrt(const Variable& x);                    // √x
+Variable square(const Variable& x);                  // x²
+Variable tanh(const Variable& x);
+Variable sigmoid(const Variable& x);  // 1 / (1 + e⁻ˣ)
+Variable relu(const Variable& x);     // max(x, 0), slope 0 at 0
+Variable gelu(const Variable& x);     // x Φ(x), exact (erf), not the tanh approximation
+
+inline Variable operator+(const Variable& a, const Variable& b) {
+  return add(a, b);
+}
+inline Variable operator-(const Variable& a, const Variable& b) {
+  return sub(a, b);
+}
+inline Variable operator*(const Variable& a, const Variable& b) {
+  return mul(a, b);
+}
+inline Variable operator/(const Variable& a, const Variable& b) {
+  return div(a, b);
+}
+inline Variable operator-(const Variable& x) {
+  return neg(x);
+}
+// With a number of x's dtype.
+Variable operator+(const Variable& x, double c);
+Variable operator*(const Variable& x, double c);
+inline Variable operator+(double c, const Variable& x) {
+  return x + c;
+}
+inline Variable operator-(const Variable& x, double c) {
+  return x + -c;
+}
+inline Variable operator-(double c, const Variable& x) {
+  return neg(x) + c;
+}
+inline Variable operator*(double c, const Variable& x) {
+  return x * c;
+}
+inline Variable operator/(const Variable& x, double c) {
+  return x * (1.0 / c);
+}
+
+// ---- Reductions ----
+Variable sum(const Variable& x);                                   // over everything: []
+Variable sum(const Variable& x, int dim, bool keep_dim = false);   // over one dimension
+Variable mean(const Variable& x);                                  // over everything: []
+Variable mean(const Variable& x, int dim, bool keep_dim = false);  // over one dimension
+Variable max(const Variable& x, int dim, bool keep_dim = false);   // ties share the gradient evenly
+
+// ---- Shape: the values do not change ----
+Variable reshape(const Variable& x, Shape shape);  // one size may be -1
+Variable transpose(const Variable& x, int dim0, int dim1);
+Variable permute(const Variable& x, const std::vector<int>& order);
+Variable slice(const Variable& x, int dim, std::int64_t begin, std::int64_t end);
+Variable concat(const std::vector<Variable>& parts, int dim);
+Variable broadcast_to(const Variable& x, const Shape& shape);
+
+// ---- Products ----
+// [..., M, K] x [..., K, N] -> [..., M, N]; leading dimensions broadcast.
+Variable matmul(const Variable& a, const Variable& b);
+// x Wᵀ + b: x [..., K], weight [N, K], bias [N] or undefined -> [..., N].
+Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {});
+// gelu(x Wᵀ + b), bias and activation in one pass.
+Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias = {});
+
+// ---- Indexing ----
+// weight [V, D], ids int32 [...] -> [..., D]: row ids[...] of weight.
+Variable embedding(const Variable& weight, const Tensor& ids);
+// x [..., N], ids int32 [...] -> [...]: element ids[...] of each row.
+Variable gather(const Variable& x, const Tensor& ids);
+
+// ---- Normalisation and probabilities, over the last dimension ----
+Variable softmax(const Variable& x);
+Variable log_softmax(const Variable& x);
+// (x - mean) / sqrt(var + eps) · weight + bias, var biased; x [..., D], weight and bias [D].
+Variable layernorm(const Variable& x, const Variable& weight, const Variable& bias, double eps = 1e-5);
+// Mean over all rows of -log softmax(logits)[target]: logits [..., V], targets int32 [...] -> [].
+Variable cross_entropy(const Variable& logits, const Tensor& targets);
+// cross_entropy(x Wᵀ, targets) without ever holding all logits: x [..., D], weight [V, D], targets int32
+// [...] -> [].
+Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& targets);
+
+// ---- Dropout ----
+// Where a dropout gets its masks: they are a function of (seed, step, micro_step, site, element), so forward,
+// backward and every device agree without storing any. An undefined counter or rate 0 switches it off.
+struct Dropout {
+  double rate = 0;         // in [0, 1)
+  std::uint32_t site = 0;  // a number of its own for every dropout of a model
+  Tensor counter;          // int64 [3]: seed, step, micro_step; a new tensor for every forward pass
+  bool active() const { return rate > 0 && counter.defined(); }
+};
+// x · mask / (1 - rate)
+Variable dropout(const Variable& x, const Dropout& dropout);
+// h + dropout(x)
+Variable residual_dropout(const Variable& h, const Variable& x, const Dropout& dropout);
+// layernorm(h + dropout(x)), one pass.
+Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout& dropout,
+                            const Variable& weight, const Variable& bias, double eps = 1e-5);
+
+// ---- Mixers ----
+// Softmax attention over positions <= t: qkv [B, L, 3D] holds q, k and v in that order, heads are slices of D
+// / num_heads; scale 1 / sqrt(D / num_heads) -> [B, L, D].
+Variable causal_attention(const Variable& qkv, std::int64_t num_heads);
+// The mean unit Plücker vector p̄_t over the lags <= t, times Wᵀ, plus b (kernels/plucker_linear.h has the
+// formula): z [B, L, R], weight [D, R (R - 1) / 2], bias [D] or undefined -> [B, L, D]. Lags >= 1; a repeated
+// one counts each time.
+Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
+                        const std::vector<std::int64_t>& lags);
+// α ∘ h + (1 - α) ∘ g with α = sigmoid([h ; g] Wᵀ + b): h and g [..., D], weight [D, 2D], bias [D] or
+// undefined -> [..., D].
+Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight, const Variable& bias);
+
+}  // namespace wedge

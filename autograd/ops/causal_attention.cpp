@@ -1,0 +1,31 @@
+#include "kernels/causal_attention.h"
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+
+namespace wedge {
+
+Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
+  WEDGE_CHECK(
+      qkv.value().rank() == 3 && num_heads >= 1 && qkv.size(2) % (3 * num_heads) == 0 && qkv.size(2) > 0,
+      "causal_attention: expected [B, L, 3 D] with D a multiple of {} heads, got {}", num_heads,
+      to_string(qkv.shape()));
+  const std::int64_t B = qkv.size(0), L = qkv.size(1), D = qkv.size(2) / 3, H = num_heads;
+  const Tensor in = qkv.value().contiguous();
+  const Tensor o = Tensor::empty({B, L, D}, qkv.dtype(), in.device());
+  const Tensor lse = Tensor::empty({B, H, L}, qkv.dtype(), in.device());
+  visit_floating(qkv.dtype(), "causal_attention", [&]<class T>(T) {
+    causal_attention_forward<T>(compute::exec_of(o), {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>()});
+  });
+  return make_output(
+      "causal_attention", o, {qkv}, [B, L, H, D, in = Saved(in), o, lse](const BackwardContext& ctx) {
+        const GradSink dqkv = ctx.sink(0);
+        visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
+          causal_attention_backward<T>(
+              compute::exec_of(o), {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(),
+                                    lse.data<T>(), ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add});
+        });
+      });
+}
+
+}  // namespace wedge

@@ -1,0 +1,51 @@
+#include "kernels/dropout.h"
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "autograd/ops/dropout_mask.h"
+
+namespace wedge {
+namespace {
+
+// [residual +] mask · x. With a residual the inputs are {x, residual}, and the residual's gradient is dy
+// itself.
+Variable masked(const char* op, const Variable& x, const Variable& residual, const Dropout& drop) {
+  const Tensor in = x.value().contiguous();
+  const Tensor base = residual.defined() ? residual.value().contiguous() : Tensor();
+  const Tensor y = Tensor::empty(x.shape(), x.dtype(), in.device());
+  visit_floating(x.dtype(), op, [&]<class T>(T) {
+    dropout_forward<T>(
+        compute::exec_of(y),
+        {y.numel(), in.data<T>(), base.defined() ? base.data<T>() : nullptr, y.data<T>(), mask_of(drop)});
+  });
+  return make_output(op, y, residual.defined() ? std::vector{x, residual} : std::vector{x},
+                     [op, drop, counter = Saved(drop.counter),
+                      has_residual = residual.defined()](const BackwardContext& ctx) {
+                       counter.get(op);
+                       if (has_residual) ctx.accumulate(1, ctx.grad());
+                       const GradSink dx = ctx.sink(0);
+                       if (!dx) return;
+                       visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
+                         dropout_backward<T>(compute::exec_of(ctx.grad()),
+                                             {dx.tensor.numel(), ctx.grad().data<T>(), dx.tensor.data<T>(),
+                                              dx.add, mask_of(drop)});
+                       });
+                     });
+}
+
+}  // namespace
+
+Variable dropout(const Variable& x, const Dropout& drop) {
+  check_dropout("dropout", drop);
+  return drop.active() ? masked("dropout", x, {}, drop) : x;
+}
+
+Variable residual_dropout(const Variable& h, const Variable& x, const Dropout& drop) {
+  check_dropout("residual_dropout", drop);
+  WEDGE_CHECK(h.shape() == x.shape() && h.dtype() == x.dtype(),
+              "residual_dropout: expected two of one shape, got {} and {}", to_string(h.shape()),
+              to_string(x.shape()));
+  return drop.active() ? masked("residual_dropout", x, h, drop) : add(h, x);
+}
+
+}  // namespace wedge

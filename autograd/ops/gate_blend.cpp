@@ -1,0 +1,94 @@
+#include "kernels/gate_blend.h"
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "kernels/matmul.h"
+
+namespace wedge {
+
+// [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the two halves of W's columns: no concatenation in memory.
+Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight, const Variable& bias) {
+  WEDGE_CHECK(h.value().rank() >= 1 && h.shape() == g.shape() && h.dtype() == g.dtype(),
+              "gate_blend: expected h and g of one shape [..., D], got {} and {}", to_string(h.shape()),
+              to_string(g.shape()));
+  const std::int64_t D = h.size(-1), rows = h.value().numel() / std::max<std::int64_t>(D, 1);
+  WEDGE_CHECK(weight.shape() == (Shape{D, 2 * D}) && (!bias.defined() || bias.shape() == Shape{D}),
+              "gate_blend: weight must be [{}, {}] and bias [{}], got {} and {}", D, 2 * D, D,
+              to_string(weight.shape()), bias.defined() ? to_string(bias.shape()) : "none");
+  WEDGE_CHECK(weight.dtype() == h.dtype() && (!bias.defined() || bias.dtype() == h.dtype()),
+              "gate_blend: weight and bias must be {}, got {}", name_of(h.dtype()), name_of(weight.dtype()));
+
+  const Tensor a = h.value().contiguous(), b = g.value().contiguous(), w = weight.value().contiguous();
+  const Tensor c = bias.defined() ? bias.value().contiguous() : Tensor();
+  const Tensor alpha = Tensor::empty(h.shape(), h.dtype(), a.device()),
+               y = Tensor::empty(h.shape(), h.dtype(), a.device());
+  visit_floating(h.dtype(), "gate_blend", [&]<class T>(T) {
+    const Exec exec = compute::exec_of(y);
+    Gemm<T> product{.trans_b = true,
+                    .M = rows,
+                    .N = D,
+                    .K = D,
+                    .A = a.data<T>(),
+                    .lda = D,
+                    .B = w.data<T>(),
+                    .ldb = 2 * D,
+                    .C = alpha.data<T>(),
+                    .ldc = D};
+    gemm<T>(exec, product);
+    product.A = b.data<T>();
+    product.B += D;
+    product.beta = 1;
+    gemm<T>(exec, product);
+    gate_blend_forward<T>(exec, {rows, D, a.data<T>(), b.data<T>(), c.defined() ? c.data<T>() : nullptr,
+                                 alpha.data<T>(), y.data<T>()});
+  });
+  return make_output(
+      "gate_blend", y, bias.defined() ? std::vector{h, g, weight, bias} : std::vector{h, g, weight},
+      [rows, D, a = Saved(a), b = Saved(b), w = Saved(w), alpha,
+       has_bias = bias.defined()](const BackwardContext& ctx) {
+        const GradSink dh = ctx.sink(0), dg = ctx.sink(1), dw = ctx.sink(2),
+                       db = has_bias ? ctx.sink(3) : GradSink();
+        visit_floating(alpha.dtype(), "gate_blend", [&]<class T>(T) {
+          const Exec exec = compute::exec_of(alpha);
+          const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
+          const T *in_h = a.get("gate_blend").data<T>(), *in_g = b.get("gate_blend").data<T>();
+          const T* in_w = w.get("gate_blend").data<T>();
+          const Tensor du = Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
+          gate_blend_backward<T>(exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(),
+                                        du.data<T>(), out(dh), out(dg), out(db), dh.add, dg.add, db.add});
+          // d[h ; g] += du W, the kernel above has written the first part
+          const Gemm<T> into_input{.M = rows,
+                                   .N = D,
+                                   .K = D,
+                                   .A = du.data<T>(),
+                                   .lda = D,
+                                   .B = in_w,
+                                   .ldb = 2 * D,
+                                   .beta = 1,
+                                   .C = nullptr,
+                                   .ldc = D};
+          for (const bool is_g : {false, true}) {
+            if (!(is_g ? dg : dh)) continue;
+            Gemm<T> product = into_input;
+            product.B += is_g ? D : 0;
+            product.C = out(is_g ? dg : dh);
+            gemm<T>(exec, product);
+          }
+          if (!dw) return;
+          for (const bool is_g : {false, true})
+            gemm<T>(exec, {.trans_a = true,
+                           .M = D,
+                           .N = D,
+                           .K = rows,
+                           .A = du.data<T>(),
+                           .lda = D,
+                           .B = is_g ? in_g : in_h,
+                           .ldb = D,
+                           .beta = dw.add ? T(1) : T(0),
+                           .C = out(dw) + (is_g ? D : 0),
+                           .ldc = 2 * D});
+        });
+      });
+}
+
+}  // namespace wedge

@@ -1,0 +1,129 @@
+#include "kernels/linear.h"
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "kernels/matmul.h"
+
+namespace wedge {
+namespace {
+
+// x as [rows, K], weight as [N, K]: the sizes of y = x Wᵀ.
+struct LinearShape {
+  std::int64_t rows, K, N;
+  Shape out;
+};
+
+LinearShape check_linear(const char* op, const Variable& x, const Variable& weight, const Variable& bias) {
+  WEDGE_CHECK(x.value().rank() >= 1 && weight.value().rank() == 2 && weight.size(1) == x.size(-1),
+              "{}: expected x [..., K] and weight [N, K], got {} and {}", op, to_string(x.shape()),
+              to_string(weight.shape()));
+  WEDGE_CHECK(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "{}: bias must be [{}], got {}", op,
+              weight.size(0), to_string(bias.shape()));
+  WEDGE_CHECK(weight.dtype() == x.dtype() && (!bias.defined() || bias.dtype() == x.dtype()),
+              "{}: expected x, weight and bias of one dtype, got {} and {}", op, name_of(x.dtype()),
+              name_of(weight.dtype()));
+  LinearShape s{0, x.size(-1), weight.size(0), x.shape()};
+  s.out.back() = s.N;
+  s.rows = numel(s.out) / std::max<std::int64_t>(s.N, 1);
+  return s;
+}
+
+template <class T>
+void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const Tensor& y) {
+  gemm<T>(compute::exec_of(y), {.trans_b = true,
+                                .M = s.rows,
+                                .N = s.N,
+                                .K = s.K,
+                                .A = x.data<T>(),
+                                .lda = s.K,
+                                .B = weight.data<T>(),
+                                .ldb = s.K,
+                                .C = y.data<T>(),
+                                .ldc = s.N});
+}
+
+// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1.
+template <class T>
+void product_backward(const BackwardContext& ctx, const LinearShape& s, const Tensor& dy, const Tensor& x,
+                      const Tensor& weight) {
+  const Exec exec = compute::exec_of(dy);
+  if (const GradSink dw = ctx.sink(1))
+    gemm<T>(exec, {.trans_a = true,
+                   .M = s.N,
+                   .N = s.K,
+                   .K = s.rows,
+                   .A = dy.data<T>(),
+                   .lda = s.N,
+                   .B = x.data<T>(),
+                   .ldb = s.K,
+                   .beta = dw.add ? T(1) : T(0),
+                   .C = dw.tensor.data<T>(),
+                   .ldc = s.K});
+  if (const GradSink dx = ctx.sink(0))
+    gemm<T>(exec, {.M = s.rows,
+                   .N = s.K,
+                   .K = s.N,
+                   .A = dy.data<T>(),
+                   .lda = s.N,
+                   .B = weight.data<T>(),
+                   .ldb = s.K,
+                   .beta = dx.add ? T(1) : T(0),
+                   .C = dx.tensor.data<T>(),
+                   .ldc = s.K});
+}
+
+std::vector<Variable> inputs_of(const Variable& x, const Variable& weight, const Variable& bias) {
+  return bias.defined() ? std::vector{x, weight, bias} : std::vector{x, weight};
+}
+
+}  // namespace
+
+Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
+  const LinearShape s = check_linear("linear", x, weight, bias);
+  const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
+  const Tensor y = Tensor::empty(s.out, x.dtype(), in.device());
+  visit_floating(x.dtype(), "linear", [&]<class T>(T) {
+    product<T>(s, in, w, y);
+    if (bias.defined())
+      bias_add<T>(compute::exec_of(y), {s.rows, s.N, bias.value().contiguous().data<T>(), y.data<T>()});
+  });
+  return make_output(
+      "linear", y, inputs_of(x, weight, bias),
+      [s, in = Saved(in), w = Saved(w), has_bias = bias.defined()](const BackwardContext& ctx) {
+        const Tensor& dy = ctx.grad();
+        visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
+          product_backward<T>(ctx, s, dy, in.get("linear"), w.get("linear"));
+          if (!has_bias) return;
+          if (const GradSink db = ctx.sink(2))
+            reduce<T>(compute::exec_of(dy),
+                      {ReduceOp::sum, 1, s.rows, s.N, dy.data<T>(), db.tensor.data<T>(), db.add});
+        });
+      });
+}
+
+Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias) {
+  const LinearShape s = check_linear("linear_gelu", x, weight, bias);
+  const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
+  const Tensor u = Tensor::empty(s.out, x.dtype(), in.device()),
+               y = Tensor::empty(s.out, x.dtype(), in.device());
+  visit_floating(x.dtype(), "linear_gelu", [&]<class T>(T) {
+    product<T>(s, in, w, u);
+    const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+    bias_gelu_forward<T>(compute::exec_of(y),
+                         {s.rows, s.N, b.defined() ? b.data<T>() : nullptr, u.data<T>(), y.data<T>()});
+  });
+  return make_output(
+      "linear_gelu", y, inputs_of(x, weight, bias),
+      [s, in = Saved(in), w = Saved(w), u, has_bias = bias.defined()](const BackwardContext& ctx) {
+        const Tensor& dy = ctx.grad();
+        const Tensor du = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+        const GradSink db = has_bias ? ctx.sink(2) : GradSink();
+        visit_floating(dy.dtype(), "linear_gelu", [&]<class T>(T) {
+          bias_gelu_backward<T>(compute::exec_of(dy), {s.rows, s.N, u.data<T>(), dy.data<T>(), du.data<T>(),
+                                                       db ? db.tensor.data<T>() : nullptr, db.add});
+          product_backward<T>(ctx, s, du, in.get("linear_gelu"), w.get("linear_gelu"));
+        });
+      });
+}
+
+}  // namespace wedge

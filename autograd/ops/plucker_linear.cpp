@@ -1,0 +1,47 @@
+#include "kernels/plucker_linear.h"
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+
+namespace wedge {
+
+Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
+                        const std::vector<std::int64_t>& lags) {
+  WEDGE_CHECK(z.value().rank() == 3 && z.size(2) >= 2,
+              "plucker_linear: expected z [B, L, R] with R >= 2, got {}", to_string(z.shape()));
+  const std::int64_t B = z.size(0), L = z.size(1), R = z.size(2), P = R * (R - 1) / 2;
+  WEDGE_CHECK(weight.value().rank() == 2 && weight.size(1) == P,
+              "plucker_linear: weight must be [D, {}], got {}", P, to_string(weight.shape()));
+  const std::int64_t D = weight.size(0);
+  WEDGE_CHECK(!bias.defined() || bias.shape() == Shape{D}, "plucker_linear: bias must be [{}], got {}", D,
+              to_string(bias.shape()));
+  WEDGE_CHECK(weight.dtype() == z.dtype() && (!bias.defined() || bias.dtype() == z.dtype()),
+              "plucker_linear: weight and bias must be {}, got {}", name_of(z.dtype()),
+              name_of(weight.dtype()));
+  for (const std::int64_t lag : lags) WEDGE_CHECK(lag >= 1, "plucker_linear: lags must be >= 1, got {}", lag);
+
+  const Tensor in = z.value().contiguous(), w = weight.value().contiguous();
+  const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+  const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
+               g = Tensor::empty({B, L, D}, z.dtype(), in.device());
+  visit_floating(z.dtype(), "plucker_linear", [&]<class T>(T) {
+    plucker_linear_forward<T>(compute::exec_of(g),
+                              {B, L, R, D, lags, in.data<T>(), w.data<T>(),
+                               b.defined() ? b.data<T>() : nullptr, s.data<T>(), g.data<T>()});
+  });
+  return make_output(
+      "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},
+      [B, L, R, D, lags, in = Saved(in), w = Saved(w), s,
+       has_bias = bias.defined()](const BackwardContext& ctx) {
+        const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = has_bias ? ctx.sink(2) : GradSink();
+        visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
+          const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
+          plucker_linear_backward<T>(compute::exec_of(s),
+                                     {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
+                                      w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz),
+                                      out(dweight), out(dbias), dz.add, dweight.add, dbias.add});
+        });
+      });
+}
+
+}  // namespace wedge

@@ -1,0 +1,101 @@
+#include "autograd/variable.h"
+
+#include <atomic>
+
+#include "autograd/node.h"
+
+namespace wedge {
+namespace {
+
+thread_local bool t_grad_enabled = true;
+std::atomic<std::uint64_t> next_number{0};
+
+}  // namespace
+
+NoGradGuard::NoGradGuard() : previous_(t_grad_enabled) {
+  t_grad_enabled = false;
+}
+NoGradGuard::~NoGradGuard() {
+  t_grad_enabled = previous_;
+}
+bool grad_enabled() {
+  return t_grad_enabled;
+}
+
+Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<VariableState>()) {
+  WEDGE_CHECK(value.defined(), "variable: expected a tensor, got an undefined one");
+  WEDGE_CHECK(!requires_grad || is_floating(value.dtype()),
+              "variable: only floating tensors have gradients, got {}", name_of(value.dtype()));
+  state_->value = std::move(value);
+  state_->requires_grad = requires_grad;
+}
+
+const Tensor& Variable::value() const {
+  WEDGE_CHECK(defined(), "variable: value of an undefined variable");
+  return state_->value;
+}
+
+bool Variable::requires_grad() const {
+  return defined() && state_->requires_grad;
+}
+
+Tensor Variable::grad() const {
+  return defined() && state_->has_grad ? state_->grad : Tensor();
+}
+
+void Variable::zero_grad() const {
+  state_->has_grad = false;
+}
+
+Tensor Variable::grad_buffer() const {
+  WEDGE_CHECK(requires_grad() && !state_->node, "grad_buffer: expected a leaf that wants a gradient");
+  if (!state_->grad.defined()) state_->grad = Tensor::zeros(shape(), dtype(), value().device());
+  return state_->grad;
+}
+
+void Variable::set_value(Tensor value) const {
+  WEDGE_CHECK(!state_->node, "set_value: expected a leaf");
+  WEDGE_CHECK(value.shape() == shape() && value.dtype() == dtype(), "set_value: expected {} {}, got {} {}",
+              name_of(dtype()), to_string(shape()), name_of(value.dtype()), to_string(value.shape()));
+  state_->value.copy_from(value);
+}
+
+const Tensor& Saved::get(const char* op) const {
+  WEDGE_CHECK(!tensor_.defined() || tensor_.version() == version_,
+              "{}: a tensor that backward needs was changed in place after forward", op);
+  return tensor_;
+}
+
+bool needs_graph(std::initializer_list<Variable> inputs) {
+  if (!t_grad_enabled) return false;
+  for (const Variable& input : inputs)
+    if (input.requires_grad()) return true;
+  return false;
+}
+
+Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
+                     std::function<void(const BackwardContext&)> backward) {
+  Variable out(std::move(value));
+  bool wanted = false;
+  for (const Variable& input : inputs) wanted |= input.requires_grad();
+  if (!wanted || !t_grad_enabled) return out;
+  auto node = std::make_shared<Node>();
+  node->op = op;
+  node->number = next_number++;
+  node->backward = std::move(backward);
+  node->shape = out.shape();
+  node->dtype = out.dtype();
+  for (const Variable& input : inputs) {
+    Node::Edge edge;
+    if (input.requires_grad()) {
+      const auto& state = input.state();
+      edge = {state->node, state->node ? nullptr : state, input.shape(), input.dtype()};
+    }
+    node->inputs.push_back(std::move(edge));
+  }
+  out.state()->requires_grad = true;
+  out.state()->node = std::move(node);
+  return out;
+}
+
+}  // namespace wedge

@@ -1,0 +1,133 @@
+// The tape: reverse-mode automatic differentiation over a graph that is recorded as the operations run.
+//
+//   auto w = parameter(Tensor::...);           // a leaf that wants a gradient
+//   Variable loss = mean(square(matmul(x, w)));
+//   loss.backward();                           // w.grad() += dloss/dw
+//
+// First order only: a graph is freed as backward walks it, and a second backward over it is an error.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace wedge {
+
+struct Node;
+struct VariableState;
+
+// A tensor with a place in the graph. A cheap handle: copies are the same variable.
+class Variable {
+ public:
+  Variable() = default;
+  // A constant (requires_grad false) or a leaf that wants a gradient (floating dtypes only).
+  Variable(Tensor value,
+           bool requires_grad = false);  // NOLINT: tensors are constants wherever variables are expected
+
+  bool defined() const { return state_ != nullptr; }
+  const Tensor& value() const;
+  const Shape& shape() const { return value().shape(); }
+  std::int64_t size(int dim) const { return value().size(dim); }
+  DType dtype() const { return value().dtype(); }
+  double item() const { return value().item(); }
+  bool requires_grad() const;
+
+  // The gradient of a leaf after backward(); undefined before the first one and after zero_grad(). Gradients
+  // of several backward passes add up.
+  Tensor grad() const;
+  // Forgets the gradient but keeps its memory: the next backward writes to the same address.
+  void zero_grad() const;
+  // Allocates the gradient's memory now, as zeros that count as "no gradient yet", and returns it.
+  Tensor grad_buffer() const;
+  // Leaves only: replaces the value by another of the same shape and dtype.
+  void set_value(Tensor value) const;
+
+  // Runs the graph backwards from this scalar; throws wedge::Error when it is not one element or has no
+  // graph.
+  void backward() const;
+  // The same from any shape, with dL/dthis given.
+  void backward(const Tensor& grad) const;
+
+  // The same value, cut off from the graph.
+  Variable detach() const { return Variable(value()); }
+
+  const std::shared_ptr<VariableState>& state() const { return state_; }
+
+ private:
+  std::shared_ptr<VariableState> state_;
+};
+
+// A leaf that wants a gradient.
+inline Variable parameter(Tensor value) {
+  return Variable(std::move(value), true);
+}
+
+// While one lives, this thread records no graph.
+class NoGradGuard {
+ public:
+  NoGradGuard();
+  ~NoGradGuard();
+  NoGradGuard(const NoGradGuard&) = delete;
+  NoGradGuard& operator=(const NoGradGuard&) = delete;
+
+ private:
+  bool previous_;
+};
+bool grad_enabled();
+
+// ---- For those who write operations (autograd/ops/*.cpp) ----
+
+// A tensor that backward will read. get() throws wedge::Error naming the op when it was changed in place
+// meanwhile.
+class Saved {
+ public:
+  Saved() = default;
+  Saved(Tensor tensor)  // NOLINT: closures capture tensors as saved ones
+      : tensor_(std::move(tensor)), version_(tensor_.defined() ? tensor_.version() : 0) {}
+  const Tensor& get(const char* op) const;
+
+ private:
+  Tensor tensor_;
+  std::uint32_t version_ = 0;
+};
+
+// Where the gradient of one input goes: a dense tensor of the input's shape, and whether the kernel must add
+// to it or may assign it (and then must write every element).
+struct GradSink {
+  Tensor tensor;
+  bool add = false;
+  explicit operator bool() const { return tensor.defined(); }
+};
+
+// What a backward closure sees.
+class BackwardContext {
+ public:
+  BackwardContext(Node& node, Tensor grad) : grad_(std::move(grad)), node_(node) {}
+
+  // dL/d(output), dense, of the output's shape. Do not write to it.
+  const Tensor& grad() const { return grad_; }
+  // Whether input i wants its gradient.
+  bool wants(int i) const;
+  // The sink of input i; undefined where the gradient is not wanted. Ask once for each input, then fill it.
+  GradSink sink(int i) const;
+  // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds, summing
+  // broadcast dimensions down to the input's shape.
+  void accumulate(int i, Tensor gradient) const;
+
+ private:
+  Tensor grad_;
+  Node& node_;
+};
+
+// Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
+// closure computes the inputs' gradients. The closure may capture inputs' tensors (as Saved) and the output's
+// tensor, never the output Variable.
+Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
+                     std::function<void(const BackwardContext&)> backward);
+// Whether make_output would record: ops that save something extra for backward ask first.
+bool needs_graph(std::initializer_list<Variable> inputs);
+
+}  // namespace wedge

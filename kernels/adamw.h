@@ -1,0 +1,48 @@
+// AdamW and the global gradient norm over all parameters of a model in one pass each.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// One parameter with its state. A null gradient counts as zero.
+template <class T>
+struct AdamWTensor {
+  std::int64_t n;
+  T* p;        // [n] updated
+  const T* g;  // [n] or null
+  T* m;        // [n] updated
+  T* v;        // [n] updated
+};
+
+// What changes from step to step; reaches the kernel as a pointer so that a recorded step can be replayed.
+struct AdamWScalars {
+  double learning_rate;
+  double grad_scale;             // multiplies every gradient: clipping and accumulation
+  double bias_correction1;       // 1 - beta1^t
+  double sqrt_bias_correction2;  // sqrt(1 - beta2^t)
+};
+
+// g' = grad_scale g;  p -= lr wd p;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'²;
+// p -= (lr / bias_correction1) m / (sqrt(v) / sqrt_bias_correction2 + eps)
+template <class T>
+struct AdamWStep {
+  std::span<const AdamWTensor<T>> tensors;
+  double beta1, beta2, eps, weight_decay;
+  const AdamWScalars* scalars;
+};
+
+// out = Σ over all tensors of Σ g², in float64 and in a fixed order.
+template <class T>
+struct SquaredNorm {
+  std::span<const AdamWTensor<T>> tensors;
+  double* out;  // [1] =
+};
+
+WEDGE_KERNEL(adamw_step, AdamWStep)
+WEDGE_KERNEL(squared_norm, SquaredNorm)
+
+}  // namespace wedge

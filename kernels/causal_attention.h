@@ -1,0 +1,37 @@
+// Causal softmax attention that keeps no L × L matrix for backward (Dao et al. 2022, FlashAttention).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// For each sequence and head, with scale = 1 / sqrt(head width):
+//   S = scale · q kᵀ for keys <= the query's position;  o = softmax(S) v;  lse = log Σ exp(S)
+// q, k, v are the three parts of one projection: rows of `qkv` are [q | k | v], each [H, D / H].
+template <class T>
+struct CausalAttentionForward {
+  std::int64_t B, L, H, D;
+  const T* qkv;  // [B, L, 3 D]
+  T* o;          // [B, L, D] =
+  T* lse;        // [B, H, L] =
+};
+
+// Rebuilds the rows of P = exp(S - lse), a block of queries at a time:
+//   dv += Pᵀ do;  dS = scale · P ∘ (do vᵀ - rowsum(do ∘ o));  dq = dS k;  dk += dSᵀ q
+template <class T>
+struct CausalAttentionBackward {
+  std::int64_t B, L, H, D;
+  const T* qkv;   // [B, L, 3 D]
+  const T* o;     // [B, L, D]
+  const T* lse;   // [B, H, L]
+  const T* dout;  // [B, L, D]
+  T* dqkv;        // [B, L, 3 D] = or += as dqkv_add says
+  bool dqkv_add;
+};
+
+WEDGE_KERNEL(causal_attention_forward, CausalAttentionForward)
+WEDGE_KERNEL(causal_attention_backward, CausalAttentionBackward)
+
+}  // namespace wedge

@@ -1,0 +1,87 @@
+// Bytes a parameter: 4 reads and 3 writes of 4 bytes. Parameters are cut into pieces of kPiece elements, and
+// pieces are shared out over the threads, so that many small tensors cost no more than a large one.
+#include "kernels/adamw.h"
+
+#include <vector>
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+
+namespace wedge::cpu {
+namespace {
+
+constexpr std::int64_t kPiece = 4096;
+
+template <class T>
+struct Piece {
+  const AdamWTensor<T>* tensor;
+  std::int64_t begin, n;
+};
+
+template <class T>
+std::vector<Piece<T>> pieces_of(std::span<const AdamWTensor<T>> tensors) {
+  std::vector<Piece<T>> pieces;
+  for (const AdamWTensor<T>& tensor : tensors)
+    for (std::int64_t i = 0; i < tensor.n; i += kPiece)
+      pieces.push_back({&tensor, i, std::min(kPiece, tensor.n - i)});
+  return pieces;
+}
+
+}  // namespace
+
+template <class T>
+void adamw_step(const Exec&, const AdamWStep<T>& args) {
+  const AdamWScalars& k = *args.scalars;
+  const T decay = static_cast<T>(1.0 - k.learning_rate * args.weight_decay);
+  const T step_size = static_cast<T>(k.learning_rate / k.bias_correction1);
+  const T sqrt_correction = static_cast<T>(k.sqrt_bias_correction2);
+  const T grad_scale = static_cast<T>(k.grad_scale), eps = static_cast<T>(args.eps);
+  const T rate1 = static_cast<T>(1.0 - args.beta1), beta2 = static_cast<T>(args.beta2);
+  const T rate2 = static_cast<T>(1.0 - args.beta2);
+  const auto pieces = pieces_of(args.tensors);
+  parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto& [tensor, at, n] = pieces[i];
+      T* p = tensor->p + at;
+      T* m = tensor->m + at;
+      T* v = tensor->v + at;
+      const T* g = tensor->g == nullptr ? nullptr : tensor->g + at;
+#pragma omp simd
+      for (std::int64_t j = 0; j < n; ++j) {
+        const T grad = g == nullptr ? T(0) : g[j] * grad_scale;
+        const T mj = m[j] + rate1 * (grad - m[j]);
+        const T vj = beta2 * v[j] + rate2 * grad * grad;
+        m[j] = mj;
+        v[j] = vj;
+        p[j] = p[j] * decay - step_size * mj / (std::sqrt(vj) / sqrt_correction + eps);
+      }
+    }
+  });
+}
+
+template <class T>
+void squared_norm(const Exec&, const SquaredNorm<T>& args) {
+  const auto pieces = pieces_of(args.tensors);
+  std::vector<double> sums(pieces.size(), 0.0);
+  parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto& [tensor, at, n] = pieces[i];
+      if (tensor->g == nullptr) continue;
+      const T* g = tensor->g + at;
+      double sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t j = 0; j < n; ++j) sum += static_cast<double>(g[j]) * static_cast<double>(g[j]);
+      sums[i] = sum;
+    }
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  *args.out = total;
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(adamw_step, AdamWStep)
+WEDGE_INSTANTIATE_CPU(squared_norm, SquaredNorm)
+}  // namespace wedge

@@ -1,0 +1,206 @@
+#include "kernels/elementwise.h"
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+
+namespace wedge::cpu {
+namespace {
+
+// Runs of this many elements keep Eigen's temporaries in L1.
+constexpr std::int64_t kRun = 1024;
+
+template <class Body>
+void for_runs(std::int64_t n, Body&& body) {
+  parallel_for(n, kElementGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; i += kRun) body(i, std::min(kRun, end - i));
+  });
+}
+
+template <class T>
+void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
+  switch (op) {
+    case UnaryOp::neg:
+      y = -x;
+      break;
+    case UnaryOp::exp:
+      y = x.exp();
+      break;
+    case UnaryOp::log:
+      y = x.log();
+      break;
+    case UnaryOp::sqrt:
+      y = x.sqrt();
+      break;
+    case UnaryOp::square:
+      y = x.square();
+      break;
+    case UnaryOp::tanh:
+      y = x.tanh();
+      break;
+    case UnaryOp::sigmoid:
+      y = x.logistic();
+      break;
+    case UnaryOp::relu:
+      y = x.max(T(0));
+      break;
+    case UnaryOp::gelu:
+      y = x * gaussian_cdf(x);
+      break;
+  }
+}
+
+template <class T>
+void unary_slope(UnaryOp op, ConstArrayMap<T> x, ConstArrayMap<T> y, ArrayX<T>& slope) {
+  switch (op) {
+    case UnaryOp::neg:
+      slope.setConstant(x.size(), T(-1));
+      break;
+    case UnaryOp::exp:
+      slope = y;
+      break;
+    case UnaryOp::log:
+      slope = x.inverse();
+      break;
+    case UnaryOp::sqrt:
+      slope = T(0.5) * y.inverse();
+      break;
+    case UnaryOp::square:
+      slope = T(2) * x;
+      break;
+    case UnaryOp::tanh:
+      slope = T(1) - y.square();
+      break;
+    case UnaryOp::sigmoid:
+      slope = y * (T(1) - y);
+      break;
+    case UnaryOp::relu:
+      slope = (x > T(0)).template cast<T>();
+      break;
+    case UnaryOp::gelu:
+      slope = gaussian_cdf(x) + x * gaussian_pdf(x);
+      break;
+  }
+}
+
+// One row: y[i] = f(a[i·sa], b[i·sb]); the strides that matter get loops that vectorise.
+template <class T, class F>
+void binary_row(std::int64_t n, const T* a, std::int64_t sa, const T* b, std::int64_t sb, T* y, F f) {
+  if (sa == 1 && sb == 1) {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+  } else if (sa == 1 && sb == 0) {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[0]);
+  } else if (sa == 0 && sb == 1) {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[0], b[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i * sa], b[i * sb]);
+  }
+}
+
+// Neighbouring dimensions over which both operands step evenly become one, so that equal dense shapes are a
+// single row.
+template <class T>
+Binary<T> collapse(const Binary<T>& args) {
+  Binary<T> out = args;
+  out.rank = 0;
+  for (int d = 0; d < args.rank; ++d) {
+    if (args.sizes[d] == 1) continue;
+    const int last = out.rank - 1;
+    if (last >= 0 && out.a_strides[last] == args.a_strides[d] * args.sizes[d] &&
+        out.b_strides[last] == args.b_strides[d] * args.sizes[d]) {
+      out.sizes[last] *= args.sizes[d];
+      out.a_strides[last] = args.a_strides[d];
+      out.b_strides[last] = args.b_strides[d];
+    } else {
+      out.sizes[out.rank] = args.sizes[d];
+      out.a_strides[out.rank] = args.a_strides[d];
+      out.b_strides[out.rank++] = args.b_strides[d];
+    }
+  }
+  return out;
+}
+
+template <class T, class F>
+void binary_with(const Binary<T>& given, F f) {
+  const Binary<T> args = collapse(given);
+  const int last = args.rank - 1;
+  const std::int64_t width = last < 0 ? 1 : args.sizes[last];
+  const std::int64_t sa = last < 0 ? 0 : args.a_strides[last], sb = last < 0 ? 0 : args.b_strides[last];
+  std::int64_t rows = 1;
+  for (int d = 0; d < last; ++d) rows *= args.sizes[d];
+  if (rows == 1) {
+    parallel_for(width, kElementGrain, [&](std::int64_t begin, std::int64_t end) {
+      binary_row(end - begin, args.a + begin * sa, sa, args.b + begin * sb, sb, args.y + begin, f);
+    });
+    return;
+  }
+  parallel_rows(rows, width, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::int64_t rest = row, a = 0, b = 0;
+      for (int d = last - 1; d >= 0; --d) {
+        const std::int64_t index = rest % args.sizes[d];
+        rest /= args.sizes[d];
+        a += index * args.a_strides[d];
+        b += index * args.b_strides[d];
+      }
+      binary_row(width, args.a + a, sa, args.b + b, sb, args.y + row * width, f);
+    }
+  });
+}
+
+}  // namespace
+
+template <class T>
+void unary_forward(const Exec&, const UnaryForward<T>& args) {
+  for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
+    unary_run<T>(args.op, as_array(args.x + i, n), as_array(args.y + i, n));
+  });
+}
+
+template <class T>
+void unary_backward(const Exec&, const UnaryBackward<T>& args) {
+  for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
+    ArrayX<T> slope;
+    unary_slope<T>(args.op, as_array(args.x + i, n), as_array(args.y + i, n), slope);
+    auto dx = as_array(args.dx + i, n);
+    if (args.dx_add) {
+      dx += as_array(args.dy + i, n) * slope;
+    } else {
+      dx = as_array(args.dy + i, n) * slope;
+    }
+  });
+}
+
+template <class T>
+void binary(const Exec&, const Binary<T>& args) {
+  switch (args.op) {
+    case BinaryOp::add:
+      return binary_with(args, [](T a, T b) { return a + b; });
+    case BinaryOp::sub:
+      return binary_with(args, [](T a, T b) { return a - b; });
+    case BinaryOp::mul:
+      return binary_with(args, [](T a, T b) { return a * b; });
+    case BinaryOp::div:
+      return binary_with(args, [](T a, T b) { return a / b; });
+  }
+}
+
+template <class T>
+void axpy(const Exec&, const Axpy<T>& args) {
+  for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
+    auto y = as_array(args.y + i, n);
+    if (args.y_add) {
+      y += args.alpha * as_array(args.x + i, n);
+    } else {
+      y = args.alpha * as_array(args.x + i, n);
+    }
+  });
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(unary_forward, UnaryForward)
+WEDGE_INSTANTIATE_CPU(unary_backward, UnaryBackward)
+WEDGE_INSTANTIATE_CPU(binary, Binary)
+WEDGE_INSTANTIATE_CPU(axpy, Axpy)
+}  // namespace wedge

@@ -1,0 +1,54 @@
+#include "kernels/gate_blend.h"
+
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/math.h"
+
+namespace wedge::cpu {
+
+template <class T>
+void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
+  const std::int64_t D = args.D;
+  parallel_rows(args.rows, D, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const auto h = as_array(args.h + row * D, D), g = as_array(args.g + row * D, D);
+      auto alpha = as_array(args.alpha + row * D, D);
+      if (args.bias != nullptr) alpha += as_array(args.bias, D);
+      alpha = alpha.logistic().eval();
+      as_array(args.y + row * D, D) = g + alpha * (h - g);
+    }
+  });
+}
+
+template <class T>
+void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
+  const std::int64_t D = args.D;
+  const auto put = [D](T* out, bool add, std::int64_t at, const auto& value) {
+    if (out == nullptr) return;
+    if (add)
+      as_array(out + at, D) += value;
+    else
+      as_array(out + at, D) = value;
+  };
+  sum_row_blocks<T>(
+      args.rows, D,
+      [&](std::int64_t begin, std::int64_t end, T* partial) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          const std::int64_t at = row * D;
+          const auto h = as_array(args.h + at, D), g = as_array(args.g + at, D);
+          const auto alpha = as_array(args.alpha + at, D), dy = as_array(args.dy + at, D);
+          auto du = as_array(args.du + at, D);
+          du = dy * (h - g) * alpha * (T(1) - alpha);
+          as_array(partial, D) += du;
+          put(args.dh, args.dh_add, at, dy * alpha);
+          put(args.dg, args.dg_add, at, dy * (T(1) - alpha));
+        }
+      },
+      [&](std::int64_t i, T total) { store(args.dbias, args.dbias_add, i, total); });
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(gate_blend_forward, GateBlendForward)
+WEDGE_INSTANTIATE_CPU(gate_blend_backward, GateBlendBackward)
+}  // namespace wedge

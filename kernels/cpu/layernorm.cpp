@@ -1,0 +1,82 @@
+// One pass over memory in each direction: a row of s stays in L1 between its statistics and its use.
+#include "kernels/layernorm.h"
+
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/dropout_mask.h"
+#include "kernels/cpu/math.h"
+
+namespace wedge::cpu {
+
+template <class T>
+void layernorm_forward(const Exec&, const LayernormForward<T>& args) {
+  const std::int64_t D = args.D;
+  const bool masked = args.mask.rate > 0;
+  const auto weight = as_array(args.weight, D), bias = as_array(args.bias, D);
+  parallel_rows(args.rows, D, [&](std::int64_t begin, std::int64_t end) {
+    ArrayX<T> s(D), mask(masked ? D : 0);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t at = row * D;
+      s = as_array(args.x + at, D);
+      if (masked) {
+        MaskSource<T>(args.mask).fill(at, D, mask.data());
+        s *= mask;
+      }
+      if (args.residual != nullptr) s += as_array(args.residual + at, D);
+      if (args.s != nullptr) as_array(args.s + at, D) = s;
+      const T mean = s.mean();
+      const T rstd = T(1) / std::sqrt((s - mean).square().mean() + static_cast<T>(args.eps));
+      as_array(args.y + at, D) = (s - mean) * rstd * weight + bias;
+      args.mean[row] = mean;
+      args.rstd[row] = rstd;
+    }
+  });
+}
+
+template <class T>
+void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
+  const std::int64_t D = args.D;
+  const bool masked = args.mask.rate > 0;
+  const auto weight = as_array(args.weight, D);
+  const auto put = [D](T* out, bool add, std::int64_t at, const auto& value) {
+    if (out == nullptr) return;
+    if (add)
+      as_array(out + at, D) += value;
+    else
+      as_array(out + at, D) = value;
+  };
+  sum_row_blocks<T>(
+      args.rows, 2 * D,
+      [&](std::int64_t begin, std::int64_t end, T* partial) {
+        auto dweight = as_array(partial, D), dbias = as_array(partial + D, D);
+        ArrayX<T> xhat(D), ds(D), mask(masked ? D : 0);
+        for (std::int64_t row = begin; row < end; ++row) {
+          const std::int64_t at = row * D;
+          const auto dy = as_array(args.dy + at, D);
+          xhat = (as_array(args.s + at, D) - args.mean[row]) * args.rstd[row];
+          dweight += dy * xhat;
+          dbias += dy;
+          ds = dy * weight;
+          const T mean_g = ds.mean(), mean_gx = (ds * xhat).mean();
+          ds = args.rstd[row] * (ds - mean_g - xhat * mean_gx);
+          put(args.dresidual, args.dresidual_add, at, ds);
+          if (masked && args.dx != nullptr) {
+            MaskSource<T>(args.mask).fill(at, D, mask.data());
+            ds *= mask;
+          }
+          put(args.dx, args.dx_add, at, ds);
+        }
+      },
+      [&](std::int64_t i, T total) {
+        if (i < D)
+          store(args.dweight, args.dweight_add, i, total);
+        else
+          store(args.dbias, args.dbias_add, i - D, total);
+      });
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(layernorm_forward, LayernormForward)
+WEDGE_INSTANTIATE_CPU(layernorm_backward, LayernormBackward)
+}  // namespace wedge

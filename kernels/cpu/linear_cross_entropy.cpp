@@ -1,0 +1,92 @@
+// A chunk's row of G is kept as E = exp(logits - max) with Σ E taken off at the target, which is G scaled by
+// T Σ E: the scale goes into the D-wide side of each product instead of another pass over the V-wide one.
+#include "kernels/linear_cross_entropy.h"
+
+#include <cmath>
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/matmul.h"
+
+namespace wedge::cpu {
+namespace {
+
+// Large enough for the products to run at full speed, small enough for a chunk's logits to stay near the last
+// cache.
+constexpr std::int64_t kChunk = 256;
+
+}  // namespace
+
+template <class T>
+void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
+  const std::int64_t V = args.V, D = args.D;
+  const bool with_gradients = args.dx != nullptr || args.dweight != nullptr;
+  const auto logits =
+      std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(std::min(kChunk, args.rows) * V));
+  const Scratch<T> scaled_x(args.dweight != nullptr ? std::min(kChunk, args.rows) * D : 0), scale(args.rows);
+  const Scratch<double> losses(args.rows);
+  for (std::int64_t first = 0; first < args.rows; first += kChunk) {
+    const std::int64_t count = std::min(kChunk, args.rows - first);
+    const T* x = args.x + first * D;
+    cpu::gemm<T>(exec, {.trans_b = true,
+                        .M = count,
+                        .N = V,
+                        .K = D,
+                        .A = x,
+                        .lda = D,
+                        .B = args.weight,
+                        .ldb = D,
+                        .C = logits.data(),
+                        .ldc = V});
+    parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t t = first + i, target = args.targets[t];
+        auto row = as_array(logits.data() + i * V, V);
+        const T max = row.maxCoeff(), at_target = row[target];
+        row = (row - max).exp();
+        const T sum = row.sum();
+        losses[t] =
+            static_cast<double>(max) + std::log(static_cast<double>(sum)) - static_cast<double>(at_target);
+        if (!with_gradients) continue;
+        row[target] -= sum;
+        scale[t] = static_cast<T>(1.0 / (static_cast<double>(sum) * static_cast<double>(args.rows)));
+        if (args.dweight != nullptr) as_array(scaled_x.data() + i * D, D) = scale[t] * as_array(x + i * D, D);
+      }
+    });
+    if (args.dx != nullptr) {
+      T* dx = args.dx + first * D;
+      cpu::gemm<T>(exec, {.M = count,
+                          .N = D,
+                          .K = V,
+                          .A = logits.data(),
+                          .lda = V,
+                          .B = args.weight,
+                          .ldb = D,
+                          .C = dx,
+                          .ldc = D});
+      for (std::int64_t i = 0; i < count; ++i) as_array(dx + i * D, D) *= scale[first + i];
+    }
+    if (args.dweight != nullptr)
+      cpu::gemm<T>(exec, {.trans_a = true,
+                          .M = V,
+                          .N = D,
+                          .K = count,
+                          .A = logits.data(),
+                          .lda = V,
+                          .B = scaled_x.data(),
+                          .ldb = D,
+                          .beta = first > 0 ? T(1) : T(0),
+                          .C = args.dweight,
+                          .ldc = D});
+  }
+  double total = 0;
+  for (std::int64_t t = 0; t < args.rows; ++t) total += losses[t];
+  *args.loss = static_cast<T>(total / static_cast<double>(args.rows));
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(linear_cross_entropy, LinearCrossEntropy)
+}  // namespace wedge

@@ -1,0 +1,39 @@
+// Vectorised functions over short runs of elements, through Eigen's packet math.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <numbers>
+#include <unsupported/Eigen/SpecialFunctions>
+
+namespace wedge::cpu {
+
+template <class T>
+using ArrayX = Eigen::Array<T, Eigen::Dynamic, 1>;
+template <class T>
+using ConstArrayMap = Eigen::Map<const ArrayX<T>>;
+template <class T>
+using ArrayMap = Eigen::Map<ArrayX<T>>;
+
+template <class T>
+ConstArrayMap<T> as_array(const T* p, std::int64_t n) {
+  return ConstArrayMap<T>(p, n);
+}
+template <class T>
+ArrayMap<T> as_array(T* p, std::int64_t n) {
+  return ArrayMap<T>(p, n);
+}
+
+// Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function: gelu(x) = x Φ(x), gelu'(x) = Φ(x) + x φ(x).
+template <class Array>
+auto gaussian_cdf(const Array& x) {
+  using T = typename Array::Scalar;
+  return T(0.5) * (T(1) + (x * T(std::numbers::sqrt2 / 2)).erf());
+}
+template <class Array>
+auto gaussian_pdf(const Array& x) {
+  using T = typename Array::Scalar;
+  return T(std::numbers::inv_sqrtpi / std::numbers::sqrt2) * (T(-0.5) * x.square()).exp();
+}
+
+}  // namespace wedge::cpu

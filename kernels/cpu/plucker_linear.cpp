@@ -1,0 +1,237 @@
+// Features are made for kChunk positions at a time, right before the product that reads them, so they stay in
+// cache.
+//
+// Backward needs two products with G a position, whatever the number of lags. G is antisymmetric, so ŵ·Gŵ =
+// ẑ·Gẑ = 0 and ẑ·Gŵ = n q·ŵ; the sum over the lags of G ŵ / (n ‖z‖) is then G s, and what is left needs only
+// scalars:
+//   N > 1e-6:  dz_t += G-part - c (q - (q·ŵ) ŵ) - ((q·ŵ) / ‖z‖) ẑ,  c = a / (‖z‖ ‖w‖)
+//   else:      G v / (1e-6 n) = (G w - a n q) / (1e-6 n): the G-part holds G w, and - (a / 1e-6) q is left
+// dz of a position is gathered from itself and from the positions that look back at it: no two threads write
+// one row.
+#include "kernels/plucker_linear.h"
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/matmul.h"
+#include "kernels/reduce.h"
+
+namespace wedge::cpu {
+namespace {
+
+constexpr std::int64_t kChunk = 512;
+
+// What a position t and the state v = z_{t-Δ} have between them.
+template <class T>
+struct Pair {
+  T a, w_norm;
+  bool regular;  // N > 1e-6
+};
+
+// The direction and length of z_t; z = 0 has direction 0.
+template <class T>
+T direction_of(const T* z, std::int64_t R, T* zhat) {
+  const T norm = std::sqrt(as_array(z, R).square().sum());
+  as_array(zhat, R) = as_array(z, R) * (norm > T(0) ? T(1) / norm : T(0));
+  return norm;
+}
+
+// Writes w = v - (ẑ·v) ẑ.
+template <class T>
+Pair<T> pair_of(const T* zhat, T z_norm, const T* v, std::int64_t R, T* w) {
+  const T a = (as_array(zhat, R) * as_array(v, R)).sum();
+  as_array(w, R) = as_array(v, R) - a * as_array(zhat, R);
+  const T w_norm = std::sqrt(as_array(w, R).square().sum());
+  return {a, w_norm, z_norm * w_norm > static_cast<T>(kPluckerEps)};
+}
+
+std::int64_t count_lags(std::span<const std::int64_t> lags, std::int64_t position) {
+  return std::count_if(lags.begin(), lags.end(), [position](std::int64_t lag) { return lag <= position; });
+}
+
+// f = z ∧ s
+template <class T>
+void wedge_features(const T* z, const T* s, std::int64_t R, T* f) {
+  for (std::int64_t i = 0; i + 1 < R; ++i) {
+    const T zi = z[i], si = s[i];
+#pragma omp simd
+    for (std::int64_t j = i + 1; j < R; ++j) f[j - i - 1] = zi * s[j] - z[j] * si;
+    f += R - 1 - i;
+  }
+}
+
+template <class T>
+void features_of_rows(const T* z, const T* s, std::int64_t R, std::int64_t rows, T* f) {
+  const std::int64_t P = R * (R - 1) / 2;
+  parallel_rows(rows, 2 * P, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) wedge_features(z + row * R, s + row * R, R, f + row * P);
+  });
+}
+
+// y += G x and u += G v, where `upper` holds G's entries above the diagonal.
+template <class T>
+void antisymmetric_products(const T* upper, std::int64_t R, const T* x, T* y, const T* v, T* u) {
+  for (std::int64_t i = 0; i + 1 < R; ++i) {
+    T yi = 0, ui = 0;
+    const T xi = x[i], vi = v[i];
+#pragma omp simd reduction(+ : yi, ui)
+    for (std::int64_t j = i + 1; j < R; ++j) {
+      const T g = upper[j - i - 1];
+      yi += g * x[j];
+      ui += g * v[j];
+      y[j] -= g * xi;
+      u[j] -= g * vi;
+    }
+    y[i] += yi;
+    u[i] += ui;
+    upper += R - 1 - i;
+  }
+}
+
+}  // namespace
+
+template <class T>
+void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& args) {
+  const std::int64_t rows = args.B * args.L, R = args.R, P = R * (R - 1) / 2;
+  parallel_rows(rows, 2 * R * static_cast<std::int64_t>(args.lags.size() + 1),
+                [&](std::int64_t begin, std::int64_t end) {
+                  std::vector<T> zhat(R), w(R);
+                  for (std::int64_t row = begin; row < end; ++row) {
+                    const std::int64_t t = row % args.L, n = count_lags(args.lags, t);
+                    const T* z = args.z + row * R;
+                    auto s = as_array(args.s + row * R, R);
+                    s.setZero();
+                    const T z_norm = direction_of(z, R, zhat.data());
+                    for (const std::int64_t lag : args.lags) {
+                      if (lag > t) continue;
+                      const Pair<T> pair = pair_of(zhat.data(), z_norm, z - lag * R, R, w.data());
+                      s += as_array(w.data(), R) /
+                           (static_cast<T>(n) * (pair.regular ? z_norm * pair.w_norm : T(kPluckerEps)));
+                    }
+                  }
+                });
+  const Scratch<T> features(std::min(kChunk, rows) * P);
+  for (std::int64_t first = 0; first < rows; first += kChunk) {
+    const std::int64_t count = std::min(kChunk, rows - first);
+    features_of_rows(args.z + first * R, args.s + first * R, R, count, features.data());
+    T* g = args.g + first * args.D;
+    if (args.bias != nullptr)
+      for (std::int64_t i = 0; i < count; ++i) std::copy_n(args.bias, args.D, g + i * args.D);
+    cpu::gemm<T>(exec, {.trans_b = true,
+                        .M = count,
+                        .N = args.D,
+                        .K = P,
+                        .A = features.data(),
+                        .lda = P,
+                        .B = args.weight,
+                        .ldb = P,
+                        .beta = args.bias != nullptr ? T(1) : T(0),
+                        .C = g,
+                        .ldc = args.D});
+  }
+}
+
+template <class T>
+void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
+  const std::int64_t rows = args.B * args.L, R = args.R, D = args.D, P = R * (R - 1) / 2;
+  if (args.dbias != nullptr)
+    cpu::reduce<T>(exec, {ReduceOp::sum, 1, rows, D, args.dg, args.dbias, args.dbias_add});
+
+  const Scratch<T> features(std::min(kChunk, rows) * P), q(rows * R);
+  for (std::int64_t first = 0; first < rows; first += kChunk) {
+    const std::int64_t count = std::min(kChunk, rows - first);
+    const T* dg = args.dg + first * D;
+    if (args.dweight != nullptr) {
+      features_of_rows(args.z + first * R, args.s + first * R, R, count, features.data());
+      cpu::gemm<T>(exec, {.trans_a = true,
+                          .M = D,
+                          .N = P,
+                          .K = count,
+                          .A = dg,
+                          .lda = D,
+                          .B = features.data(),
+                          .ldb = P,
+                          .beta = args.dweight_add || first > 0 ? T(1) : T(0),
+                          .C = args.dweight,
+                          .ldc = P});
+    }
+    if (args.dz == nullptr) continue;
+    T* dfeatures = features.data();
+    cpu::gemm<T>(exec, {.M = count,
+                        .N = P,
+                        .K = D,
+                        .A = dg,
+                        .lda = D,
+                        .B = args.weight,
+                        .ldb = P,
+                        .C = dfeatures,
+                        .ldc = P});
+    // dz_t's own part, and q_t for the positions that t looks back at.
+    parallel_rows(count, 4 * P, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<T> zhat(R), w(R), own(R);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t row = first + i, t = row % args.L, n = count_lags(args.lags, t);
+        const T* z = args.z + row * R;
+        auto qt = as_array(q.data() + row * R, R);
+        auto dz = as_array(own.data(), R);
+        qt.setZero();
+        dz.setZero();
+        if (n > 0) {
+          const T z_norm = direction_of(z, R, zhat.data());
+          antisymmetric_products(dfeatures + i * P, R, zhat.data(), qt.data(), args.s + row * R, dz.data());
+          qt /= -static_cast<T>(n);
+          for (const std::int64_t lag : args.lags) {
+            if (lag > t) continue;
+            const Pair<T> pair = pair_of(zhat.data(), z_norm, z - lag * R, R, w.data());
+            if (pair.regular) {
+              const auto what = as_array(w.data(), R) / pair.w_norm;
+              const T qw = (qt * what).sum(), c = pair.a / (z_norm * pair.w_norm);
+              dz -= c * (qt - qw * what) + (qw / z_norm) * as_array(zhat.data(), R);
+            } else {
+              dz -= (pair.a / static_cast<T>(kPluckerEps)) * qt;
+            }
+          }
+        }
+        auto out = as_array(args.dz + row * R, R);
+        if (args.dz_add)
+          out += dz;
+        else
+          out = dz;
+      }
+    });
+  }
+  if (args.dz == nullptr) return;
+
+  parallel_rows(rows, 4 * R * static_cast<std::int64_t>(args.lags.size() + 1),
+                [&](std::int64_t begin, std::int64_t end) {
+                  std::vector<T> zhat(R), w(R);
+                  for (std::int64_t row = begin; row < end; ++row) {
+                    const std::int64_t position = row % args.L;
+                    auto dz = as_array(args.dz + row * R, R);
+                    for (const std::int64_t lag : args.lags) {
+                      if (position + lag >= args.L) continue;
+                      const std::int64_t later = row + lag;
+                      const T z_norm = direction_of(args.z + later * R, R, zhat.data());
+                      const Pair<T> pair = pair_of(zhat.data(), z_norm, args.z + row * R, R, w.data());
+                      const auto qt = as_array(static_cast<const T*>(q.data()) + later * R, R);
+                      if (pair.regular) {
+                        const auto what = as_array(w.data(), R) / pair.w_norm;
+                        const T qw = (qt * what).sum();
+                        dz += (qt - qw * what) / pair.w_norm;
+                      } else {
+                        dz += (z_norm / static_cast<T>(kPluckerEps)) * qt;
+                      }
+                    }
+                  }
+                });
+}
+
+}  // namespace wedge::cpu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CPU(plucker_linear_forward, PluckerLinearForward)
+WEDGE_INSTANTIATE_CPU(plucker_linear_backward, PluckerLinearBackward)
+}  // namespace wedge

@@ -1,0 +1,32 @@
+// Rows of a table, gathered by index, and the gradient scattered back.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// y[t] = weight[ids[t]]; ids must be in [0, V).
+template <class T>
+struct EmbeddingForward {
+  std::int64_t rows, V, D;
+  const std::int32_t* ids;  // [rows]
+  const T* weight;          // [V, D]
+  T* y;                     // [rows, D] =
+};
+
+// dweight[v] (+)= Σ over t with ids[t] = v of dy[t], in the order of t: no atomics.
+template <class T>
+struct EmbeddingBackward {
+  std::int64_t rows, V, D;
+  const std::int32_t* ids;  // [rows]
+  const T* dy;              // [rows, D]
+  T* dweight;               // [V, D] = or += as dweight_add says
+  bool dweight_add;
+};
+
+WEDGE_KERNEL(embedding_forward, EmbeddingForward)
+WEDGE_KERNEL(embedding_backward, EmbeddingBackward)
+
+}  // namespace wedge

@@ -1,0 +1,52 @@
+// Layer normalisation over the last dimension, with the residual connection and its dropout in the same pass.
+// Ba, Kiros, Hinton 2016.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/dropout.h"
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// s = residual + mask · x;  y = (s - mean) · rstd · weight + bias,  rstd = 1 / sqrt(var + eps), var biased.
+// Backward needs s, mean and rstd.
+template <class T>
+struct LayernormForward {
+  std::int64_t rows, D;
+  const T* x;         // [rows, D]
+  const T* residual;  // [rows, D] or null
+  DropoutMask mask;   // rate 0: none
+  const T* weight;    // [D]
+  const T* bias;      // [D]
+  double eps;
+  T* s;     // [rows, D] =, or null: s is x (no residual, no mask), or nobody will ask for gradients
+  T* y;     // [rows, D] =
+  T* mean;  // [rows] =
+  T* rstd;  // [rows] =
+};
+
+// With x̂ = (s - mean) rstd and g = dy · weight:
+//   ds = rstd (g - mean(g) - x̂ mean(g x̂));  dresidual (+)= ds;  dx (+)= mask · ds;  dweight (+)= Σ dy x̂;
+//   dbias (+)= Σ dy
+// Any of the four outputs may be null.
+template <class T>
+struct LayernormBackward {
+  std::int64_t rows, D;
+  const T* dy;  // [rows, D]
+  const T* s;   // [rows, D]
+  const T* mean;
+  const T* rstd;    // [rows]
+  const T* weight;  // [D]
+  DropoutMask mask;
+  T* dx;  // [rows, D]
+  T* dresidual;
+  T* dweight;  // [D]
+  T* dbias;
+  bool dx_add, dresidual_add, dweight_add, dbias_add;
+};
+
+WEDGE_KERNEL(layernorm_forward, LayernormForward)
+WEDGE_KERNEL(layernorm_backward, LayernormBackward)
+
+}  // namespace wedge

@@ -1,0 +1,42 @@
+// What a linear layer does around its matrix product: bias, and bias with GELU.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// y[row, i] += bias[i]
+template <class T>
+struct BiasAdd {
+  std::int64_t rows, D;
+  const T* bias;  // [D]
+  T* y;           // [rows, D] +=
+};
+
+// u += bias (kept for backward);  y = gelu(u) = u Φ(u), exact. bias may be null.
+template <class T>
+struct BiasGeluForward {
+  std::int64_t rows, D;
+  const T* bias;  // [D] or null
+  T* u;           // [rows, D] +=
+  T* y;           // [rows, D] =
+};
+
+// du = dy · (Φ(u) + u φ(u));  dbias (+)= Σ du
+template <class T>
+struct BiasGeluBackward {
+  std::int64_t rows, D;
+  const T* u;   // [rows, D], bias included
+  const T* dy;  // [rows, D]
+  T* du;        // [rows, D] =
+  T* dbias;     // [D] or null
+  bool dbias_add;
+};
+
+WEDGE_KERNEL(bias_add, BiasAdd)
+WEDGE_KERNEL(bias_gelu_forward, BiasGeluForward)
+WEDGE_KERNEL(bias_gelu_backward, BiasGeluBackward)
+
+}  // namespace wedge

@@ -1,0 +1,31 @@
+// Matrix products, batched and strided.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+// For each batch: C = alpha · op(A) · op(B) + beta · C, row-major with leading dimensions (elements between
+// rows). op(A) is [M, K]: A is [M, K], or [K, M] when trans_a. op(B) is [K, N]: B is [K, N], or [N, K] when
+// trans_b. With beta 0, C is only written.
+template <class T>
+struct Gemm {
+  bool trans_a = false, trans_b = false;
+  std::int64_t M, N, K;
+  T alpha = 1;
+  const T* A;
+  std::int64_t lda;
+  const T* B;
+  std::int64_t ldb;
+  T beta = 0;
+  T* C;  // [M, N]
+  std::int64_t ldc;
+  std::int64_t batches = 1;
+  std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements between matrices of the batch
+};
+
+WEDGE_KERNEL(gemm, Gemm)
+
+}  // namespace wedge

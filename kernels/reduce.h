@@ -1,0 +1,24 @@
+// Reductions over one dimension.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace wedge {
+
+enum class ReduceOp { sum, max };
+
+// y[o, i] (+)= reduce over k of x[o, k, i]; dense. Sums are accumulated in double, in a fixed order.
+template <class T>
+struct Reduce {
+  ReduceOp op;
+  std::int64_t outer, n, inner;
+  const T* x;  // [outer, n, inner], n >= 1 for max
+  T* y;        // [outer, inner] = or += as y_add says
+  bool y_add;
+};
+
+WEDGE_KERNEL(reduce, Reduce)
+
+}  // namespace wedge

@@ -1,0 +1,22 @@
+// Weights of a model to and from .safetensors under the names of SPEC.md, which the PyTorch reference shares.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "models/module.h"
+
+namespace wedge {
+
+// Writes every parameter and the metadata, atomically. A tied head is not written twice.
+void save_weights(const std::filesystem::path& path, const Module& model,
+                  const std::map<std::string, std::string>& metadata);
+
+// Reads every parameter. Throws wedge::Error naming the file and the parameter when one is missing, has
+// another shape or dtype, or is unknown; the model is then unchanged. With tied weights a `lm_head.weight` in
+// the file must equal the embedding. The buffers attention.causal_mask, .idx_i and .idx_j of PyTorch's files
+// are ignored.
+void load_weights(const std::filesystem::path& path, Module& model);
+
+}  // namespace wedge

@@ -1,0 +1,121 @@
+#include "models/language_model.h"
+
+#include "models/layers.h"
+#include "models/mixers.h"
+
+namespace wedge {
+namespace {
+
+// One layer: a mixer and a feed-forward network, in one of two orders.
+//   post-norm:  h = norm1(h + dropout(mixer(h)));    h = norm2(h + dropout(ffn(h)))
+//               (a mixer that carries its residual: h = dropout(norm1(mixer(h))))
+//   pre-norm:   h = h + dropout(mixer(norm1(h)));    h = h + dropout(ffn(norm2(h)))
+class Block : public Module {
+ public:
+  Block(const ModelConfig& config, std::int64_t layer, Init& init)
+      : pre_norm_(config.pre_norm),
+        mixer_(find_mixer(config.tensor_lifting_strategy).make(config, layer, init)),
+        ffn_(config.d_model, config.expansion_ratio, init),
+        norm1_(config.d_model, init),
+        norm2_(config.d_model, init) {
+    add_child("attention_norm", norm1_);
+    add_child("attention", *mixer_);
+    add_child("ffn_norm", norm2_);
+    add_child("ffn", ffn_);
+  }
+
+  Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2) const {
+    if (pre_norm_) {
+      h = residual_dropout(h, (*mixer_)(norm1_(h)), drop1);
+      return residual_dropout(h, ffn_(norm2_(h)), drop2);
+    }
+    const Variable mix = (*mixer_)(h);
+    h = mixer_->carries_residual() ? dropout(norm1_(mix), drop1) : norm1_(h, mix, drop1);
+    return norm2_(h, ffn_(h), drop2);
+  }
+
+ private:
+  bool pre_norm_;
+  std::unique_ptr<Mixer> mixer_;
+  FeedForward ffn_;
+  LayerNorm norm1_, norm2_;
+};
+
+//   h = dropout(token_embedding[x] + position_embedding[0..L));  h = block_k(h);  logits = output_norm(h) ·
+//   headᵀ
+class DecoderLM : public LanguageModel {
+ public:
+  DecoderLM(const ModelConfig& config, std::uint64_t seed, DType dtype)
+      : config_(config),
+        seed_(seed),
+        init_(config, seed, dtype),
+        token_embedding_(config.vocab_size, config.d_model, init_),
+        position_embedding_(config.max_context_len, config.d_model, init_),
+        output_norm_(config.d_model, init_) {
+    add_child("token_embedding", token_embedding_);
+    add_child("position_embedding", position_embedding_);
+    for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+      blocks_.push_back(std::make_unique<Block>(config, layer, init_));
+      add_child(fmt::format("transformer_blocks.{}", layer), *blocks_.back());
+    }
+    add_child("output_norm", output_norm_);
+    head_ = config.weight_tying
+                ? token_embedding_.weight
+                : add_parameter("lm_head.weight", init_.linear_weight(config.vocab_size, config.d_model));
+    set_dropout_counter(0, 0);
+  }
+
+  Variable logits(const Tensor& ids) override { return linear(hidden(ids), head_); }
+
+  Variable loss(const Tensor& ids, const Tensor& targets) override {
+    return linear_cross_entropy(hidden(ids), head_, targets);
+  }
+
+  void set_training(bool on) override { training_ = on; }
+  void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) override {
+    // A new tensor: graphs that are still alive keep the counter of their own forward pass.
+    counter_ = Tensor::from(
+        std::vector<std::int64_t>{static_cast<std::int64_t>(seed_), static_cast<std::int64_t>(step),
+                                  static_cast<std::int64_t>(micro_step)},
+        {3});
+  }
+  const ModelConfig& config() const override { return config_; }
+
+ private:
+  Variable hidden(const Tensor& ids) const {
+    WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && ids.size(1) <= config_.max_context_len,
+                "language model: expected ids [B, L] with 1 <= L <= {}, got {}", config_.max_context_len,
+                to_string(ids.shape()));
+    const Variable positions = slice(position_embedding_.weight, 0, 0, ids.size(1));
+    Variable h = dropout(token_embedding_(ids) + positions, drop(0));
+    for (std::size_t k = 0; k < blocks_.size(); ++k) {
+      const auto site = static_cast<std::uint32_t>(1 + 2 * k);
+      h = (*blocks_[k])(h, drop(site), drop(site + 1));
+    }
+    return output_norm_(h);
+  }
+
+  Dropout drop(std::uint32_t site) const {
+    return training_ ? Dropout{config_.dropout_rate, site, counter_} : Dropout{};
+  }
+
+  ModelConfig config_;
+  std::uint64_t seed_;
+  Init init_;
+  Embedding token_embedding_, position_embedding_;
+  LayerNorm output_norm_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  Variable head_;
+  bool training_ = true;
+  Tensor counter_;
+};
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed,
+                                                   DType dtype) {
+  config.validate();
+  return std::make_unique<DecoderLM>(config, seed, dtype);
+}
+
+}  // namespace wedge

@@ -1,0 +1,34 @@
+// What the trainer needs of a language model.
+#pragma once
+
+#include <memory>
+
+#include "autograd/ops.h"
+#include "models/model_config.h"
+#include "models/module.h"
+
+namespace wedge {
+
+// A decoder-only language model (SPEC: token ids to next-token distribution).
+class LanguageModel : public Module {
+ public:
+  // ids: int32 [B, L], L <= max_context_len. Returns logits [B, L, V].
+  virtual Variable logits(const Tensor& ids) = 0;
+  // Mean cross-entropy over the B·L targets (int32 [B, L]), computed without ever holding all logits.
+  virtual Variable loss(const Tensor& ids, const Tensor& targets) = 0;
+
+  // Dropout is on in training mode (the default) and off in evaluation mode.
+  virtual void set_training(bool on) = 0;
+  // Names this forward pass's dropout masks: they are a function of (seed, step, micro_step, place, element).
+  virtual void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) = 0;
+
+  virtual const ModelConfig& config() const = 0;
+};
+
+// Builds the model that config.tensor_lifting_strategy names, with weights drawn from `seed`.
+// Throws wedge::Error on a configuration that validate() refuses or a strategy that is not in the mixer
+// table.
+std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed,
+                                                   DType dtype = DType::f32);
+
+}  // namespace wedge

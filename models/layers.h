@@ -1,0 +1,52 @@
+// The layers that both models are made of.
+#pragma once
+
+#include "autograd/ops.h"
+#include "models/init.h"
+#include "models/module.h"
+
+namespace wedge {
+
+// y = x Wᵀ + b: [..., in] -> [..., out]
+class Linear : public Module {
+ public:
+  Linear(std::int64_t in, std::int64_t out, Init& init);
+  Variable operator()(const Variable& x) const { return linear(x, weight, bias); }
+
+  Variable weight;  // [out, in]
+  Variable bias;    // [out]
+};
+
+// Layer normalisation over the last dimension, eps 1e-5.
+class LayerNorm : public Module {
+ public:
+  LayerNorm(std::int64_t width, Init& init);
+  Variable operator()(const Variable& x) const { return layernorm(x, weight, bias); }
+  // norm(h + dropout(x))
+  Variable operator()(const Variable& h, const Variable& x, const Dropout& dropout) const {
+    return residual_layernorm(h, x, dropout, weight, bias);
+  }
+
+  Variable weight, bias;  // [width]
+};
+
+// Row ids[...] of a learned table: int32 [...] -> [..., width]
+class Embedding : public Module {
+ public:
+  Embedding(std::int64_t rows, std::int64_t width, Init& init);
+  Variable operator()(const Tensor& ids) const { return embedding(weight, ids); }
+
+  Variable weight;  // [rows, width]
+};
+
+// Linear(d, e·d) -> GELU (exact) -> Linear(e·d, d)
+class FeedForward : public Module {
+ public:
+  FeedForward(std::int64_t width, std::int64_t expansion, Init& init);
+  Variable operator()(const Variable& h) const { return down_(linear_gelu(h, up_.weight, up_.bias)); }
+
+ private:
+  Linear up_, down_;
+};
+
+}  // namespace wedge

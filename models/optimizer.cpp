@@ -1,0 +1,54 @@
+#include "models/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/compute.h"
+#include "kernels/adamw.h"
+
+namespace wedge {
+
+AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
+    : parameters_(std::move(parameters)), options_(options) {
+  WEDGE_CHECK(!parameters_.empty(), "adamw: expected at least one parameter");
+  for (const auto& [name, p] : parameters_) {
+    WEDGE_CHECK(p.dtype() == parameters_[0].second.dtype(),
+                "adamw: expected parameters of one dtype, {} is {}", name, name_of(p.dtype()));
+    first_.push_back(Tensor::zeros(p.shape(), p.dtype(), p.value().device()));
+    second_.push_back(Tensor::zeros(p.shape(), p.dtype(), p.value().device()));
+    p.grad_buffer();
+  }
+}
+
+double AdamW::step(double learning_rate, double grad_scale) {
+  return visit_floating(parameters_[0].second.dtype(), "adamw", [&]<class T>(T) {
+    const Exec exec = compute::exec_of(first_[0]);
+    std::vector<AdamWTensor<T>> tensors;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const Variable& p = parameters_[i].second;
+      const Tensor grad = p.grad();
+      tensors.push_back({p.value().numel(), p.value().data<T>(), grad.defined() ? grad.data<T>() : nullptr,
+                         first_[i].data<T>(), second_[i].data<T>()});
+    }
+    double squares = 0;
+    squared_norm<T>(exec, {tensors, &squares});
+    const double norm = std::sqrt(squares) * grad_scale;
+    if (!std::isfinite(norm)) return norm;
+
+    const double clip = options_.grad_clip > 0 ? std::min(1.0, options_.grad_clip / (norm + 1e-6)) : 1.0;
+    ++step_;
+    const auto t = static_cast<double>(step_);
+    const AdamWScalars scalars{learning_rate, grad_scale * clip, 1 - std::pow(options_.beta1, t),
+                               std::sqrt(1 - std::pow(options_.beta2, t))};
+    adamw_step<T>(exec,
+                  {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay, &scalars});
+    for (const auto& [name, p] : parameters_) p.value().bump_version();
+    return norm;
+  });
+}
+
+void AdamW::zero_grad() {
+  for (const auto& [name, p] : parameters_) p.zero_grad();
+}
+
+}  // namespace wedge

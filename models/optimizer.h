@@ -1,0 +1,44 @@
+// AdamW over all parameters in one pass, with global-norm clipping.
+#pragma once
+
+#include <vector>
+
+#include "autograd/variable.h"
+#include "models/module.h"
+
+namespace wedge {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0.01;  // decoupled, on every parameter
+  double grad_clip = 1.0;      // <= 0: off
+};
+
+// Decoupled weight decay Adam (Loshchilov & Hutter 2019), PyTorch's order of operations:
+//   p -= lr·wd·p;  m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²;  p -= lr/(1-β1^t) · m / (sqrt(v)/sqrt(1-β2^t)
+//   + eps)
+// with g scaled before by min(1, grad_clip / (norm + 1e-6)), norm the global L2 norm of all gradients.
+class AdamW {
+ public:
+  AdamW(NamedParameters parameters, AdamWOptions options);
+
+  // One update with the gradients that backward left, each multiplied by `grad_scale` (1/micro-batches when
+  // gradients were accumulated). Returns the global norm before clipping, after scaling. A parameter without
+  // a gradient counts as gradient zero. When the norm is not finite nothing is changed.
+  double step(double learning_rate, double grad_scale = 1.0);
+  // Forgets all gradients.
+  void zero_grad();
+
+  std::int64_t steps() const { return step_; }
+  // Moments in the order of the parameters, for checkpoints of the optimizer's state.
+  const std::vector<Tensor>& first_moments() const { return first_; }
+  const std::vector<Tensor>& second_moments() const { return second_; }
+
+ private:
+  NamedParameters parameters_;
+  AdamWOptions options_;
+  std::vector<Tensor> first_, second_;
+  std::int64_t step_ = 0;
+};
+
+}  // namespace wedge

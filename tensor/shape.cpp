@@ -1,0 +1,52 @@
+#include "tensor/shape.h"
+
+#include <algorithm>
+
+#include "tensor/check.h"
+
+namespace wedge {
+
+std::int64_t numel(const Shape& shape) {
+  std::int64_t n = 1;
+  for (const std::int64_t size : shape) {
+    WEDGE_CHECK(size >= 0, "shape: sizes must be >= 0, got {}", to_string(shape));
+    WEDGE_CHECK(!__builtin_mul_overflow(n, size, &n), "shape: too many elements in {}", to_string(shape));
+  }
+  return n;
+}
+
+Strides contiguous_strides(const Shape& shape) {
+  Strides strides(shape.size());
+  std::int64_t step = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    strides[i] = step;
+    step *= std::max<std::int64_t>(shape[i], 1);
+  }
+  return strides;
+}
+
+std::string to_string(const Shape& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
+  const Shape& longer = a.size() >= b.size() ? a : b;
+  const Shape& shorter = a.size() >= b.size() ? b : a;
+  Shape out = longer;
+  const std::size_t skip = longer.size() - shorter.size();
+  for (std::size_t i = 0; i < shorter.size(); ++i) {
+    std::int64_t& size = out[skip + i];
+    const std::int64_t other = shorter[i];
+    WEDGE_CHECK(size == other || size == 1 || other == 1, "{}: shapes {} and {} do not broadcast", op,
+                to_string(a), to_string(b));
+    if (size == 1) size = other;
+  }
+  return out;
+}
+
+int normalize_dim(int dim, int rank, const char* op) {
+  WEDGE_CHECK(dim >= -rank && dim < rank, "{}: dimension must be in [{}, {}), got {}", op, -rank, rank, dim);
+  return dim < 0 ? dim + rank : dim;
+}
+
+}  // namespace wedge

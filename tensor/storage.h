@@ -1,0 +1,53 @@
+// Reference-counted memory from a caching allocator.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "tensor/device.h"
+
+namespace wedge {
+
+// A block of bytes, 64-byte aligned, not initialised. Blocks come from and return to a per-process cache,
+// because a training step asks for the same sizes again and again and fresh pages cost more than the
+// arithmetic on them.
+class Storage {
+ public:
+  Storage(std::size_t bytes, Device device);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+  // Counts changes in place, so that backward can refuse a saved tensor that is no longer what forward saw.
+  std::uint32_t version() const { return version_; }
+  void bump_version() { ++version_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::size_t capacity_ = 0;
+  Device device_;
+  bool guarded_ = false;
+  std::uint32_t version_ = 0;
+};
+
+// Test mode: new blocks are filled with NaN and get sentinel bands on both sides. `check_guards` throws
+// wedge::Error when a band of a live block was overwritten; a block checks its own when it is freed and
+// remembers the first fault.
+void set_guard_bands(bool on);
+void check_guards();
+
+// Bytes held by live tensors now, and the most there have been since the last reset.
+std::size_t allocated_bytes();
+std::size_t peak_allocated_bytes();
+void reset_peak_allocated_bytes();
+
+// Gives cached blocks back to the system.
+void release_cached_memory();
+
+}  // namespace wedge

@@ -1,0 +1,126 @@
+// A strided, reference-counted n-dimensional array. Views share storage; copies of a Tensor are views of all
+// of it.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "tensor/check.h"
+#include "tensor/device.h"
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+#include "tensor/storage.h"
+
+namespace wedge {
+
+class Rng;
+
+class Tensor {
+ public:
+  // The undefined tensor: defined() is false, nothing else may be called.
+  Tensor() = default;
+
+  // Not initialised.
+  static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
+  static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
+  static Tensor full(Shape shape, double value, DType dtype = DType::f32);
+  // Copies `values`; throws wedge::Error unless there are numel(shape) of them.
+  template <class T>
+  static Tensor from(std::span<const T> values, Shape shape);
+  template <class T>
+  static Tensor from(const std::vector<T>& values, Shape shape) {
+    return from(std::span<const T>(values), std::move(shape));
+  }
+  // Uniform in [low, high) and N(mean, deviation), in order of elements, drawn in double: the same values,
+  // rounded, whatever the dtype.
+  static Tensor uniform(Shape shape, Rng& rng, double low, double high, DType dtype = DType::f32);
+  static Tensor normal(Shape shape, Rng& rng, double mean, double deviation, DType dtype = DType::f32);
+
+  bool defined() const { return storage_ != nullptr; }
+  DType dtype() const { return dtype_; }
+  Device device() const { return storage_->device(); }
+  const Shape& shape() const { return shape_; }
+  const Strides& strides() const { return strides_; }
+  int rank() const { return static_cast<int>(shape_.size()); }
+  // Size of a dimension; negative counts from the last.
+  std::int64_t size(int dim) const { return shape_[normalize_dim(dim, rank(), "size")]; }
+  std::int64_t numel() const { return numel_; }
+  bool is_contiguous() const;
+
+  // First element. The type must be the dtype; throws wedge::Error otherwise.
+  template <class T>
+  T* data() const {
+    WEDGE_CHECK(dtype_ == dtype_of<T>, "tensor: data asked for as {}, is {}", name_of(dtype_of<T>),
+                name_of(dtype_));
+    return static_cast<T*>(raw());
+  }
+  void* raw() const { return storage_->data() + offset_ * static_cast<std::int64_t>(size_of(dtype_)); }
+
+  // The one element of a tensor of one element, as a double.
+  double item() const;
+  // All elements in row-major order, converted to double: for tests and printing.
+  std::vector<double> to_vector() const;
+
+  // Views. All throw wedge::Error when the arguments do not fit.
+  Tensor reshape(Shape shape) const;  // one size may be -1; copies when the strides do not allow a view
+  Tensor transpose(int dim0, int dim1) const;
+  Tensor permute(const std::vector<int>& order) const;
+  Tensor slice(int dim, std::int64_t begin, std::int64_t end) const;
+  Tensor broadcast_to(const Shape& shape) const;
+
+  // Itself when dense row-major, else a dense copy.
+  Tensor contiguous() const;
+  Tensor clone() const;
+  // A dense copy of another dtype.
+  Tensor to(DType dtype) const;
+
+  // In place; each counts as a new version of the storage.
+  void fill(double value);
+  void copy_from(const Tensor& source);  // same shape; converts the dtype
+  // Call after writing through data() into a tensor that autograd may have saved.
+  void bump_version() const { storage_->bump_version(); }
+  std::uint32_t version() const { return storage_->version(); }
+
+  // Whether no other tensor shares the storage.
+  bool is_unique() const { return storage_.use_count() == 1; }
+  bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
+
+ private:
+  Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
+
+  std::shared_ptr<Storage> storage_;
+  Shape shape_;
+  Strides strides_;
+  std::int64_t offset_ = 0;
+  std::int64_t numel_ = 0;
+  DType dtype_ = DType::f32;
+};
+
+// Calls f with a value of the C++ type of `dtype`, for code that is written once for all types.
+template <class F>
+decltype(auto) visit_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::i32:
+      return f(std::int32_t{});
+    default:
+      return f(std::int64_t{});
+  }
+}
+
+// The same for the types that kernels compute in: float and double. Throws wedge::Error naming `op` for
+// others.
+template <class F>
+decltype(auto) visit_floating(DType dtype, const char* op, F&& f) {
+  WEDGE_CHECK(dtype == DType::f32 || dtype == DType::f64, "{}: expected float32 or float64, got {}", op,
+              name_of(dtype));
+  return dtype == DType::f32 ? f(float{}) : f(double{});
+}
+
+}  // namespace wedge
