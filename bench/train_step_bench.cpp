@@ -1,0 +1,179 @@
+// Training speed of both models beside the machine's limit: tokens/s, and the share of the rate that sgemm
+// reaches over the step's own matrix products, measured in turn in the same run. Prints one JSON line a
+// model.
+//
+//   train_step_bench [key=value ...]     model=attention,grassmann steps=8 batch=16 length=128 layers=6
+//   threads=2
+//                                        vocab=30522 dropout=0.1
+//
+// A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
+// arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
+// are not counted.
+#include <omp.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "kernels/matmul.h"
+#include "models/language_model.h"
+#include "models/optimizer.h"
+#include "tensor/rng.h"
+
+using namespace wedge;
+
+namespace {
+
+struct Product {
+  std::int64_t M, N, K, count;
+};
+
+// The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products.
+std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
+  constexpr std::int64_t kHeadRows = 256;  // kernels/cpu/linear_cross_entropy.cpp
+  const std::int64_t d = c.d_model, n = c.num_layers, P = c.d_low * (c.d_low - 1) / 2;
+  std::vector<Product> all = {{tokens, c.expansion_ratio * d, d, n}, {tokens, d, c.expansion_ratio * d, n}};
+  if (c.tensor_lifting_strategy == "attention") {
+    all.insert(all.end(), {{tokens, 3 * d, d, n}, {tokens, d, d, n}});
+  } else {
+    all.insert(all.end(), {{tokens, c.d_low, d, n}, {tokens, d, P, n}, {tokens, d, d, 2 * n}});
+  }
+  for (std::int64_t first = 0; first < tokens; first += kHeadRows)
+    all.push_back({std::min(kHeadRows, tokens - first), c.vocab_size, d, 1});
+  return all;
+}
+
+double flops_of(const std::vector<Product>& products) {
+  double flops = 0;
+  for (const Product& p : products) flops += 6.0 * static_cast<double>(p.M * p.N * p.K * p.count);
+  return flops;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Seconds of all products of a step, and nothing else.
+double time_products(const std::vector<Product>& products, const Tensor& x, const Tensor& w,
+                     const Tensor& y) {
+  const auto start = std::chrono::steady_clock::now();
+  const Exec exec;
+  float *a = x.data<float>(), *b = w.data<float>(), *c = y.data<float>();
+  for (const auto& [M, N, K, count] : products)
+    for (std::int64_t i = 0; i < count; ++i) {
+      gemm<float>(
+          exec,
+          {.trans_b = true, .M = M, .N = N, .K = K, .A = a, .lda = K, .B = b, .ldb = K, .C = c, .ldc = N});
+      gemm<float>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = N, .B = b, .ldb = K, .C = a, .ldc = K});
+      gemm<float>(
+          exec,
+          {.trans_a = true, .M = N, .N = K, .K = M, .A = c, .lda = N, .B = a, .ldb = K, .C = b, .ldc = K});
+      // Keeps the values in range: each product's output is the next one's input.
+      std::fill_n(b, 64, 0.01f);
+    }
+  return seconds_since(start);
+}
+
+double median(std::vector<double> v) {
+  std::ranges::sort(v);
+  return v[v.size() / 2];
+}
+
+nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps) {
+  const std::int64_t tokens = batch * config.max_context_len;
+  auto model = make_language_model(config, 42);
+  AdamW optimizer(model->named_parameters(), {});
+  Rng rng(7);
+  const auto random_ids = [&] {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
+    for (auto& id : ids)
+      id = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(config.vocab_size)));
+    return Tensor::from(ids, {batch, config.max_context_len});
+  };
+  const Tensor inputs = random_ids(), targets = random_ids();
+
+  const auto products = products_of(config, tokens);
+  std::int64_t widest = 0, weight = 0, output = 0;
+  for (const Product& p : products) {
+    widest = std::max(widest, p.M * p.K);
+    weight = std::max(weight, p.N * p.K);
+    output = std::max(output, p.M * p.N);
+  }
+  const Tensor x = Tensor::full({widest}, 0.01), w = Tensor::full({weight}, 0.01),
+               y = Tensor::zeros({output});
+
+  std::vector<double> step_seconds, product_seconds;
+  for (int step = 0; step < steps + 2; ++step) {
+    x.data<float>();
+    Tensor(x).fill(0.01);
+    Tensor(w).fill(0.01);
+    const double products_time = time_products(products, x, w, y);
+    const auto start = std::chrono::steady_clock::now();
+    model->set_dropout_counter(static_cast<std::uint64_t>(step), 0);
+    optimizer.zero_grad();
+    model->loss(inputs, targets).backward();
+    optimizer.step(1e-3);
+    const double step_time = seconds_since(start);
+    if (step < 2) continue;  // warm-up
+    step_seconds.push_back(step_time);
+    product_seconds.push_back(products_time);
+  }
+  const double flops = flops_of(products);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return {{"model", config.tensor_lifting_strategy},
+          {"threads", omp_get_max_threads()},
+          {"batch", batch},
+          {"length", config.max_context_len},
+          {"parameters", model->num_parameters()},
+          {"tokens_per_second", static_cast<double>(tokens) / median(step_seconds)},
+          {"step_seconds", median(step_seconds)},
+          {"product_seconds", median(product_seconds)},
+          {"step_gflops", flops / median(step_seconds) / 1e9},
+          {"sgemm_gflops", flops / median(product_seconds) / 1e9},
+          {"share_of_sgemm", median(product_seconds) / median(step_seconds)},
+          {"peak_tensor_mib", static_cast<double>(peak_allocated_bytes()) / 1048576},
+          {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> options = {{"model", "attention,grassmann"},
+                                                {"steps", "8"},
+                                                {"batch", "16"},
+                                                {"length", "128"},
+                                                {"layers", "6"},
+                                                {"threads", "2"},
+                                                {"vocab", "30522"},
+                                                {"dropout", "0.1"}};
+  try {
+    for (int i = 1; i < argc; ++i) {
+      const std::string argument = argv[i];
+      const auto equals = argument.find('=');
+      WEDGE_CHECK(equals != std::string::npos && options.contains(argument.substr(0, equals)),
+                  "unknown argument '{}'", argument);
+      options[argument.substr(0, equals)] = argument.substr(equals + 1);
+    }
+    omp_set_num_threads(std::stoi(options["threads"]));
+    ModelConfig config;
+    config.vocab_size = std::stoll(options["vocab"]);
+    config.max_context_len = std::stoll(options["length"]);
+    config.num_layers = std::stoll(options["layers"]);
+    config.dropout_rate = std::stod(options["dropout"]);
+    for (std::string rest = options["model"] + ","; !rest.empty(); rest.erase(0, rest.find(',') + 1)) {
+      config.tensor_lifting_strategy = rest.substr(0, rest.find(','));
+      reset_peak_allocated_bytes();
+      std::printf("%s\n",
+                  measure(config, std::stoll(options["batch"]), std::stoi(options["steps"])).dump().c_str());
+      std::fflush(stdout);
+      release_cached_memory();
+    }
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "train_step_bench: error: %s\n", e.what());
+    return 2;
+  }
+}

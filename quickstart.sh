@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# From a fresh machine to the comparison table, or to passed tests.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+  cat <<'EOF'
+Usage: ./quickstart.sh         install what is missing, build, train both models on the builtin corpus, print the table
+       ./quickstart.sh build   install what is missing and build
+       ./quickstart.sh test    install what is missing, build with Parquet, and run the tests
+
+Packages come from apt (Debian, Ubuntu; as root or through sudo). Elsewhere install a C++20 compiler, CMake, Ninja,
+Eigen 3, fmt, nlohmann-json, utf8proc, and OpenBLAS (OpenMP build), and run the same command.
+EOF
+}
+
+say() { printf '== %s\n' "$*"; }
+
+packages=(g++ cmake ninja-build libopenblas-openmp-dev libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev)
+test_packages=(catch2 libbenchmark-dev python3 python3-venv)
+
+install_missing() {
+  command -v apt-get >/dev/null || { say "no apt-get here: assuming that the libraries are installed"; return; }
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing ${missing[*]}"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { echo "quickstart: neither root nor sudo; install: ${missing[*]}" >&2; exit 2; }
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get -qq update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+}
+
+# The pyarrow wheel brings Apache Arrow's C++ library where the system has no package of it.
+install_pyarrow() {
+  local pin
+  pin=$(grep '^pyarrow==' tests/goldens/requirements.txt)
+  [ -x .venv/bin/python ] && .venv/bin/python -m pip freeze 2>/dev/null | grep -qx "$pin" && return
+  say "installing $pin into .venv"
+  if ! { python3 -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check "$pin"; }; then
+    say "could not install $pin: going on without Parquet"
+  fi
+}
+
+build() {
+  say "building in build/"
+  cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release "$@"
+  cmake --build build
+}
+
+case "${1:-train}" in
+  train)
+    install_missing "${packages[@]}"
+    build -DWEDGE_TESTS=OFF -DWEDGE_BENCH=OFF
+    say "training both models on the builtin corpus"
+    build/bin/wedge train -m model=attention,grassmann data=builtin experiment=quick
+    ;;
+  build)
+    install_missing "${packages[@]}"
+    build -DWEDGE_TESTS=OFF -DWEDGE_BENCH=OFF
+    ;;
+  test)
+    install_missing "${packages[@]}" "${test_packages[@]}"
+    install_pyarrow
+    build -DWEDGE_TESTS=ON -DWEDGE_BENCH=ON
+    say "running the tests"
+    ctest --test-dir build --output-on-failure --parallel "$(nproc)"
+    ;;
+  -h | --help) usage ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
+esac
