@@ -22,9 +22,8 @@ template <class T>
 void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
   const std::int64_t V = args.V, D = args.D;
   const bool with_gradients = args.dx != nullptr || args.dweight != nullptr;
-  const auto logits =
-      std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(std::min(kChunk, args.rows) * V));
-  const Scratch<T> scaled_x(args.dweight != nullptr ? std::min(kChunk, args.rows) * D : 0), scale(args.rows);
+  const std::int64_t chunk = std::min(kChunk, args.rows);
+  const Scratch<T> logits(chunk * V), scaled_x(args.dweight != nullptr ? chunk * D : 0), scale(args.rows);
   const Scratch<double> losses(args.rows);
   for (std::int64_t first = 0; first < args.rows; first += kChunk) {
     const std::int64_t count = std::min(kChunk, args.rows - first);
