@@ -1,4 +1,5 @@
-// Both models against PyTorch: logits, loss, every parameter's gradient and ten AdamW steps, from the goldens.
+// Both models against PyTorch: logits, loss, every parameter's gradient and ten AdamW steps, from the
+// goldens.
 #include <nlohmann/json.hpp>
 
 #include "models/language_model.h"
@@ -57,10 +58,12 @@ double difference(const Tensor& a, const Tensor& b, std::size_t begin = 0, std::
 }
 
 // What float32 may lose against a result of float64, and float64 against another order of float64's sums.
-double tolerance(DType dtype) { return dtype == DType::f64 ? 1e-11 : 2e-5; }
+double tolerance(DType dtype) {
+  return dtype == DType::f64 ? 1e-11 : 2e-5;
+}
 
-const std::vector<std::string> kGoldens = {"attention_post", "attention_pre", "grassmann_post", "grassmann_pre",
-                                           "grassmann_layerwise"};
+const std::vector<std::string> kGoldens = {"attention_post", "attention_pre", "grassmann_post",
+                                           "grassmann_pre", "grassmann_layerwise"};
 
 }  // namespace
 
@@ -80,12 +83,14 @@ TEST_CASE("models equal PyTorch: logits, loss and gradients", "[models][parity]"
         REQUIRE(p.grad().defined());
         const Tensor expected = golden.file.tensor("grad." + parameter);
         if (parameter.ends_with("qkv_projection.bias")) {
-          // Its k part has zero gradient in exact arithmetic: what is left is rounding, which no one must agree on.
+          // Its k part has zero gradient in exact arithmetic: what is left is rounding, which no one must
+          // agree on.
           const auto d = static_cast<std::size_t>(golden.config.d_model);
           CHECK(difference(p.grad(), expected, 0, d) < tolerance(dtype));
           CHECK(difference(p.grad(), expected, 2 * d, 3 * d) < tolerance(dtype));
           const auto k = p.grad().to_vector();
-          for (std::size_t i = d; i < 2 * d; ++i) CHECK(std::abs(k[i]) < (dtype == DType::f64 ? 1e-14 : 1e-7));
+          for (std::size_t i = d; i < 2 * d; ++i)
+            CHECK(std::abs(k[i]) < (dtype == DType::f64 ? 1e-14 : 1e-7));
         } else {
           CHECK(difference(p.grad(), expected) < tolerance(dtype));
         }
@@ -109,7 +114,9 @@ TEST_CASE("models equal PyTorch: losses of ten AdamW steps", "[models][parity]")
       REQUIRE(steps == 10);
       for (std::int64_t k = 0; k < steps; ++k) {
         INFO("step " << k);
-        const auto batch = [k](const Tensor& all) { return all.slice(0, k, k + 1).reshape({all.size(1), all.size(2)}); };
+        const auto batch = [k](const Tensor& all) {
+          return all.slice(0, k, k + 1).reshape({all.size(1), all.size(2)});
+        };
         optimizer.zero_grad();
         const Variable loss = model->loss(batch(inputs), batch(targets));
         loss.backward();

@@ -1,0 +1,89 @@
+#include "models/optimizer.h"
+
+#include <cmath>
+#include <limits>
+
+#include "autograd/ops.h"
+#include "models/schedule.h"
+#include "tests/support/catch.h"
+
+using namespace wedge;
+
+namespace {
+
+Variable scalar(double x) {
+  return parameter(Tensor::full({1}, x, DType::f64));
+}
+
+void set_gradient(const Variable& p, double g) {
+  p.zero_grad();
+  sum(p * g).backward();
+}
+
+}  // namespace
+
+TEST_CASE("AdamW follows its formula", "[models][optimizer]") {
+  const double lr = 0.1, wd = 0.2, b1 = 0.9, b2 = 0.999, eps = 1e-8;
+  const Variable p = scalar(2);
+  AdamW optimizer({{"p", p}}, {.weight_decay = wd, .grad_clip = 0});
+  double x = 2, m = 0, v = 0;
+  const double gradients[] = {0.5, -3, 0.25};
+  for (int t = 1; t <= 3; ++t) {
+    const double g = gradients[t - 1];
+    set_gradient(p, g);
+    CHECK(optimizer.step(lr) == Approx(std::abs(g)));
+    x -= lr * wd * x;
+    m = b1 * m + (1 - b1) * g;
+    v = b2 * v + (1 - b2) * g * g;
+    x -= lr / (1 - std::pow(b1, t)) * m / (std::sqrt(v) / std::sqrt(1 - std::pow(b2, t)) + eps);
+    CHECK(p.item() == Approx(x).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("gradients are clipped by their global norm, after scaling", "[models][optimizer]") {
+  const auto first_moment = [](double clip, double scale) {
+    const Variable a = scalar(1), b = scalar(1);
+    AdamW optimizer({{"a", a}, {"b", b}}, {.weight_decay = 0, .grad_clip = clip});
+    set_gradient(a, 3);
+    set_gradient(b, 4);
+    CHECK(optimizer.step(0.1, scale) == Approx(5 * scale));
+    return optimizer.first_moments()[0].item();
+  };
+  CHECK(first_moment(0, 1) == Approx(0.1 * 3));
+  CHECK(first_moment(10, 1) == Approx(0.1 * 3));
+  CHECK(first_moment(1, 1) == Approx(0.1 * 3 / (5 + 1e-6)));
+  CHECK(first_moment(1, 0.5) == Approx(0.1 * 1.5 / (2.5 + 1e-6)));
+}
+
+TEST_CASE("a parameter without gradient decays; a gradient that is not finite changes nothing",
+          "[models][optimizer]") {
+  const Variable used = scalar(1), idle = scalar(1);
+  AdamW optimizer({{"used", used}, {"idle", idle}}, {.weight_decay = 0.5});
+  set_gradient(used, 1);
+  optimizer.step(0.1);
+  CHECK(idle.item() == Approx(1 - 0.1 * 0.5));
+  const double before = used.item();
+  set_gradient(used, std::numeric_limits<double>::infinity());
+  CHECK_FALSE(std::isfinite(optimizer.step(0.1)));
+  CHECK(used.item() == before);
+  CHECK(optimizer.steps() == 1);
+}
+
+TEST_CASE("an optimizer step makes graphs of the old values stale", "[models][optimizer]") {
+  const Variable p = scalar(1);
+  AdamW optimizer({{"p", p}}, {});
+  const Variable loss = sum(square(p));
+  set_gradient(p, 1);
+  optimizer.step(0.1);
+  CHECK_THROWS_AS(loss.backward(), Error);
+}
+
+TEST_CASE("cosine annealing with warm-up", "[models][optimizer]") {
+  CHECK(learning_rate_at(0, 10, 1.0) == 1.0);
+  CHECK(learning_rate_at(5, 10, 1.0) == Approx(0.5));
+  CHECK(learning_rate_at(9, 10, 2.0) == Approx(1 + std::cos(0.9 * std::acos(-1.0))));
+  CHECK(learning_rate_at(0, 10, 1.0, 4) == Approx(0.25));
+  CHECK(learning_rate_at(3, 10, 1.0, 4) == Approx(1.0));
+  CHECK(learning_rate_at(4, 10, 1.0, 4) == Approx(1.0));
+  CHECK(learning_rate_at(7, 10, 1.0, 4) == Approx(0.5));
+}
