@@ -12,9 +12,23 @@
 namespace wedge::cpu {
 namespace {
 
-// Large enough for the products to run at full speed, small enough for a chunk's logits to stay near the last
-// cache.
-constexpr std::int64_t kChunk = 256;
+// Every chunk packs all of W twice: at 256 rows the products run at 95 % of the speed of 512, more gain
+// nothing.
+constexpr std::int64_t kChunk = 512;
+// Elements of a row that are summed while they are still in L1.
+constexpr std::int64_t kRun = 2048;
+
+// row = exp(row - max); returns the sum.
+template <class T>
+T exponentiate(T* row, std::int64_t n, T max) {
+  T sum = 0;
+  for (std::int64_t i = 0; i < n; i += kRun) {
+    auto run = as_array(row + i, std::min(kRun, n - i));
+    run = (run - max).exp();
+    sum += run.sum();
+  }
+  return sum;
+}
 
 }  // namespace
 
@@ -43,8 +57,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
         const std::int64_t t = first + i, target = args.targets[t];
         auto row = as_array(logits.data() + i * V, V);
         const T max = row.maxCoeff(), at_target = row[target];
-        row = (row - max).exp();
-        const T sum = row.sum();
+        const T sum = exponentiate(row.data(), V, max);
         losses[t] =
             static_cast<double>(max) + std::log(static_cast<double>(sum)) - static_cast<double>(at_target);
         if (!with_gradients) continue;
