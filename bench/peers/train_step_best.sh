@@ -5,10 +5,9 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: train_step_best.sh [--model attention|grassmann|both] [--threads "1 2"] [--compile] [-- ARGUMENTS]
+usage: train_step_best.sh [--model attention|grassmann|both] [--threads "1 2"] [-- ARGUMENTS]
 
 Runs train_step_torch.py under each allocator and thread count; ARGUMENTS (such as --steps 20) go to it.
---compile also tries torch.compile (needs a C++ compiler) under each.
 PYTHON names the interpreter (default python3).
 
 Allocators: glibc as it is; glibc told to keep what it has (MALLOC_TOP_PAD_ and
@@ -17,12 +16,11 @@ TEXT
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-models="attention grassmann" threads="1 2" compile=("")
+models="attention grassmann" threads="1 2"
 while [ $# -gt 0 ]; do
   case "$1" in
     --model) [ "$2" = both ] || models=$2; shift 2 ;;
     --threads) threads=$2; shift 2 ;;
-    --compile) compile=("" "--compile"); shift ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) usage >&2; exit 2 ;;
@@ -45,12 +43,10 @@ awk '$1 > 0.5 {print "train_step_best: the load average is " $1 "; timings want 
 for model in $models; do
   for count in $threads; do
     for setting in "${settings[@]}"; do
-      for extra in "${compile[@]}"; do
-        echo "$model, threads $count, ${setting%%|*} $extra" >&2
-        # shellcheck disable=SC2086  # the settings are words
-        env ${setting#*|} "$python" "$here/train_step_torch.py" --model "$model" --threads "$count" $extra "$@" |
-          tee -a "$results"
-      done
+      echo "$model, threads $count, ${setting%%|*}" >&2
+      # shellcheck disable=SC2086  # the settings are words
+      env ${setting#*|} "$python" "$here/train_step_torch.py" --model "$model" --threads "$count" "$@" |
+        tee -a "$results"
     done
   done
 done

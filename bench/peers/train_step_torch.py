@@ -47,7 +47,6 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--optimizer", choices=["fused", "foreach", "loop"], default="fused",
                         help="which of PyTorch's AdamW implementations")
-    parser.add_argument("--compile", action="store_true", help="through torch.compile (needs a C++ compiler)")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
 
@@ -58,8 +57,6 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=args.optimizer == "fused",
                                   foreach=args.optimizer == "foreach")
     tokens = torch.randint(config.vocab_size, (args.warmup + args.steps, args.batch, config.max_context_len + 1))
-    if args.compile:
-        model.compile()
     step = make_step(model, optimizer, tokens)
     for index in range(args.warmup):
         step(index)
@@ -84,7 +81,6 @@ def main():
         "batch": args.batch,
         "threads": args.threads,
         "optimizer": args.optimizer,
-        "compile": args.compile,
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "torch": torch.__version__,
         "malloc": allocator_settings(),
