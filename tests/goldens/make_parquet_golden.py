@@ -54,7 +54,7 @@ def main():
         use_dictionary=False,
     )
     write("no_rows", {"text": text[:0]})
-    write("null_row", {"text": pa.array(["a\n", "", None, "b\n"], pa.string())})
+    write("null_row", {"text": pa.array(["a\n", "", None, "b\n"], pa.string())}, row_group_size=2)
     write("other_column", {"body": text[:3]})
     write("integers", {"text": pa.array([1, 2, 3], pa.int64())})
     write("bytes", {"text": pa.array([b"a", b"\xff"], pa.binary())})
