@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/node.h"
 #include "autograd/ops.h"
 #include "tensor/rng.h"
 
@@ -10,8 +11,10 @@ namespace wedge {
 GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variable>&)>& f,
                           const std::vector<Variable>& inputs, const GradcheckOptions& options) {
   for (const Variable& input : inputs)
-    WEDGE_CHECK(!input.requires_grad() || (input.dtype() == DType::f64 && input.value().is_contiguous()),
-                "gradcheck: expected dense float64 inputs, got {}", name_of(input.dtype()));
+    WEDGE_CHECK(!input.requires_grad() ||
+                    (input.dtype() == DType::f64 && input.value().is_contiguous() && !input.state()->node),
+                "gradcheck: expected dense float64 leaves, got {} {}{}", name_of(input.dtype()),
+                to_string(input.shape()), input.state()->node ? ", the result of an operation" : "");
   const Variable out = f(inputs);
   Rng rng(0x9d2c);
   const Variable weights = Tensor::uniform(out.shape(), rng, 0.5, 1.5, DType::f64);

@@ -96,6 +96,7 @@ Tensor Tensor::normal(Shape shape, Rng& rng, double mean, double deviation, DTyp
 }
 
 bool Tensor::is_contiguous() const {
+  if (numel_ == 0) return true;
   std::int64_t step = 1;
   for (std::size_t i = shape_.size(); i-- > 0;) {
     if (shape_[i] != 1 && strides_[i] != step) return false;

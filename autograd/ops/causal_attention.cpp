@@ -17,15 +17,17 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
   visit_floating(qkv.dtype(), "causal_attention", [&]<class T>(T) {
     causal_attention_forward<T>(compute::exec_of(o), {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>()});
   });
-  return make_output(
-      "causal_attention", o, {qkv}, [B, L, H, D, in = Saved(in), o, lse](const BackwardContext& ctx) {
-        const GradSink dqkv = ctx.sink(0);
-        visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
-          causal_attention_backward<T>(
-              compute::exec_of(o), {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(),
-                                    lse.data<T>(), ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add});
-        });
-      });
+  return make_output("causal_attention", o, {qkv},
+                     [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
+                       const GradSink dqkv = ctx.sink(0);
+                       const Tensor& o = output.get("causal_attention");
+                       visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
+                         causal_attention_backward<T>(
+                             compute::exec_of(o),
+                             {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(), lse.data<T>(),
+                              ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add});
+                       });
+                     });
 }
 
 }  // namespace wedge

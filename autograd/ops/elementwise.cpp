@@ -5,16 +5,18 @@ namespace wedge {
 namespace {
 
 Variable unary(const char* name, UnaryOp op, const Variable& x) {
+  visit_floating(x.dtype(), name, [](auto) {});  // the error names the operation
   const Tensor input = x.value().contiguous();
   const Tensor y = compute::unary(op, input);
-  return make_output(name, y, {x}, [name, op, input = Saved(input), y](const BackwardContext& ctx) {
-    const GradSink dx = ctx.sink(0);
-    const Tensor& in = input.get(name);
-    visit_floating(y.dtype(), name, [&]<class T>(T) {
-      unary_backward<T>(compute::exec_of(y), {op, y.numel(), in.data<T>(), y.data<T>(), ctx.grad().data<T>(),
-                                              dx.tensor.data<T>(), dx.add});
-    });
-  });
+  return make_output(
+      name, y, {x}, [name, op, input = Saved(input), output = Saved(y)](const BackwardContext& ctx) {
+        const GradSink dx = ctx.sink(0);
+        const Tensor &in = input.get(name), &y = output.get(name);
+        visit_floating(y.dtype(), name, [&]<class T>(T) {
+          unary_backward<T>(compute::exec_of(y), {op, y.numel(), in.data<T>(), y.data<T>(),
+                                                  ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+        });
+      });
 }
 
 // A number as a tensor that broadcasts against x.
@@ -80,12 +82,15 @@ Variable mul(const Variable& a, const Variable& b) {
 
 Variable div(const Variable& a, const Variable& b) {
   const Tensor y = compute::binary(BinaryOp::div, a.value(), b.value(), "div");
-  return make_output("div", y, {a, b}, [denominator = Saved(b.value()), y](const BackwardContext& ctx) {
-    // d(a/b) = da / b - (a/b) db / b
-    const Tensor over = compute::binary(BinaryOp::div, ctx.grad(), denominator.get("div"), "div");
-    if (ctx.wants(1)) ctx.accumulate(1, compute::scale(compute::binary(BinaryOp::mul, over, y, "div"), -1));
-    ctx.accumulate(0, over);
-  });
+  return make_output(
+      "div", y, {a, b}, [denominator = Saved(b.value()), quotient = Saved(y)](const BackwardContext& ctx) {
+        // d(a/b) = da / b - (a/b) db / b
+        const Tensor over = compute::binary(BinaryOp::div, ctx.grad(), denominator.get("div"), "div");
+        if (ctx.wants(1))
+          ctx.accumulate(
+              1, compute::scale(compute::binary(BinaryOp::mul, over, quotient.get("div"), "div"), -1));
+        ctx.accumulate(0, over);
+      });
 }
 
 Variable operator+(const Variable& x, double c) {

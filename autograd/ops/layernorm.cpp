@@ -46,8 +46,9 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
       [op, rows, D, s = Saved(s), mean, rstd, w = Saved(w), drop, counter = Saved(drop.counter),
        has_residual = h.defined()](const BackwardContext& ctx) {
         counter.get(op);
-        const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
+        // In the order in which the kernel writes them: h and x may be one variable.
         const GradSink dh = has_residual ? ctx.sink(3) : GradSink();
+        const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           layernorm_backward<T>(compute::exec_of(ctx.grad()),

@@ -33,7 +33,7 @@ Variable sum(const Variable& x, int dim, bool keep_dim) {
 }
 
 Variable mean(const Variable& x, int dim, bool keep_dim) {
-  const std::int64_t n = x.size(dim);
+  const std::int64_t n = x.size(normalize_dim(dim, x.value().rank(), "mean"));
   WEDGE_CHECK(n > 0, "mean: dimension {} of {} is empty", dim, to_string(x.shape()));
   return scaled_sum("mean", x, dim, keep_dim, 1.0 / static_cast<double>(n));
 }
@@ -49,18 +49,19 @@ Variable max(const Variable& x, int dim, bool keep_dim) {
   const int d = normalize_dim(dim, x.value().rank(), "max");
   const Tensor kept = compute::reduce(ReduceOp::max, x.value(), d);
   const Tensor y = keep_dim ? kept : kept.reshape(without(kept.shape(), d));
-  return make_output("max", y, {x}, [input = Saved(x.value()), kept, d](const BackwardContext& ctx) {
-    // 1 where x equals its row's maximum, 0 elsewhere.
-    const Tensor& in = input.get("max");
-    Tensor is_max = compute::binary(BinaryOp::sub, in, kept, "max");
-    visit_floating(is_max.dtype(), "max", [&]<class T>(T) {
-      for (T* p = is_max.data<T>(); p != is_max.data<T>() + is_max.numel(); ++p)
-        *p = *p == T(0) ? T(1) : T(0);
-    });
-    const Tensor count = compute::reduce(ReduceOp::sum, is_max, d);
-    const Tensor share = compute::binary(BinaryOp::div, ctx.grad().reshape(kept.shape()), count, "max");
-    ctx.accumulate(0, compute::binary(BinaryOp::mul, is_max, share, "max"));
-  });
+  return make_output(
+      "max", y, {x}, [input = Saved(x.value()), output = Saved(kept), d](const BackwardContext& ctx) {
+        // 1 where x equals its row's maximum, 0 elsewhere.
+        const Tensor &in = input.get("max"), &kept = output.get("max");
+        Tensor is_max = compute::binary(BinaryOp::sub, in, kept, "max");
+        visit_floating(is_max.dtype(), "max", [&]<class T>(T) {
+          for (T* p = is_max.data<T>(); p != is_max.data<T>() + is_max.numel(); ++p)
+            *p = *p == T(0) ? T(1) : T(0);
+        });
+        const Tensor count = compute::reduce(ReduceOp::sum, is_max, d);
+        const Tensor share = compute::binary(BinaryOp::div, ctx.grad().reshape(kept.shape()), count, "max");
+        ctx.accumulate(0, compute::binary(BinaryOp::mul, is_max, share, "max"));
+      });
 }
 
 }  // namespace wedge

@@ -15,8 +15,9 @@ Variable softmax_like(const char* name, const Variable& x, bool log) {
   visit_floating(x.dtype(), name, [&]<class T>(T) {
     softmax_forward<T>(compute::exec_of(y), {rows, n, log, input.data<T>(), y.data<T>()});
   });
-  return make_output(name, y, {x}, [name, rows, n, log, y](const BackwardContext& ctx) {
+  return make_output(name, y, {x}, [name, rows, n, log, output = Saved(y)](const BackwardContext& ctx) {
     const GradSink dx = ctx.sink(0);
+    const Tensor& y = output.get(name);
     visit_floating(y.dtype(), name, [&]<class T>(T) {
       softmax_backward<T>(compute::exec_of(y),
                           {rows, n, log, y.data<T>(), ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});

@@ -41,7 +41,9 @@ void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
   // A row-major product is the column-major product of the transposes in the other order.
   char ta = g.trans_b ? 'T' : 'N', tb = g.trans_a ? 'T' : 'N';
   int m = static_cast<int>(g.N), n = static_cast<int>(g.M), k = static_cast<int>(g.K);
-  int lda = static_cast<int>(g.ldb), ldb = static_cast<int>(g.lda), ldc = static_cast<int>(g.ldc);
+  // BLAS refuses a leading dimension of 0, which an empty sum brings.
+  const auto leading = [](std::int64_t ld) { return static_cast<int>(std::max<std::int64_t>(ld, 1)); };
+  int lda = leading(g.ldb), ldb = leading(g.lda), ldc = leading(g.ldc);
   T alpha = g.alpha, beta = g.beta;
   blas_gemm(&ta, &tb, &m, &n, &k, &alpha, const_cast<T*>(B), &lda, const_cast<T*>(A), &ldb, &beta, C, &ldc);
 #else
@@ -74,10 +76,12 @@ template <class T>
 void gemm(const Exec&, const Gemm<T>& g) {
   if (g.M == 0 || g.N == 0 || g.batches == 0) return;
   if (g.batches == 1) return one(g, g.A, g.B, g.C);
-  parallel_for(g.batches, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      one(g, g.A + i * g.stride_a, g.B + i * g.stride_b, g.C + i * g.stride_c);
-  });
+  const std::int64_t flops = std::max<std::int64_t>(1, g.M * g.N * g.K);
+  parallel_for(g.batches, std::max<std::int64_t>(1, 4 * kElementGrain / flops),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i)
+                   one(g, g.A + i * g.stride_a, g.B + i * g.stride_b, g.C + i * g.stride_c);
+               });
 }
 
 }  // namespace wedge::cpu

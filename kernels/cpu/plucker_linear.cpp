@@ -11,6 +11,7 @@
 #include "kernels/plucker_linear.h"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/math.h"
@@ -39,12 +40,17 @@ T direction_of(const T* z, std::int64_t R, T* zhat) {
   return norm;
 }
 
-// Writes w = v - (ẑ·v) ẑ.
+// Writes w = v - (ẑ·v) ẑ, which is exactly 0 where v is a multiple of z.
 template <class T>
 Pair<T> pair_of(const T* zhat, T z_norm, const T* v, std::int64_t R, T* w) {
   const T a = (as_array(zhat, R) * as_array(v, R)).sum();
   as_array(w, R) = as_array(v, R) - a * as_array(zhat, R);
   const T w_norm = std::sqrt(as_array(w, R).square().sum());
+  // Where v is a multiple of z, w is what rounding leaves of v, and 1e-6 may be less than that: it is 0 then.
+  if (w_norm <= T(4) * std::numeric_limits<T>::epsilon() * std::abs(a)) {
+    as_array(w, R).setZero();
+    return {a, T(0), false};
+  }
   return {a, w_norm, z_norm * w_norm > static_cast<T>(kPluckerEps)};
 }
 

@@ -15,7 +15,7 @@ void softmax_forward(const Exec&, const SoftmaxForward<T>& args) {
       y = (x - m).exp();
       const T sum = y.sum();
       if (args.log)
-        y = x - (m + std::log(sum));
+        y = (x - m) - std::log(sum);
       else
         y *= T(1) / sum;
     }
