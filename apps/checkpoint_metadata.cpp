@@ -1,0 +1,114 @@
+#include "apps/checkpoint_metadata.h"
+
+#include <charconv>
+
+#include "models/checkpoint.h"
+#include "tensor/check.h"
+#include "tensor/safetensors.h"
+
+namespace wedge::app {
+
+namespace {
+
+const char* const kFormatVersion = "1";
+
+std::string join_lines(const std::vector<std::string>& lines) {
+  return fmt::format("{}", fmt::join(lines, "\n"));
+}
+
+std::vector<std::string> split_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+const std::string& value_of(const SafetensorsFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  WEDGE_CHECK(found != file.metadata().end(), "{}: no '{}' in its metadata: not a checkpoint of wedge train",
+              file.path().string(), key);
+  return found->second;
+}
+
+template <class T>
+T integer_of(const SafetensorsFile& file, const std::string& key) {
+  const std::string& text = value_of(file, key);
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  WEDGE_CHECK(error == std::errc() && end == text.data() + text.size(), "{}: metadata {} is no number: '{}'",
+              file.path().string(), key, text);
+  return value;
+}
+
+// A few shapes that bound the model's size, checked before a model of that size is made.
+void check_shapes(const SafetensorsFile& file, const ModelConfig& model) {
+  const auto check = [&](const std::string& name, const Shape& expected) {
+    const Shape& shape = file.entry(name).shape;
+    WEDGE_CHECK(shape == expected, "{}: {} is {}, but its metadata describes a model with {}",
+                file.path().string(), name, to_string(shape), to_string(expected));
+  };
+  check("token_embedding.weight", {model.vocab_size, model.d_model});
+  check("position_embedding.weight", {model.max_context_len, model.d_model});
+  const std::string last_block = fmt::format("transformer_blocks.{}.", model.num_layers - 1);
+  check(last_block + "attention_norm.weight", {model.d_model});
+  check(last_block + "ffn.layers.0.weight", {model.d_model * model.expansion_ratio, model.d_model});
+}
+
+}  // namespace
+
+std::map<std::string, std::string> make_metadata(const Config& config, std::int64_t vocab_size,
+                                                 const std::vector<std::string>& vocabulary) {
+  const Json json = to_json(config, ConfigPart::checkpoint);
+  std::map<std::string, std::string> metadata = {
+      {"format_version", kFormatVersion},    {"model", json["model"].dump()},
+      {"data", json["data"].dump()},         {"train", json["train"].dump()},
+      {"seed", std::to_string(config.seed)}, {"vocab_size", std::to_string(vocab_size)}};
+  if (!vocabulary.empty()) metadata["vocabulary"] = join_lines(vocabulary);
+  return metadata;
+}
+
+Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  std::error_code ignored;
+  Checkpoint checkpoint;
+  checkpoint.path = std::filesystem::is_directory(path, ignored) ? path / "best.safetensors" : path;
+  const SafetensorsFile file(checkpoint.path);
+  const std::string name = checkpoint.path.string();
+
+  const std::string& version = value_of(file, "format_version");
+  WEDGE_CHECK(version == kFormatVersion, "{}: format version '{}', this wedge reads {}", name, version,
+              kFormatVersion);
+  for (const char* group : {"model", "data", "train"}) {
+    const Json json = Json::parse(value_of(file, group), nullptr, false);
+    WEDGE_CHECK(json.is_object(), "{}: metadata {} is not a JSON object", name, group);
+    update_from_json(checkpoint.config, Json{{group, json}}, name);
+  }
+  checkpoint.config.seed = integer_of<std::uint64_t>(file, "seed");
+  checkpoint.vocab_size = integer_of<std::int64_t>(file, "vocab_size");
+  if (file.metadata().contains("vocabulary")) {
+    checkpoint.vocabulary = split_lines(value_of(file, "vocabulary"));
+    WEDGE_CHECK(static_cast<std::int64_t>(checkpoint.vocabulary.size()) == checkpoint.vocab_size,
+                "{}: metadata vocabulary has {} entries, vocab_size is {}", name,
+                checkpoint.vocabulary.size(), checkpoint.vocab_size);
+  }
+
+  const ModelConfig model = complete_model(checkpoint.config, checkpoint.vocab_size);
+  try {
+    model.validate();
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", name, error.what()));
+  }
+  check_shapes(file, model);
+  return checkpoint;
+}
+
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint) {
+  auto model =
+      make_language_model(complete_model(checkpoint.config, checkpoint.vocab_size), checkpoint.config.seed);
+  load_weights(checkpoint.path, *model);
+  return model;
+}
+
+}  // namespace wedge::app

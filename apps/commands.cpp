@@ -1,0 +1,89 @@
+#include "apps/commands.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "apps/config_keys.h"
+#include "apps/console.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+constexpr Command kCommands[] = {
+    {"train", "train one model, or with -m many, and compare them", run_train, train_help},
+    {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help},
+    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help},
+    {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help},
+};
+
+bool is_help(const std::string& word) {
+  return word == "--help" || word == "-h";
+}
+
+const Command& find_command(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const Command& command : kCommands) {
+    if (command.name == name) return command;
+    names.push_back(command.name);
+  }
+  throw Error(
+      fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
+}
+
+}  // namespace
+
+std::span<const Command> commands() {
+  return kCommands;
+}
+
+std::string general_help() {
+  std::string text =
+      "wedge: train, compare and dissect small language models on the CPU\n"
+      "\n"
+      "usage: wedge COMMAND [arguments]\n"
+      "       wedge COMMAND --help\n"
+      "       wedge --version\n"
+      "\n"
+      "commands:\n";
+  for (const Command& command : kCommands) text += fmt::format("  {:<11}{}\n", command.name, command.summary);
+  text +=
+      "\n"
+      "examples:\n"
+      "  wedge train -m model=attention,grassmann data=builtin experiment=quick\n"
+      "  wedge train model=grassmann data=text train.num_epochs=3\n"
+      "  wedge eval checkpoint=runs/single/DATE/TIME_grassmann\n"
+      "\n"
+      "WikiText-2 and the vocabulary are looked for in $WEDGE_DATA (default ~/.cache/wedge).\n"
+      "Bad input ends with one line on standard error and exit status 2.\n";
+  return text;
+}
+
+int run_command_line(const Arguments& arguments) {
+  if (arguments.empty()) {
+    print(general_help());
+    flush_output();
+    throw Error("no command given");
+  }
+  const std::string& first = arguments.front();
+  if (is_help(first) || first == "help") {
+    print(arguments.size() > 1 && !is_help(arguments[1]) ? find_command(arguments[1]).help()
+                                                         : general_help());
+    return 0;
+  }
+  if (first == "--version") {
+    print("wedge " WEDGE_VERSION "\n");
+    return 0;
+  }
+  const Command& command = find_command(first);
+  const Arguments rest(arguments.begin() + 1, arguments.end());
+  if (std::any_of(rest.begin(), rest.end(), is_help)) {
+    print(command.help());
+    return 0;
+  }
+  return command.run(rest);
+}
+
+}  // namespace wedge::app

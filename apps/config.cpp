@@ -1,0 +1,62 @@
+#include "apps/config.h"
+
+#include "apps/config_keys.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+// "train.batch_size" → ("train", "batch_size"); "seed" → ("", "seed").
+std::pair<std::string, std::string> split_name(std::string_view name) {
+  const std::size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return {"", std::string(name)};
+  return {std::string(name.substr(0, dot)), std::string(name.substr(dot + 1))};
+}
+
+}  // namespace
+
+ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
+  ModelConfig model = config.model;
+  model.max_context_len = config.data.max_context_len;
+  model.dropout_rate = config.train.dropout_rate;
+  model.vocab_size = vocab_size;
+  return model;
+}
+
+void validate(const Config& config) {
+  complete_model(config, 1).validate();
+  WEDGE_CHECK(config.train.device != "cuda", "train.device=cuda: this build of wedge has no CUDA");
+  WEDGE_CHECK(config.data.source != "tokens" || config.data.path,
+              "data=tokens needs data.path=FILE.safetensors");
+}
+
+Json to_json(const Config& config, ConfigPart part) {
+  Json json;
+  for (const Key& key : config_keys()) {
+    if (part == ConfigPart::checkpoint && !key.in_checkpoint) continue;
+    const auto [group, name] = split_name(key.name);
+    (group.empty() ? json : json[group])[name] = get_key(config, key);
+  }
+  return json;
+}
+
+void update_from_json(Config& config, const Json& json, const std::string& origin) {
+  WEDGE_CHECK(json.is_object(), "{}: the configuration must be a JSON object", origin);
+  const auto set = [&](const std::string& name, const Json& value) {
+    try {
+      set_key(config, find_key(name), value);
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: {}", origin, error.what()));
+    }
+  };
+  for (const auto& [name, value] : json.items()) {
+    if (!value.is_object()) {
+      set(name, value);
+      continue;
+    }
+    for (const auto& [leaf, leaf_value] : value.items()) set(name + "." + leaf, leaf_value);
+  }
+}
+
+}  // namespace wedge::app

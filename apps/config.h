@@ -1,0 +1,76 @@
+// What a run is: the groups model, data, train and experiment, and the seed. The keys of the command line,
+// their defaults, ranges and documentation are in config_keys.cpp; named sets of them in conf/presets.cpp.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "models/model_config.h"
+
+namespace wedge::app {
+
+using Json = nlohmann::ordered_json;
+
+struct DataConfig {
+  std::string source = "parquet";  // parquet | text | tokens | builtin
+  std::optional<std::string> path;
+  std::optional<std::string> train_file, validation_file, test_file;
+  std::optional<std::string> vocab_file;
+  std::int64_t max_context_len = 128;                              // L: inputs and targets of a block
+  std::optional<std::int64_t> max_samples_train, max_samples_val;  // rows; null: all
+};
+
+struct TrainConfig {
+  std::string device = "auto";  // auto | cpu | cuda
+  std::int64_t batch_size = 32;
+  std::int64_t num_epochs = 30;
+  std::int64_t accumulate = 1;
+  std::int64_t warmup_steps = 0;
+  std::optional<std::int64_t> max_steps;
+  double learning_rate = 1e-3;
+  double weight_decay = 0.01;
+  std::optional<double> grad_clip = 1.0;
+  double dropout_rate = 0.1;
+  bool shuffle = true;
+  bool amp = true;
+  std::optional<std::string> init_from;
+  std::optional<std::int64_t> threads;
+  std::int64_t num_workers = 0;  // accepted, does nothing
+  bool pin_memory = false;       // accepted, does nothing
+};
+
+struct ExperimentConfig {
+  std::string name = "paper_6l_128";
+  std::optional<std::string> run_dir;
+};
+
+struct Config {
+  ModelConfig model;  // vocab_size, max_context_len and dropout_rate are not keys of it: see complete_model
+  DataConfig data;
+  TrainConfig train;
+  ExperimentConfig experiment;
+  std::uint64_t seed = 42;
+};
+
+// The model of a run: config.model with data.max_context_len, train.dropout_rate and the vocabulary's size.
+ModelConfig complete_model(const Config& config, std::int64_t vocab_size);
+
+// Checks what a single key cannot: that the values fit each other, and that the device exists. Throws
+// wedge::Error. The vocabulary's size is not known yet; ModelConfig::validate runs again when it is.
+void validate(const Config& config);
+
+enum class ConfigPart {
+  all,         // every key
+  checkpoint,  // without what may differ between two equal runs: run folder, threads, device
+};
+
+// Nested by group, in the order of the key table.
+Json to_json(const Config& config, ConfigPart part = ConfigPart::all);
+
+// Sets the keys that `json` (nested by group) holds. Throws wedge::Error naming `origin` and the key when a
+// key is unknown or a value is wrong.
+void update_from_json(Config& config, const Json& json, const std::string& origin);
+
+}  // namespace wedge::app

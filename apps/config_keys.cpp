@@ -1,0 +1,254 @@
+#include "apps/config_keys.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "apps/conf/presets.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+constexpr double kMax = std::numeric_limits<double>::max();
+constexpr Range kCount{1, 1e9};
+constexpr Range kWidth{1, 65536};
+constexpr Range kCountFromZero{0, 1e9};
+constexpr Range kNotNegative{0, kMax};
+constexpr Range kPositive{0, kMax, false};
+constexpr Range kAnySeed{0, 18446744073709551615.0};
+
+// The field's name in Config is the key's name on the command line.
+#define WEDGE_KEY(field, ...)                                         \
+  Key {                                                               \
+#field, [](Config & c) -> Field { return &c.field; }, __VA_ARGS__ \
+  }
+
+constexpr Key kKeys[] = {
+    WEDGE_KEY(model.tensor_lifting_strategy, "the mixer, by its name in the mixer table"),
+    WEDGE_KEY(model.num_layers, "number of blocks", {1, 4096}),
+    WEDGE_KEY(model.d_model, "width d of the residual stream", kWidth),
+    WEDGE_KEY(model.num_heads, "attention heads; divides d_model", kWidth),
+    WEDGE_KEY(model.expansion_ratio, "width of the feed-forward layer / d_model", {1, 1024}),
+    WEDGE_KEY(model.d_low, "Grassmann: reduced width r", {2, 4096}),
+    WEDGE_KEY(model.lags, "Grassmann: the lags W", kCount),
+    WEDGE_KEY(model.pre_norm, "normalise before the mixer and the feed-forward, not after"),
+    WEDGE_KEY(model.layerwise_lags, "Grassmann: layer k uses lags[k] alone"),
+    WEDGE_KEY(model.weight_tying, "the head is the token embedding"),
+    WEDGE_KEY(model.init, "initial weights", {}, "torch|gpt2"),
+
+    WEDGE_KEY(data.source, "kind of source, set by the data preset", {}, "parquet|text|tokens|builtin"),
+    WEDGE_KEY(data.path, "folder of text or Parquet files; null: WikiText-2; or the file of tokens"),
+    WEDGE_KEY(data.train_file, "training file, in data.path unless absolute"),
+    WEDGE_KEY(data.validation_file, "validation file, in data.path unless absolute"),
+    WEDGE_KEY(data.test_file, "test file, in data.path unless absolute"),
+    WEDGE_KEY(data.vocab_file, "WordPiece vocabulary; null: bert-base-uncased's in $WEDGE_DATA"),
+    WEDGE_KEY(data.max_context_len, "L, tokens of context", {1, 1 << 20}),
+    WEDGE_KEY(data.max_samples_train, "training rows to read; null: all", kCount),
+    WEDGE_KEY(data.max_samples_val, "validation rows to read; null: all", kCount),
+
+    WEDGE_KEY(train.device, "where to compute; auto: a GPU if there is one", {}, "auto|cpu|cuda", false),
+    WEDGE_KEY(train.batch_size, "blocks of a batch", {1, 1 << 20}),
+    WEDGE_KEY(train.num_epochs, "passes over the training blocks", {1, 1000000}),
+    WEDGE_KEY(train.accumulate, "batches whose gradients make one step", {1, 1 << 20}),
+    WEDGE_KEY(train.warmup_steps, "steps of linear warm-up before the cosine", kCountFromZero),
+    WEDGE_KEY(train.max_steps, "stop after so many steps of the full run's schedule; null: never", kCount),
+    WEDGE_KEY(train.learning_rate, "peak learning rate", kNotNegative),
+    WEDGE_KEY(train.weight_decay, "AdamW's decay, on every parameter", kNotNegative),
+    WEDGE_KEY(train.grad_clip, "largest global gradient norm; null: no clipping", kPositive),
+    WEDGE_KEY(train.dropout_rate, "probability that an activation is dropped", {0, 1, true, false}),
+    WEDGE_KEY(train.shuffle, "a new order of blocks every epoch"),
+    WEDGE_KEY(train.amp, "bfloat16 products on a GPU; nothing on the CPU"),
+    WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file"),
+    WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 4096}, {}, false),
+    WEDGE_KEY(train.num_workers, "accepted and does nothing (PyTorch's loader)", kCountFromZero, {}, false),
+    WEDGE_KEY(train.pin_memory, "accepted and does nothing (PyTorch's loader)", {}, {}, false),
+
+    WEDGE_KEY(experiment.name, "a name for the records"),
+    WEDGE_KEY(experiment.run_dir, "the run's folder; with -m, the folder above the runs", {}, {}, false),
+
+    WEDGE_KEY(seed, "of initial weights, dropout and order of blocks", kAnySeed),
+};
+
+#undef WEDGE_KEY
+
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
+// What a value of C++ type T is called in messages.
+template <class T>
+std::string name_of_type() {
+  if constexpr (IsOptional<T>::value)
+    return name_of_type<typename T::value_type>() + " or null";
+  else if constexpr (std::is_same_v<T, bool>)
+    return "true or false";
+  else if constexpr (std::is_integral_v<T>)
+    return "an integer";
+  else if constexpr (std::is_floating_point_v<T>)
+    return "a number";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "a string";
+  else
+    return "a list of integers";
+}
+
+[[noreturn]] void fail_type(const Key& key, const Json& value) {
+  std::string hint;
+  // "nan" and "1e999" are bare words to a JSON parser, but not what the user meant.
+  if (value.is_string() && type_name(key).starts_with("a number")) {
+    const std::string text = value.get<std::string>();
+    char* end = nullptr;
+    const double number = std::strtod(text.c_str(), &end);
+    if (end != text.c_str() && *end == '\0' && !std::isfinite(number)) hint = " (not finite)";
+  }
+  if (!value.is_string() && type_name(key).starts_with("a string"))
+    hint = fmt::format(R"( (a string of these characters is written '"{}"'))", value.dump());
+  throw Error(fmt::format("{}: expected {}, got {}{}", key.name, type_name(key), value.dump(), hint));
+}
+
+std::string describe(const Range& range) {
+  const auto number = [](double x) { return Json(x).dump(); };
+  const auto integer = [&](double x) {
+    return std::abs(x) < 1e15 && x == std::floor(x) ? fmt::format("{:.0f}", x) : number(x);
+  };
+  if (range.high == kMax)
+    return fmt::format("{} {}", range.low_included ? "at least" : "more than", integer(range.low));
+  return fmt::format("from {} to {}{}", integer(range.low), range.high_included ? "" : "less than ",
+                     integer(range.high));
+}
+
+void check_range(const Key& key, double x) {
+  const Range& r = key.range;
+  const bool inside =
+      (r.low_included ? x >= r.low : x > r.low) && (r.high_included ? x <= r.high : x < r.high);
+  WEDGE_CHECK(inside, "{}: must be {}, got {}", key.name, describe(r), Json(x).dump());
+}
+
+void check_string(const Key& key, const std::string& text) {
+  WEDGE_CHECK(!text.empty(), "{}: must not be empty", key.name);
+  WEDGE_CHECK(text.find('\0') == std::string::npos, "{}: must not hold a zero byte", key.name);
+  if (key.choices.empty()) return;
+  const std::vector<std::string_view> choices = split_choices(key.choices);
+  WEDGE_CHECK(std::find(choices.begin(), choices.end(), text) != choices.end(), "{}: must be {}, got {}",
+              key.name, fmt::join(choices, ", "), text);
+}
+
+template <class T>
+void assign(const Key& key, const Json& value, T& target) {
+  if constexpr (IsOptional<T>::value) {
+    if (value.is_null()) {
+      target.reset();
+    } else {
+      typename T::value_type inner{};
+      assign(key, value, inner);
+      target = inner;
+    }
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!value.is_boolean()) fail_type(key, value);
+    target = value.get<bool>();
+  } else if constexpr (std::is_integral_v<T>) {
+    if (!value.is_number_integer()) fail_type(key, value);
+    check_range(key, value.get<double>());
+    target = value.get<T>();
+  } else if constexpr (std::is_floating_point_v<T>) {
+    if (!value.is_number()) fail_type(key, value);
+    check_range(key, value.get<double>());
+    target = value.get<double>();
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    if (!value.is_string()) fail_type(key, value);
+    check_string(key, value.get<std::string>());
+    target = value.get<std::string>();
+  } else {
+    if (!value.is_array()) fail_type(key, value);
+    T list;
+    for (const Json& element : value) {
+      if (!element.is_number_integer()) fail_type(key, value);
+      check_range(key, element.get<double>());
+      list.push_back(element.get<typename T::value_type>());
+    }
+    target = std::move(list);
+  }
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string_view last_part(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+}  // namespace
+
+std::span<const Key> config_keys() {
+  return kKeys;
+}
+
+const Key& find_key(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Key& key : kKeys) {
+    if (key.name == name) return key;
+    names.push_back(key.name);
+  }
+  for (const PresetGroup& group : preset_groups()) names.push_back(group.name);
+  throw Error(fmt::format("unknown key '{}'; the nearest is {}", name, nearest(name, names)));
+}
+
+std::vector<std::string_view> split_choices(std::string_view choices) {
+  std::vector<std::string_view> list;
+  for (std::size_t begin = 0; begin <= choices.size();) {
+    const std::size_t end = std::min(choices.find('|', begin), choices.size());
+    list.push_back(choices.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return list;
+}
+
+void set_key(Config& config, const Key& key, const Json& value) {
+  std::visit([&](auto* target) { assign(key, value, *target); }, key.field(config));
+}
+
+Json get_key(const Config& config, const Key& key) {
+  // The accessor takes a mutable Config because the table is shared with set_key; nothing is written here.
+  return std::visit(
+      [](const auto* source) -> Json {
+        if constexpr (IsOptional<std::decay_t<decltype(*source)>>::value)
+          return source->has_value() ? Json(**source) : Json(nullptr);
+        else
+          return Json(*source);
+      },
+      key.field(const_cast<Config&>(config)));
+}
+
+std::string type_name(const Key& key) {
+  static Config example;
+  return std::visit([](auto* target) { return name_of_type<std::decay_t<decltype(*target)>>(); },
+                    key.field(example));
+}
+
+std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
+  const auto distance = [&](std::string_view candidate) {
+    return std::min(edit_distance(word, candidate), edit_distance(last_part(word), last_part(candidate)) + 1);
+  };
+  return *std::min_element(candidates.begin(), candidates.end(),
+                           [&](auto a, auto b) { return distance(a) < distance(b); });
+}
+
+}  // namespace wedge::app

@@ -1,0 +1,60 @@
+// The table of configuration keys: help text, parsing, JSON and error messages all come from it.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "apps/config.h"
+
+namespace wedge::app {
+
+// Where a key's value lives. The pointer's type is the key's type; an optional can be switched off by null.
+using Field =
+    std::variant<bool*, std::int64_t*, std::uint64_t*, double*, std::string*, std::vector<std::int64_t>*,
+                 std::optional<std::int64_t>*, std::optional<double>*, std::optional<std::string>*>;
+
+// Bounds of a number, or of each number of a list.
+struct Range {
+  double low = -std::numeric_limits<double>::max();
+  double high = std::numeric_limits<double>::max();
+  bool low_included = true, high_included = true;
+};
+
+struct Key {
+  std::string_view name;          // "train.batch_size"
+  Field (*field)(Config&);        // type and, in a default Config, the default
+  std::string_view doc;           // one line
+  Range range = {};               // numbers
+  std::string_view choices = {};  // strings: "auto|cpu|cuda"; empty: any
+  bool in_checkpoint = true;      // false for what may differ between two equal runs
+};
+
+// All keys, in the order of the help text.
+std::span<const Key> config_keys();
+
+// The key of that name. Throws wedge::Error that names the nearest valid key (or group) when there is none.
+const Key& find_key(std::string_view name);
+
+// Sets one key. Throws wedge::Error naming the key when the value is of the wrong type, not finite, out of
+// range or not among the choices.
+void set_key(Config& config, const Key& key, const Json& value);
+
+Json get_key(const Config& config, const Key& key);
+
+// The words of Key::choices.
+std::vector<std::string_view> split_choices(std::string_view choices);
+
+// "an integer", "a number or null", ...
+std::string type_name(const Key& key);
+
+// The candidate nearest to `word` by edit distance; for dotted words the last part alone counts nearly as
+// much, so that batch_size finds train.batch_size. `candidates` must not be empty.
+std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
+
+}  // namespace wedge::app

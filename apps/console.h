@@ -1,0 +1,24 @@
+// Standard output and standard error of the command.
+#pragma once
+
+#include <string_view>
+
+namespace wedge::app {
+
+// Writes to standard output. A failure (closed pipe, full disk) is remembered, not thrown: work that is under
+// way goes on, and finish_output() tells.
+void print(std::string_view text);
+
+// Sends what is buffered on its way.
+void flush_output();
+
+// Throws wedge::Error when anything that was printed did not arrive.
+void finish_output();
+
+// Whether standard output is a terminal.
+bool output_is_terminal();
+
+// "wedge: error: MESSAGE" as one line on standard error: line ends and control characters in it are escaped.
+void print_error(std::string_view message);
+
+}  // namespace wedge::app

@@ -1,0 +1,27 @@
+#include "apps/evaluate.h"
+
+#include "data/batches.h"
+
+namespace wedge::app {
+
+Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size) {
+  const NoGradGuard no_grad;
+  model.set_training(false);
+  const data::Batches batches(blocks, batch_size, false, 0);
+  std::vector<std::int32_t> inputs, targets;
+  Evaluation result;
+  double sum_over_tokens = 0, sum_over_batches = 0;
+  for (std::int64_t i = 0; i < batches.count(); ++i) {
+    const Shape shape = {batches.fill(i, inputs, targets), blocks.context_len()};
+    const double loss = model.loss(Tensor::from(inputs, shape), Tensor::from(targets, shape)).item();
+    const auto tokens = static_cast<std::int64_t>(targets.size());
+    sum_over_batches += loss;
+    sum_over_tokens += loss * static_cast<double>(tokens);
+    result.tokens += tokens;
+  }
+  result.mean_over_batches = sum_over_batches / static_cast<double>(batches.count());
+  result.mean_over_tokens = sum_over_tokens / static_cast<double>(result.tokens);
+  return result;
+}
+
+}  // namespace wedge::app

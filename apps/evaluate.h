@@ -1,0 +1,21 @@
+// Loss of a model over a set of blocks.
+#pragma once
+
+#include <cstdint>
+
+#include "data/blocks.h"
+#include "models/language_model.h"
+
+namespace wedge::app {
+
+struct Evaluation {
+  double mean_over_tokens = 0;
+  double mean_over_batches = 0;  // what an epoch's validation loss is (SPEC.md, section 4)
+  std::int64_t tokens = 0;
+};
+
+// Runs every block once, in order, without dropout and without recording a graph. Leaves the model in
+// evaluation mode. May return a loss that is not finite.
+Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size);
+
+}  // namespace wedge::app

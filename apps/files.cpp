@@ -1,0 +1,90 @@
+#include "apps/files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+Error system_error(const char* what, const std::filesystem::path& path) {
+  return Error(fmt::format("cannot {} {}: {}", what, path.string(), std::strerror(errno)));
+}
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw system_error("read", path);
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const Error error = system_error("read", path);
+      ::close(fd);
+      if (n < 0) throw error;
+      return text;
+    }
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  struct stat info {};
+  WEDGE_CHECK(::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode),
+              "cannot write {}: it is not a regular file", path.string());
+  const std::string temporary = fmt::format("{}.{}.tmp", path.string(), ::getpid());
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) throw system_error("write", path);
+  const bool written = write_all(fd, text) && ::fsync(fd) == 0;
+  const int cause = errno;
+  ::close(fd);
+  errno = cause;
+  if (!written || ::rename(temporary.c_str(), path.c_str()) != 0) {
+    const Error error = system_error("write", path);
+    ::unlink(temporary.c_str());
+    throw error;
+  }
+}
+
+LineLog::LineLog(const std::filesystem::path& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw system_error("write", path);
+  // Emptied only under the lock: another run's lines are never lost.
+  const bool locked = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+  if (!locked || ::ftruncate(fd_, 0) != 0) {
+    const Error error = locked ? system_error("write", path)
+                               : Error(fmt::format("{}: another run is writing here", path.string()));
+    ::close(fd_);
+    throw error;
+  }
+}
+
+LineLog::~LineLog() {
+  ::close(fd_);
+}
+
+void LineLog::append(std::string_view line) {
+  if (!write_all(fd_, std::string(line) + "\n")) throw system_error("write", path_);
+}
+
+}  // namespace wedge::app

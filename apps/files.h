@@ -1,0 +1,35 @@
+// Small files: whole reads, and writes that happen at once or not at all.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace wedge::app {
+
+// Throws wedge::Error naming the path and the cause.
+std::string read_file(const std::filesystem::path& path);
+
+// Replaces what is at `path` by `text`: a temporary file in the same folder, fsync, rename. Throws
+// wedge::Error when the system refuses, or when something that is not a regular file is there; `path` is then
+// as it was.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+// A log that grows by whole lines. One process at a time: the file is locked while it is open.
+class LineLog {
+ public:
+  // Empties the file. Throws wedge::Error when it cannot be written or another process has it open.
+  explicit LineLog(const std::filesystem::path& path);
+  ~LineLog();
+  LineLog(const LineLog&) = delete;
+  LineLog& operator=(const LineLog&) = delete;
+
+  // Appends `line` and a line end. Throws wedge::Error when the disk does not take it.
+  void append(std::string_view line);
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
+}  // namespace wedge::app

@@ -1,0 +1,80 @@
+#include "apps/progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/console.h"
+#include "apps/table.h"
+
+namespace wedge::app {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kLinesPerEpoch = 10;
+constexpr std::chrono::milliseconds kRedraw{100};
+
+class ConsoleProgress : public ProgressSink {
+ public:
+  void start(const RunStart& start) override {
+    start_ = start;
+    begin_ = Clock::now();
+    print(fmt::format("{}: {} steps\n", start.title, start.total_steps));
+    flush_output();
+  }
+
+  void step(const StepReport& report) override {
+    const std::int64_t done = report.step + 1;
+    if (!due(done)) return;
+    const double elapsed = std::chrono::duration<double>(Clock::now() - begin_).count();
+    const double left = elapsed / static_cast<double>(done) * static_cast<double>(start_.total_steps - done);
+    const std::string line = fmt::format(
+        "epoch {}/{}  step {}/{}  loss {:.4f}  ppl {}  {:.0f} tokens/s  {} left", report.epoch,
+        start_.num_epochs, done, start_.total_steps, report.loss, format_perplexity(std::exp(report.loss)),
+        report.tokens_per_second, format_duration(left));
+    // ESC [K clears what a longer line before left on the terminal.
+    print(terminal_ ? "\r" + line + "\x1b[K" : line + "\n");
+    flush_output();
+  }
+
+  void epoch(const EpochReport& report) override {
+    print(fmt::format("{}epoch {}/{}  train loss {:.4f}  validation loss {:.4f}  ppl {}{}\n",
+                      terminal_ ? "\r\x1b[K" : "", report.epoch, start_.num_epochs, report.train_loss,
+                      report.val_loss, format_perplexity(std::exp(report.val_loss)),
+                      report.best ? "  (best so far)" : ""));
+    flush_output();
+  }
+
+ private:
+  bool due(std::int64_t done) {
+    if (!terminal_)
+      return done % std::max<std::int64_t>(1, start_.steps_per_epoch / kLinesPerEpoch) == 0 ||
+             done == start_.total_steps;
+    const Clock::time_point now = Clock::now();
+    if (now - drawn_ < kRedraw && done != start_.total_steps) return false;
+    drawn_ = now;
+    return true;
+  }
+
+  const bool terminal_ = output_is_terminal();
+  RunStart start_;
+  Clock::time_point begin_, drawn_;
+};
+
+}  // namespace
+
+std::unique_ptr<ProgressSink> make_console_progress() {
+  return std::make_unique<ConsoleProgress>();
+}
+
+std::string format_duration(double seconds) {
+  const auto total = static_cast<std::int64_t>(std::max(0.0, seconds) + 0.5);
+  const std::int64_t hours = total / 3600, minutes = total / 60 % 60;
+  return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, total % 60)
+                   : fmt::format("{:02}:{:02}", minutes, total % 60);
+}
+
+}  // namespace wedge::app

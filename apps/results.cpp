@@ -1,0 +1,73 @@
+#include "apps/results.h"
+
+#include <cmath>
+
+#include "apps/files.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+const Json& member(const Json& json, const char* key, const std::filesystem::path& path) {
+  WEDGE_CHECK(json.contains(key), "{}: {} is missing", path.string(), key);
+  return json[key];
+}
+
+double number(const Json& value, const char* key, const std::filesystem::path& path) {
+  WEDGE_CHECK(value.is_number() && std::isfinite(value.get<double>()), "{}: {} must be a number",
+              path.string(), key);
+  return value.get<double>();
+}
+
+std::optional<double> optional_number(const Json& json, const char* key, const std::filesystem::path& path) {
+  if (!json.contains(key) || json[key].is_null()) return std::nullopt;
+  return number(json[key], key, path);
+}
+
+std::vector<double> numbers(const Json& json, const char* key, const std::filesystem::path& path) {
+  std::vector<double> list;
+  if (!json.contains(key)) return list;
+  WEDGE_CHECK(json[key].is_array(), "{}: {} must be a list of numbers", path.string(), key);
+  for (const Json& value : json[key]) list.push_back(number(value, key, path));
+  return list;
+}
+
+}  // namespace
+
+Json to_json(const RunResult& result) {
+  Json json;
+  json["strategy"] = result.strategy;
+  json["num_params"] = result.num_params;
+  json["best_val_loss"] = result.best_val_loss;
+  json["best_val_ppl"] = std::exp(result.best_val_loss);
+  json["train_losses"] = result.train_losses;
+  json["val_losses"] = result.val_losses;
+  if (result.tokens_per_second) json["tokens_per_second"] = *result.tokens_per_second;
+  if (result.floor) json["floor"] = *result.floor;
+  json["config"] = result.config;
+  return json;
+}
+
+RunResult read_result(const std::filesystem::path& path) {
+  const Json json = Json::parse(read_file(path), nullptr, false);
+  WEDGE_CHECK(json.is_object(), "{}: not a JSON object", path.string());
+  RunResult result;
+  const Json& strategy = member(json, "strategy", path);
+  WEDGE_CHECK(strategy.is_string() && !strategy.get<std::string>().empty(), "{}: strategy must be a string",
+              path.string());
+  result.strategy = strategy.get<std::string>();
+  const Json& num_params = member(json, "num_params", path);
+  WEDGE_CHECK(num_params.is_number_integer() && num_params.get<double>() >= 0,
+              "{}: num_params must be a whole number", path.string());
+  result.num_params = num_params.get<std::int64_t>();
+  result.best_val_loss = number(member(json, "best_val_loss", path), "best_val_loss", path);
+  result.train_losses = numbers(json, "train_losses", path);
+  result.val_losses = numbers(json, "val_losses", path);
+  result.tokens_per_second = optional_number(json, "tokens_per_second", path);
+  result.floor = optional_number(json, "floor", path);
+  if (json.contains("config")) result.config = json["config"];
+  return result;
+}
+
+}  // namespace wedge::app

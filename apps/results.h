@@ -1,0 +1,31 @@
+// What a run found out: results.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/config.h"
+
+namespace wedge::app {
+
+struct RunResult {
+  std::string strategy;  // the mixer's name
+  std::int64_t num_params = 0;
+  double best_val_loss = 0;          // smallest of val_losses; perplexity is exp of it
+  std::vector<double> train_losses;  // by epoch: mean over its batches
+  std::vector<double> val_losses;
+  std::optional<double> tokens_per_second;  // training tokens / time of the training steps
+  std::optional<double> floor;  // built-in corpus: the loss that no model can beat on this validation set
+  Json config;                  // whole configuration; null where a file has none
+};
+
+Json to_json(const RunResult& result);
+
+// Reads a results.json, of wedge or of the PyTorch reproduction: strategy, num_params and best_val_loss must
+// be there. Throws wedge::Error naming the file and the key.
+RunResult read_result(const std::filesystem::path& path);
+
+}  // namespace wedge::app

@@ -1,0 +1,100 @@
+#include "apps/run_dir.h"
+
+#include <fmt/chrono.h>
+
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string member_name(std::size_t index, const Config& config) {
+  return fmt::format("{}_{}", index, config.model.tensor_lifting_strategy);
+}
+
+// Throws unless `folder` is free to hold a run: absent, or a folder without a checkpoint.
+void check_free(const fs::path& folder) {
+  std::error_code error;
+  const fs::file_status status = fs::status(folder, error);
+  if (status.type() == fs::file_type::not_found) {
+    // The nearest ancestor that exists must be a folder, or its children cannot be made.
+    fs::path ancestor = fs::absolute(folder).parent_path();
+    while (!fs::exists(ancestor, error) && ancestor.has_relative_path()) ancestor = ancestor.parent_path();
+    WEDGE_CHECK(fs::is_directory(ancestor, error), "experiment.run_dir: {} is not a folder",
+                ancestor.string());
+    return;
+  }
+  WEDGE_CHECK(fs::is_directory(status), "experiment.run_dir: {} is not a folder", folder.string());
+  fs::directory_iterator entries(folder, error);
+  WEDGE_CHECK(!error, "experiment.run_dir: cannot read {}: {}", folder.string(), error.message());
+  for (const fs::directory_entry& entry : entries)
+    WEDGE_CHECK(entry.path().extension() != ".safetensors",
+                "experiment.run_dir: {} already holds a checkpoint, {}", folder.string(),
+                entry.path().filename().string());
+}
+
+void make_folders(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  WEDGE_CHECK(!error, "cannot make the folder {}: {}", folder.string(), error.message());
+}
+
+// Makes `folder`, or `folder`_2, _3, ... where that is taken; the one that was made by this call is ours
+// alone.
+fs::path make_new_folder(const fs::path& folder) {
+  make_folders(folder.parent_path());
+  for (int attempt = 1;; ++attempt) {
+    const fs::path candidate =
+        attempt == 1 ? folder : fs::path(fmt::format("{}_{}", folder.string(), attempt));
+    std::error_code error;
+    const bool made = fs::create_directory(candidate, error);
+    if (made) return candidate;
+    const bool taken = !error || error == std::errc::file_exists;
+    WEDGE_CHECK(taken && attempt < 10000, "cannot make the folder {}: {}", candidate.string(),
+                error.message());
+  }
+}
+
+}  // namespace
+
+void check_run_folders(const std::vector<Config>& configs, bool multirun) {
+  const auto& run_dir = configs.front().experiment.run_dir;
+  for (const Config& config : configs)
+    WEDGE_CHECK(config.experiment.run_dir == run_dir,
+                "experiment.run_dir: with -m it is the folder above all runs and takes one value");
+  if (!run_dir) return;
+  check_free(*run_dir);
+  if (!multirun) return;
+  for (std::size_t i = 0; i < configs.size(); ++i)
+    check_free(fs::path(*run_dir) / member_name(i, configs[i]));
+}
+
+RunFolder make_single_folder(const Config& config, std::time_t now) {
+  if (config.experiment.run_dir) {
+    make_folders(*config.experiment.run_dir);
+    return {*config.experiment.run_dir};
+  }
+  const std::tm local = fmt::localtime(now);
+  return {make_new_folder(fs::path("runs") / "single" / fmt::format("{:%Y-%m-%d}", local) /
+                          fmt::format("{:%H-%M-%S}_{}", local, config.model.tensor_lifting_strategy))};
+}
+
+fs::path make_multirun_folder(const Config& config, std::time_t now) {
+  if (config.experiment.run_dir) {
+    make_folders(*config.experiment.run_dir);
+    return *config.experiment.run_dir;
+  }
+  const std::tm local = fmt::localtime(now);
+  return make_new_folder(fs::path("runs") / "multirun" / fmt::format("{:%Y-%m-%d}", local) /
+                         fmt::format("{:%H-%M-%S}", local));
+}
+
+RunFolder make_multirun_member(const fs::path& above, std::size_t index, const Config& config) {
+  const fs::path folder = above / member_name(index, config);
+  make_folders(folder);
+  return {folder};
+}
+
+}  // namespace wedge::app

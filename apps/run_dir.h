@@ -1,0 +1,40 @@
+// Where a run's files go.
+#pragma once
+
+#include <ctime>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/config.h"
+
+namespace wedge::app {
+
+// The files of one run, in a folder that exists.
+struct RunFolder {
+  std::filesystem::path path;
+
+  std::filesystem::path config() const { return path / "config.json"; }
+  std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
+  std::filesystem::path results() const { return path / "results.json"; }
+  std::filesystem::path best() const { return path / "best.safetensors"; }
+  std::filesystem::path last() const { return path / "last.safetensors"; }
+};
+
+// Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
+// folder, or it or a run's folder below it already holds a checkpoint (*.safetensors), or the runs of a
+// multirun do not agree on it. Makes nothing.
+void check_run_folders(const std::vector<Config>& configs, bool multirun);
+
+// Makes the folder of a single run: experiment.run_dir, or runs/single/DATE/TIME_STRATEGY, with _2, _3, ...
+// after it when another run took that name in the same second. Throws wedge::Error.
+RunFolder make_single_folder(const Config& config, std::time_t now);
+
+// Makes the folder above the runs of a multirun: experiment.run_dir or runs/multirun/DATE/TIME. Throws
+// wedge::Error.
+std::filesystem::path make_multirun_folder(const Config& config, std::time_t now);
+
+// Makes a run's folder below it: N_STRATEGY. Throws wedge::Error.
+RunFolder make_multirun_member(const std::filesystem::path& above, std::size_t index, const Config& config);
+
+}  // namespace wedge::app

@@ -1,0 +1,195 @@
+#include "apps/table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "apps/config_keys.h"
+#include "models/mixers.h"
+
+namespace wedge::app {
+
+namespace {
+
+constexpr std::size_t kMaxKeysInLabel = 4;
+const char* const kNone = "-";
+
+struct Spread {
+  double mean = 0, deviation = 0;
+};
+
+Spread spread_of(const std::vector<double>& values) {
+  Spread spread;
+  for (double x : values) spread.mean += x / static_cast<double>(values.size());
+  for (double x : values) spread.deviation += (x - spread.mean) * (x - spread.mean);
+  if (values.size() > 1)
+    spread.deviation = std::sqrt(spread.deviation / static_cast<double>(values.size() - 1));
+  return spread;
+}
+
+// The value of a dotted key in a nested configuration, or null.
+Json lookup(const Json& config, std::string_view name) {
+  if (!config.is_object()) return nullptr;
+  const std::size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return config.value(std::string(name), Json());
+  return lookup(config.value(std::string(name.substr(0, dot)), Json()), name.substr(dot + 1));
+}
+
+// Keys, apart from those that belong to one run or one machine, whose values are not the same in all results.
+std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results) {
+  std::vector<std::string> names;
+  for (const Key& key : config_keys()) {
+    if (!key.in_checkpoint || key.name == "model.tensor_lifting_strategy") continue;
+    std::set<std::string> values;
+    for (const LabelledResult& r : results) values.insert(lookup(r.result.config, key.name).dump());
+    if (values.size() > 1) names.emplace_back(key.name);
+  }
+  return names;
+}
+
+std::string run_label(const LabelledResult& r, const std::vector<std::string>& differing) {
+  if (differing.empty() || differing.size() > kMaxKeysInLabel) return r.label;
+  std::string keys;
+  for (const std::string& name : differing) {
+    if (!keys.empty()) keys += " ";
+    keys += name + "=" + lookup(r.result.config, name).dump();
+  }
+  return r.label + " (" + keys + ")";
+}
+
+// Equal for runs that differ in the seed alone; empty where there is no configuration to judge by.
+std::string identity_without_seed(const RunResult& result) {
+  if (!result.config.is_object()) return {};
+  Json config = result.config;
+  for (const Key& key : config_keys()) {
+    if (key.in_checkpoint && key.name != "seed") continue;
+    const std::size_t dot = key.name.find('.');
+    if (dot == std::string_view::npos) {
+      config.erase(std::string(key.name));
+    } else if (const std::string group(key.name.substr(0, dot));
+               config.contains(group) && config[group].is_object()) {
+      config[group].erase(std::string(key.name.substr(dot + 1)));
+    }
+  }
+  return result.strategy + " " + nlohmann::json(config).dump();
+}
+
+// A cell holds no line end and no bar, which would end it.
+std::string cell(std::string text) {
+  std::string safe;
+  for (char c : text) {
+    if (c == '|') safe += '\\';
+    safe += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  return safe;
+}
+
+// Characters, not bytes: ± has two.
+std::size_t display_width(const std::string& text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string pad(const std::string& text, std::size_t width, bool right) {
+  const std::string spaces(width - std::min(width, display_width(text)), ' ');
+  return right ? spaces + text : text + spaces;
+}
+
+using Row = std::vector<std::string>;
+
+std::string render(const std::vector<Row>& rows, std::size_t text_columns) {
+  std::vector<std::size_t> widths(rows.front().size(), 3);
+  for (const Row& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));
+  std::string out;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (std::size_t i = 0; i < widths.size(); ++i)
+      out += "| " + pad(rows[r][i], widths[i], i >= text_columns) + " ";
+    out += "|\n";
+    if (r > 0) continue;
+    for (std::size_t i = 0; i < widths.size(); ++i)
+      out += i < text_columns ? "|" + std::string(widths[i] + 2, '-')
+                              : "|" + std::string(widths[i] + 1, '-') + ":";
+    out += "|\n";
+  }
+  return out;
+}
+
+std::string format_params(std::int64_t n) {
+  return fmt::format("{:.2f}", static_cast<double>(n) / 1e6);
+}
+
+std::string format_rate(std::optional<double> rate) {
+  return rate ? fmt::format("{:.0f}", *rate) : kNone;
+}
+
+// The row of runs that differ in the seed alone.
+Row mean_row(const std::vector<const RunResult*>& group) {
+  std::vector<double> losses, perplexities, rates;
+  for (const RunResult* r : group) {
+    losses.push_back(r->best_val_loss);
+    perplexities.push_back(std::exp(r->best_val_loss));
+    if (r->tokens_per_second) rates.push_back(*r->tokens_per_second);
+  }
+  const Spread loss = spread_of(losses), perplexity = spread_of(perplexities);
+  const bool all_rates = rates.size() == group.size();
+  return {model_name(group[0]->strategy),
+          fmt::format("mean of {} seeds", group.size()),
+          format_params(group[0]->num_params),
+          fmt::format("{:.4f} ± {:.4f}", loss.mean, loss.deviation),
+          fmt::format("{} ± {}", format_perplexity(perplexity.mean), format_perplexity(perplexity.deviation)),
+          format_rate(all_rates ? std::optional(spread_of(rates).mean) : std::nullopt)};
+}
+
+}  // namespace
+
+std::string model_name(const std::string& strategy) {
+  for (const MixerEntry& mixer : mixer_table())
+    if (mixer.name == strategy) return mixer.model_name;
+  return cell(strategy);
+}
+
+std::string format_perplexity(double perplexity) {
+  return perplexity < 1e6 ? fmt::format("{:.2f}", perplexity) : fmt::format("{:.3e}", perplexity);
+}
+
+std::string comparison_table(const std::vector<LabelledResult>& results) {
+  std::map<std::string, int> count_of_model;
+  bool with_run = false;
+  for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
+
+  std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
+  const std::vector<std::string> differing = differing_keys(results);
+  std::vector<std::pair<std::string, std::vector<const RunResult*>>> groups;  // in order of appearance
+  std::set<double> floors;
+  for (const LabelledResult& r : results) {
+    const RunResult& result = r.result;
+    rows.push_back({model_name(result.strategy), cell(run_label(r, differing)),
+                    format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
+                    format_perplexity(std::exp(result.best_val_loss)),
+                    format_rate(result.tokens_per_second)});
+    if (result.floor) floors.insert(*result.floor);
+    const std::string identity = identity_without_seed(result);
+    if (identity.empty()) continue;
+    auto group =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == identity; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {identity, {}});
+    group->second.push_back(&result);
+  }
+  for (const auto& [identity, group] : groups) {
+    std::set<std::string> seeds;
+    for (const RunResult* r : group) seeds.insert(lookup(r->config, "seed").dump());
+    if (seeds.size() > 1 && seeds.size() == group.size()) rows.push_back(mean_row(group));
+  }
+  for (double floor : floors)
+    rows.push_back({"floor of the corpus", kNone, kNone, fmt::format("{:.4f}", floor),
+                    format_perplexity(std::exp(floor)), kNone});
+  if (!with_run)
+    for (Row& row : rows) row.erase(row.begin() + 1);
+  return render(rows, with_run ? 2 : 1);
+}
+
+}  // namespace wedge::app

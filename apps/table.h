@@ -1,0 +1,29 @@
+// The table that compares runs, in Markdown, aligned so that it also reads well on a terminal.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/results.h"
+
+namespace wedge::app {
+
+struct LabelledResult {
+  std::string label;  // names the run among the others: its folder
+  RunResult result;
+};
+
+// Model | Params (M) | Best Val Loss | Best Val PPL | tokens/s, a row a run, in the order given. Where a
+// model appears more than once, a column Run tells the rows apart by label and by the keys that differ, and
+// every group of runs that differ in the seed alone gets a row with mean ± sample standard deviation. The
+// floor of the built-in corpus comes last. `results` must not be empty.
+std::string comparison_table(const std::vector<LabelledResult>& results);
+
+// What the mixer table calls a model with this mixer (TransformerLM, GrassmannLM); for a mixer that is not
+// in it, its name.
+std::string model_name(const std::string& strategy);
+
+// Two decimals, or an exponent from a million on, where two decimals would only be noise.
+std::string format_perplexity(double perplexity);
+
+}  // namespace wedge::app

@@ -1,0 +1,200 @@
+#include "apps/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "apps/checkpoint_metadata.h"
+#include "apps/evaluate.h"
+#include "apps/files.h"
+#include "apps/table.h"
+#include "apps/threads.h"
+#include "data/batches.h"
+#include "models/checkpoint.h"
+#include "models/language_model.h"
+#include "models/optimizer.h"
+#include "models/schedule.h"
+
+namespace wedge::app {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using data::Batches;
+using data::Blocks;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus) {
+  auto model = make_language_model(complete_model(config, corpus.vocab_size), config.seed);
+  if (config.train.init_from) load_weights(*config.train.init_from, *model);
+  return model;
+}
+
+// One run, from the first step to the last.
+class Run {
+ public:
+  Run(const Config& config, const data::Corpus& corpus, const RunFolder* folder, ProgressSink& progress)
+      : config_(config),
+        train_(config.train),
+        folder_(folder),
+        progress_(progress),
+        train_blocks_(corpus.train, config.data.max_context_len, "train"),
+        validation_blocks_(corpus.validation, config.data.max_context_len, "validation"),
+        batches_(train_blocks_, train_.batch_size, train_.shuffle, config.seed),
+        model_(make_model(config, corpus)),
+        optimizer_(model_->named_parameters(),
+                   {.weight_decay = train_.weight_decay, .grad_clip = train_.grad_clip.value_or(0)}),
+        metadata_(make_metadata(config, corpus.vocab_size, corpus.vocabulary)),
+        steps_per_epoch_((batches_.count() - 1) / train_.accumulate + 1),
+        schedule_steps_(train_.num_epochs * steps_per_epoch_),
+        total_steps_(std::min(schedule_steps_, train_.max_steps.value_or(schedule_steps_))) {
+    result_.strategy = config.model.tensor_lifting_strategy;
+    result_.num_params = model_->num_parameters();
+    result_.best_val_loss = std::numeric_limits<double>::infinity();
+    result_.config = to_json(config);
+    result_.floor = corpus.floor(config.data.max_context_len);
+  }
+
+  RunResult run() {
+    if (folder_) {
+      metrics_.emplace(folder_->metrics());
+      std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
+      write_file(folder_->config(), result_.config.dump(2) + "\n");
+    }
+    progress_.start({fmt::format("{}, {:.2f} M parameters", model_name(result_.strategy),
+                                 static_cast<double>(result_.num_params) / 1e6),
+                     train_.num_epochs, total_steps_, steps_per_epoch_});
+    for (std::int64_t epoch = 1; step_ < total_steps_; ++epoch) run_epoch(epoch);
+    result_.tokens_per_second = static_cast<double>(tokens_) / seconds_;
+    if (folder_) write_file(folder_->results(), to_json(result_).dump(2) + "\n");
+    return std::move(result_);
+  }
+
+ private:
+  void run_epoch(std::int64_t epoch) {
+    batches_.start_epoch(epoch - 1);
+    model_->set_training(true);
+    double sum_of_batches = 0;
+    std::int64_t batches_done = 0;
+    while (batches_done < batches_.count() && step_ < total_steps_) {
+      const std::int64_t micro_steps = std::min(train_.accumulate, batches_.count() - batches_done);
+      sum_of_batches += run_step(epoch, batches_done, micro_steps);
+      batches_done += micro_steps;
+      ++step_;
+    }
+    finish_epoch(epoch, sum_of_batches / static_cast<double>(batches_done));
+  }
+
+  // Trains on batches [first, first + micro_steps) of the epoch; returns the sum of their losses.
+  double run_step(std::int64_t epoch, std::int64_t first, std::int64_t micro_steps) {
+    const Clock::time_point begin = Clock::now();
+    const std::int64_t last_block =
+        std::min((first + micro_steps) * train_.batch_size, train_blocks_.count());
+    const std::int64_t tokens = (last_block - first * train_.batch_size) * train_blocks_.context_len();
+    double sum_of_batches = 0, mean_over_tokens = 0;
+    for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
+      const Shape shape = {batches_.fill(first + micro, inputs_, targets_), train_blocks_.context_len()};
+      model_->set_dropout_counter(static_cast<std::uint64_t>(step_), static_cast<std::uint64_t>(micro));
+      const Variable loss = model_->loss(Tensor::from(inputs_, shape), Tensor::from(targets_, shape));
+      const double value = loss.item();
+      check_finite(value, "loss", step_);
+      const double weight = static_cast<double>(targets_.size()) / static_cast<double>(tokens);
+      if (micro_steps == 1)
+        loss.backward();
+      else
+        loss.backward(Tensor::full(loss.shape(), weight));
+      sum_of_batches += value;
+      mean_over_tokens += weight * value;
+    }
+    const double learning_rate =
+        learning_rate_at(step_, schedule_steps_, train_.learning_rate, train_.warmup_steps);
+    const double grad_norm = optimizer_.step(learning_rate);
+    check_finite(grad_norm, "gradient norm", step_);
+    optimizer_.zero_grad();
+
+    const double seconds = seconds_since(begin);
+    tokens_ += tokens;
+    seconds_ += seconds;
+    report({step_, epoch, mean_over_tokens, learning_rate, grad_norm, static_cast<double>(tokens) / seconds});
+    return sum_of_batches;
+  }
+
+  void report(const StepReport& r) {
+    if (metrics_)
+      metrics_->append(Json{{"step", r.step},
+                            {"epoch", r.epoch},
+                            {"loss", r.loss},
+                            {"learning_rate", r.learning_rate},
+                            {"grad_norm", r.grad_norm},
+                            {"tokens_per_second", r.tokens_per_second}}
+                           .dump());
+    progress_.step(r);
+  }
+
+  void finish_epoch(std::int64_t epoch, double train_loss) {
+    const double val_loss = evaluate(*model_, validation_blocks_, train_.batch_size).mean_over_batches;
+    check_finite(val_loss, "validation loss after it", step_ - 1);
+    const bool best = val_loss < result_.best_val_loss;
+    result_.train_losses.push_back(train_loss);
+    result_.val_losses.push_back(val_loss);
+    if (best) result_.best_val_loss = val_loss;
+    if (folder_) {
+      if (best) save_weights(folder_->best(), *model_, metadata_);
+      save_weights(folder_->last(), *model_, metadata_);
+      have_checkpoint_ = true;
+      metrics_->append(Json{{"epoch", epoch}, {"train_loss", train_loss}, {"val_loss", val_loss}}.dump());
+    }
+    progress_.epoch({epoch, train_loss, val_loss, best});
+  }
+
+  void check_finite(double value, const char* what, std::int64_t step) const {
+    if (std::isfinite(value)) return;
+    std::string message =
+        fmt::format("{}: stopped at step {}: the {} is {}", result_.strategy, step, what, value);
+    if (have_checkpoint_)
+      message += fmt::format("; the last good checkpoint is {}", folder_->last().string());
+    throw DivergenceError(message);
+  }
+
+  const Config& config_;
+  const TrainConfig& train_;
+  const RunFolder* folder_;
+  ProgressSink& progress_;
+  Blocks train_blocks_, validation_blocks_;
+  Batches batches_;
+  std::unique_ptr<LanguageModel> model_;
+  AdamW optimizer_;
+  std::map<std::string, std::string> metadata_;
+  std::int64_t steps_per_epoch_;
+  std::int64_t schedule_steps_;  // N of the schedule
+  std::int64_t total_steps_;     // that are done
+  std::optional<LineLog> metrics_;
+  RunResult result_;
+  std::vector<std::int32_t> inputs_, targets_;
+  std::int64_t step_ = 0;  // from 0
+  std::int64_t tokens_ = 0;
+  double seconds_ = 0;
+  bool have_checkpoint_ = false;
+};
+
+}  // namespace
+
+void check_trainable(const Config& config, const data::Corpus& corpus) {
+  const Blocks train(corpus.train, config.data.max_context_len, "train");
+  const Blocks validation(corpus.validation, config.data.max_context_len, "validation");
+  if (config.train.init_from)
+    make_model(config, corpus);
+  else
+    complete_model(config, corpus.vocab_size).validate();
+}
+
+RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
+                ProgressSink& progress) {
+  use_threads(config.train.threads);
+  return Run(config, corpus, folder, progress).run();
+}
+
+}  // namespace wedge::app

@@ -1,0 +1,38 @@
+// Training: a configuration and a corpus in, a result out, and on the way the files of a run.
+#pragma once
+
+#include "apps/config.h"
+#include "apps/progress.h"
+#include "apps/results.h"
+#include "apps/run_dir.h"
+#include "data/corpus.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+// The loss or the gradient's norm was not finite: the message names the step.
+class DivergenceError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Throws the wedge::Error that train() would throw before its first step: a model that does not fit, no
+// whole block in train or validation, weights of train.init_from that cannot be loaded. Writes nothing.
+void check_trainable(const Config& config, const data::Corpus& corpus);
+
+// Trains a model by SPEC.md, section 4, and returns what came of it.
+//
+// A step takes train.accumulate batches (the last of an epoch what is left) and the gradient of the mean loss
+// over all their tokens, as one batch of that size would. The schedule is that of all epochs whatever
+// train.max_steps says; a run that it stops is validated and saved as at the end of an epoch.
+//
+// With a folder, writes config.json at once, metrics.jsonl as it goes, last.safetensors after every epoch,
+// best.safetensors after one with the smallest validation loss so far, and results.json in the end; all but
+// metrics.jsonl are replaced as a whole. Throws DivergenceError, and leaves the checkpoints of the epochs
+// before, when a loss or a gradient is not finite; wedge::Error when a file cannot be written.
+//
+// Same configuration, corpus, build and number of threads: same bits.
+RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
+                ProgressSink& progress);
+
+}  // namespace wedge::app

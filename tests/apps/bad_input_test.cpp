@@ -1,0 +1,179 @@
+// Every kind of bad input, through the real command: one line on standard error, exit status 2, and no file
+// made, changed or left half written.
+#include <filesystem>
+
+#include "tests/apps/command_runner.h"
+#include "tests/apps/tiny_corpus.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+using namespace wedge::test;
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A folder with what the cases below need, and the check itself.
+class Bench {
+ public:
+  Bench() {
+    fs::create_directories(cwd_ / "taken");
+    spill(cwd_ / "taken/last.safetensors", "precious");
+    spill(cwd_ / "file", "text");
+    spill(cwd_ / "junk.safetensors", "not a safetensors file");
+    spill(cwd_ / "vocab.txt", "[UNK]\na\nb\n##b\n");
+    write_tiny_corpus(cwd_ / "tokens.safetensors");
+    write_tiny_corpus(cwd_ / "short_train.safetensors", 8, 100);
+    write_tiny_corpus(cwd_ / "short_validation.safetensors", 500, 8);
+    fs::create_directories(cwd_ / "texts");
+    spill(cwd_ / "texts/wiki.train.raw",
+          "a b ab\n"
+          "a \xff b\n");
+    spill(cwd_ / "texts/wiki.valid.raw", "a b ab a b ab a b ab\n");
+  }
+
+  // `wedge WORDS` must fail and say `part`.
+  void fails(const std::vector<std::string>& words, const std::string& part) {
+    const auto before = snapshot(cwd_);
+    const Outcome outcome = run_wedge(cwd_, words);
+    INFO(words.front() << " ... " << words.back() << "\n" << outcome.err);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.out.empty());
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, Contains(part));
+    CHECK(snapshot(cwd_) == before);
+  }
+
+  // The same of `wedge train` on the tiny corpus with these words added.
+  void train_fails(const std::vector<std::string>& words, const std::string& part) {
+    std::vector<std::string> all = {"train"};
+    for (const std::string& word : tiny_words()) all.push_back(word);
+    all.push_back("data.path=tokens.safetensors");
+    all.insert(all.end(), words.begin(), words.end());
+    fails(all, part);
+  }
+
+  const fs::path& cwd() const { return cwd_; }
+
+ private:
+  TempDir temp_;
+  fs::path cwd_ = temp_ / "cwd";
+};
+
+}  // namespace
+
+TEST_CASE("bad input: commands and options", "[apps][command]") {
+  Bench bench;
+  bench.fails({"trian"}, "unknown command 'trian'; the nearest is train");
+  bench.fails({"help", "evil"}, "the nearest is eval");
+  bench.fails({"--verson"}, "unknown command '--verson'");
+  bench.train_fails({"--multi"}, "unknown option '--multi'; the nearest is -m");
+  bench.fails({"summarize", "--rot", "x"}, "the nearest is --root");
+  bench.fails({"summarize", "--root"}, "--root needs a value");
+  bench.fails({"tokenize", "vocabulary=x"}, "the nearest is vocab=FILE");
+  bench.fails({"tokenize"}, "vocab=FILE is missing");
+  bench.fails({"eval"}, "checkpoint=FILE_OR_RUN_DIR is missing");
+}
+
+TEST_CASE("bad input: keys, presets and values", "[apps][command]") {
+  Bench bench;
+  bench.train_fails({"train.batchsize=4"}, "unknown key 'train.batchsize'; the nearest is train.batch_size");
+  bench.train_fails({"line\nend=4"}, "unknown key 'line\\x0aend'");
+  bench.train_fails({"model=lstm"}, "no such preset; there is attention, grassmann");
+  bench.train_fails({"model.tensor_lifting_strategy=lstm"}, "lstm");
+  bench.train_fails({"train.batch_size=four"}, "train.batch_size: expected an integer");
+  bench.train_fails({"train.batch_size=4.0"}, "train.batch_size: expected an integer");
+  bench.train_fails({"model.pre_norm=yes"}, "model.pre_norm: expected true or false");
+  bench.train_fails({"train.learning_rate=nan"}, "train.learning_rate: expected a number");
+  bench.train_fails({"train.learning_rate=1e999"}, "train.learning_rate: expected a number");
+  bench.train_fails({"train.learning_rate=-1"}, "train.learning_rate: must be at least 0");
+  bench.train_fails({"train.dropout_rate=1"}, "train.dropout_rate: must be");
+  bench.train_fails({"train.num_epochs=0"}, "train.num_epochs: must be");
+  bench.train_fails({"train.batch_size=99999999999999999999"}, "train.batch_size");
+  bench.train_fails({"seed=-1"}, "seed: must be");
+  bench.train_fails({"seed=1,2"}, "-m");
+  bench.train_fails({"train.device=cuda"}, "train.device=cuda");
+}
+
+TEST_CASE("bad input: lags and widths that do not fit", "[apps][command]") {
+  Bench bench;
+  bench.train_fails({"model.num_heads=3"}, "model.");
+  bench.train_fails({"model=grassmann", "model.lags=[0]"}, "model.lags");
+  bench.train_fails({"model=grassmann", "model.lags=[]"}, "model.lags");
+  bench.train_fails({"model=grassmann", "model.d_low=1"}, "model.d_low");
+  bench.train_fails({"model=grassmann", "model.layerwise_lags=true", "model.lags=[1,2,4]"}, "model.lags");
+  // With -m, the last run's fault keeps the first from starting.
+  bench.train_fails({"-m", "model=attention,grassmann", "model.lags=[1,2],[0]"}, "model.lags");
+}
+
+TEST_CASE("bad input: data", "[apps][command]") {
+  Bench bench;
+  bench.train_fails({"data.path=none.safetensors"}, "none.safetensors");
+  bench.train_fails({"data.path=junk.safetensors"}, "junk.safetensors");
+  bench.train_fails({"data.path=short_train.safetensors"}, "train");
+  bench.train_fails({"data.path=short_validation.safetensors"}, "validation");
+  bench.train_fails({"-m", "data.path=tokens.safetensors,short_train.safetensors"}, "train");
+  bench.train_fails({"data=text", "data.path=nowhere"}, "nowhere");
+  bench.train_fails({"data=text", "data.path=texts", "data.vocab_file=none.txt"}, "none.txt");
+  bench.train_fails({"data=text", "data.path=texts", "data.vocab_file=vocab.txt"},
+                    "2");  // the row that is no UTF-8
+  for (const char* source : {"data=wikitext2", "data=text"}) {
+    bench.fails({"train", source}, "fetch_wikitext2.sh");
+    bench.fails({"train", source}, "data=builtin");
+  }
+}
+
+TEST_CASE("bad input: weights to start from", "[apps][command]") {
+  Bench bench;
+  bench.train_fails({"train.init_from=none.safetensors"}, "none.safetensors");
+  bench.train_fails({"train.init_from=junk.safetensors"}, "junk.safetensors");
+  bench.train_fails({"train.init_from=tokens.safetensors"}, "tokens.safetensors");
+}
+
+TEST_CASE("bad input: run folders", "[apps][command]") {
+  Bench bench;
+  bench.train_fails({"experiment.run_dir=taken"}, "already holds a checkpoint");
+  bench.train_fails({"-m", "experiment.run_dir=taken"}, "already holds a checkpoint");
+  bench.train_fails({"experiment.run_dir=file"}, "is not a folder");
+  bench.train_fails({"experiment.run_dir=file/run"}, "is not a folder");
+  bench.train_fails({"-m", "experiment.run_dir=a,b"}, "takes one value");
+}
+
+TEST_CASE("bad input: checkpoints", "[apps][command]") {
+  Bench bench;
+  bench.fails({"eval", "checkpoint=none"}, "none");
+  bench.fails({"eval", "checkpoint=texts"}, "best.safetensors");
+  bench.fails({"eval", "checkpoint=junk.safetensors"}, "junk.safetensors");
+  bench.fails({"eval", "checkpoint=tokens.safetensors"}, "not a checkpoint of wedge train");
+  bench.fails({"eval", "checkpoint=x", "data.split=train"}, "data.split: must be validation, test");
+}
+
+TEST_CASE("bad input: text that is no UTF-8 is named by line", "[apps][command]") {
+  Bench bench;
+  const Outcome outcome =
+      run_shell(bench.cwd(), R"(printf 'a\nb\n\377\n' | "$wedge" tokenize vocab=vocab.txt)");
+  CHECK(outcome.status == 2);
+  CHECK(outcome.out == "1\n2\n");
+  CHECK(is_one_error_line(outcome.err));
+  CHECK_THAT(outcome.err, Contains("line 3"));
+}
+
+TEST_CASE("bad input: output that nobody takes", "[apps][command]") {
+  Bench bench;
+  for (const char* line : {R"("$wedge" --help > /dev/full)", R"("$wedge" train --help >&-)",
+                           R"(yes a | "$wedge" tokenize vocab=vocab.txt > /dev/full)"}) {
+    INFO(line);
+    const Outcome outcome = run_shell(bench.cwd(), line);
+    CHECK(outcome.status == 2);
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, Contains("standard output"));
+  }
+}
+
+TEST_CASE("bad input: no command at all shows the help and fails", "[apps][command]") {
+  Bench bench;
+  const Outcome outcome = run_wedge(bench.cwd(), {});
+  CHECK(outcome.status == 2);
+  CHECK_THAT(outcome.out, Contains("usage: wedge COMMAND"));
+  CHECK(is_one_error_line(outcome.err));
+}

@@ -1,0 +1,107 @@
+#include "apps/summarize.h"
+
+#include "tensor/check.h"
+#include "tests/apps/command_runner.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+using namespace wedge;
+using namespace wedge::app;
+using Catch::Matchers::Contains;
+using wedge::test::spill;
+using wedge::test::TempDir;
+namespace fs = std::filesystem;
+
+namespace {
+
+// results.json as the PyTorch reproduction writes it: the keys of SPEC.md and no other.
+const char* const kPyTorch =
+    R"({"strategy": "grassmann", "num_params": 12607168, "best_val_loss": 23.539, "best_val_ppl": 16700000000.0,
+        "train_losses": [38.1, 25.9, 22.0], "val_losses": [27.661, 23.88, 23.539],
+        "config": {"model": {"num_layers": 6}, "trainer": {"lr": 0.001}}})";
+
+void put(const fs::path& folder, const std::string& text) {
+  fs::create_directories(folder);
+  spill(folder / "results.json", text);
+}
+
+}  // namespace
+
+TEST_CASE("summarize: a tree of results in natural order", "[apps]") {
+  const TempDir temp;
+  put(temp / "x/10_grassmann", kPyTorch);
+  put(temp / "x/2_grassmann", kPyTorch);
+  put(temp / "a", R"({"strategy": "attention", "num_params": 5, "best_val_loss": 1})");
+  const auto results = find_results(temp.path());
+  REQUIRE(results.size() == 3);
+  CHECK(results[0].label == "a");
+  CHECK(results[1].label == "x/2_grassmann");
+  CHECK(results[2].label == "x/10_grassmann");
+  CHECK(results[2].result.val_losses == std::vector<double>{27.661, 23.88, 23.539});
+  CHECK(!results[2].result.tokens_per_second.has_value());
+}
+
+TEST_CASE("summarize: a result is written and read back", "[apps]") {
+  const TempDir temp;
+  RunResult result;
+  result.strategy = "attention";
+  result.num_params = 7;
+  result.best_val_loss = 0.1;
+  result.train_losses = {1.0 / 3, 0.2};
+  result.val_losses = {0.1, 0.3};
+  result.tokens_per_second = 12.5;
+  result.floor = 0.05;
+  result.config = to_json(Config{});
+  put(temp.path(), to_json(result).dump());
+  const RunResult copy = read_result(temp / "results.json");
+  CHECK(to_json(copy) == to_json(result));
+  CHECK(copy.train_losses == result.train_losses);
+}
+
+TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
+  const auto fails = [](const std::string& text, const std::string& why) {
+    const TempDir temp;
+    put(temp / "run", text);
+    INFO(text);
+    CHECK_THROWS_WITH(find_results(temp.path()), Contains("run/results.json") && Contains(why));
+  };
+  fails("", "not a JSON object");
+  fails("[1]", "not a JSON object");
+  fails("{", "not a JSON object");
+  fails(R"({"num_params": 1, "best_val_loss": 1})", "strategy is missing");
+  fails(R"({"strategy": 3, "num_params": 1, "best_val_loss": 1})", "strategy must be");
+  fails(R"({"strategy": "a", "best_val_loss": 1})", "num_params is missing");
+  fails(R"({"strategy": "a", "num_params": 1.5, "best_val_loss": 1})", "num_params must be");
+  fails(R"({"strategy": "a", "num_params": 1})", "best_val_loss is missing");
+  fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": null})", "best_val_loss must be a number");
+  fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": NaN})", "not a JSON object");
+  fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": 1, "val_losses": 3})", "val_losses must be");
+}
+
+TEST_CASE("summarize: no folder, no results", "[apps]") {
+  const TempDir temp;
+  CHECK_THROWS_WITH(find_results(temp.path()), Contains("no results.json"));
+  CHECK_THROWS_WITH(find_results(temp / "none"), Contains("is not a folder"));
+}
+
+TEST_CASE("summarize: the command prints the table and writes it", "[apps][command]") {
+  const TempDir temp;
+  const fs::path cwd = temp / "cwd";
+  fs::create_directories(cwd);
+  put(cwd / "tree/run", kPyTorch);
+  const auto outcome = test::run_wedge(cwd, {"summarize", "--root", "tree", "--out", "table.md"});
+  CHECK(outcome.status == 0);
+  CHECK(outcome.err.empty());
+  CHECK_THAT(outcome.out, Contains("GrassmannLM") && Contains("23.5390"));
+  CHECK(test::slurp(cwd / "table.md") == outcome.out);
+  CHECK(test::run_wedge(cwd, {"summarize", "--root=tree", "--out=other.md"}).status == 0);
+  CHECK(test::slurp(cwd / "other.md") == outcome.out);
+
+  // A tree with a broken file leaves the table of before as it was.
+  put(cwd / "tree/broken", "{");
+  const auto before = test::snapshot(cwd);
+  const auto failed = test::run_wedge(cwd, {"summarize", "--root", "tree", "--out", "table.md"});
+  CHECK(failed.status == 2);
+  CHECK(test::is_one_error_line(failed.err));
+  CHECK(test::snapshot(cwd) == before);
+}

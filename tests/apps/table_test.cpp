@@ -1,0 +1,75 @@
+#include "apps/table.h"
+
+#include "apps/compose.h"
+#include "tests/support/catch.h"
+
+using namespace wedge::app;
+
+namespace {
+
+LabelledResult result(const std::string& label, const std::string& strategy, double loss,
+                      const std::vector<std::string>& overrides = {}) {
+  RunResult r;
+  r.strategy = strategy;
+  r.num_params = strategy == "attention" ? 12585472 : 12607168;
+  r.best_val_loss = loss;
+  r.tokens_per_second = 1234.5;
+  wedge::app::Config config = compose_over({}, overrides);
+  config.model.tensor_lifting_strategy = strategy;
+  r.config = to_json(config);
+  return {label, r};
+}
+
+}  // namespace
+
+TEST_CASE("table: one run a model", "[apps]") {
+  const std::string table = comparison_table(
+      {result("0_attention", "attention", 5.4753), result("1_grassmann", "grassmann", 5.7716)});
+  CHECK(table ==
+        "| Model         | Params (M) | Best Val Loss | Best Val PPL | tokens/s |\n"
+        "|---------------|-----------:|--------------:|-------------:|---------:|\n"
+        "| TransformerLM |      12.59 |        5.4753 |       238.72 |     1234 |\n"
+        "| GrassmannLM   |      12.61 |        5.7716 |       321.05 |     1234 |\n");
+}
+
+TEST_CASE("table: other mixers, huge perplexities, missing speed, the floor", "[apps]") {
+  LabelledResult other = result("2", "my|mixer", 23.8336);
+  other.result.tokens_per_second.reset();
+  other.result.floor = 1.5;
+  LabelledResult attention = result("1", "attention", 2.0);
+  attention.result.floor = 1.5;
+  const std::string table = comparison_table({attention, other});
+  CHECK(table ==
+        "| Model               | Params (M) | Best Val Loss | Best Val PPL | tokens/s |\n"
+        "|---------------------|-----------:|--------------:|-------------:|---------:|\n"
+        "| TransformerLM       |      12.59 |        2.0000 |         7.39 |     1234 |\n"
+        "| my\\|mixer           |      12.61 |       23.8336 |    2.243e+10 |        - |\n"
+        "| floor of the corpus |          - |        1.5000 |         4.48 |        - |\n");
+}
+
+TEST_CASE("table: several seeds get a mean and a spread", "[apps]") {
+  const std::string table = comparison_table(
+      {result("0", "attention", 1.0, {"seed=1"}), result("1", "attention", 2.0, {"seed=2"}),
+       result("2", "attention", 3.0, {"seed=3"}), result("3", "grassmann", 2.5, {"seed=1"})});
+  CHECK(table ==
+        "| Model         | Run             | Params (M) |   Best Val Loss | Best Val PPL | tokens/s |\n"
+        "|---------------|-----------------|-----------:|----------------:|-------------:|---------:|\n"
+        "| TransformerLM | 0 (seed=1)      |      12.59 |          1.0000 |         2.72 |     1234 |\n"
+        "| TransformerLM | 1 (seed=2)      |      12.59 |          2.0000 |         7.39 |     1234 |\n"
+        "| TransformerLM | 2 (seed=3)      |      12.59 |          3.0000 |        20.09 |     1234 |\n"
+        "| GrassmannLM   | 3 (seed=1)      |      12.61 |          2.5000 |        12.18 |     1234 |\n"
+        "| TransformerLM | mean of 3 seeds |      12.59 | 2.0000 ± 1.0000 | 10.06 ± 8.99 |     1234 |\n");
+}
+
+TEST_CASE("table: runs that differ in more than the seed are not averaged", "[apps]") {
+  const std::string table = comparison_table(
+      {result("0", "attention", 1.0, {"seed=1", "train.learning_rate=0.01", "train.threads=1"}),
+       result("1", "attention", 2.0, {"seed=2"})});
+  CHECK(table.find("mean of") == std::string::npos);
+  CHECK(table.find("0 (train.learning_rate=0.01 seed=1)") != std::string::npos);
+}
+
+TEST_CASE("table: the same run twice is not two seeds", "[apps]") {
+  CHECK(comparison_table({result("0", "attention", 1.0), result("1", "attention", 1.0)}).find("mean of") ==
+        std::string::npos);
+}
