@@ -136,7 +136,7 @@ class Storyteller {
     Hero heroes[2];
     introduce(heroes[0], {});
     introduce(heroes[1], heroes[0]);
-    int at = 1;  // the person last spoken of, who is likely to be spoken of again
+    int last = 1;  // the person last spoken of, who is likely to be spoken of again
     for (int sentences = 0;; ++sentences) {
       const bool may_recall = sentences >= 2;
       const std::uint32_t go_on = said_ < kLongParagraph ? 1 : 0;
@@ -147,14 +147,14 @@ class Storyteller {
           {go_on * 8, w_.determiners[kPlural]},
           {go_on * 5, w_.openers},
           {subject_ ? go_on * 15 : 0, pronoun},
-          {go_on * (at == 0 ? 55 : 15), word_class(heroes[0].name)},
-          {go_on * (at == 1 ? 55 : 15), word_class(heroes[1].name)},
+          {go_on * (last == 0 ? 55 : 15), word_class(heroes[0].name)},
+          {go_on * (last == 1 ? 55 : 15), word_class(heroes[1].name)},
           {go_on == 0 || may_recall ? 6u : 0u, w_.end},
       });
       if (first == w_.end.first) return;
       if (first == heroes[0].name || first == heroes[1].name) {
-        at = first == heroes[0].name ? 0 : 1;
-        continue_about(heroes[at], may_recall);
+        last = first == heroes[0].name ? 0 : 1;
+        continue_about(heroes[last], may_recall);
       } else if (subject_ && pronoun.contains(first)) {
         predicate();
       } else {
@@ -195,7 +195,7 @@ class Storyteller {
   }
 
   // A sentence about a person who was introduced and whose name is said: "(Anna) still had the lamp .",
-  // "(Anna) went back to the cellar .", each once, or anything that a person does.
+  // "(Anna) went back to the cellar ." or anything that a person does.
   void continue_about(const Hero& hero, bool may_recall) {
     const std::uint32_t recall = may_recall ? 25 : 0;
     const std::int32_t verb = say({{recall, w_.still},
@@ -260,8 +260,8 @@ class Storyteller {
   // A verb that agrees with the subject, or what may stand between the two.
   std::int32_t say_verb_or_preposition(std::uint32_t preposition_mass) {
     const auto [kind, number, habit] = *subject_;
-    return say({{45, w_.verbs[kind][number]},
-                {kind == kThing ? 0u : 25u, w_.transitive[number]},
+    return say({{45, w_.verbs[kind][number], habit},
+                {kind == kThing ? 0u : 25u, w_.transitive[number], habit},
                 {preposition_mass, w_.prepositions}});
   }
 

@@ -1,16 +1,18 @@
 // A corpus that the program makes itself, from a generator that knows its own entropy.
 //
-// Paragraphs of 50 to 100 tokens in simple English. Each begins by saying what two persons keep and where
-// ("Anna kept a lamp in the cellar ."); later, some 15 to 100 tokens on, the text comes back to either of
-// them ("Anna still had the lamp ."), and who remembers knows the word. In between, subjects and verbs agree
-// in number across what stands between them ("the dogs near the old wall sleep and play ."), pronouns take up
-// the last subject, and verbs and adjectives suit their nouns.
+// Paragraphs of 20 to 100 tokens in simple English. Each begins by saying what two persons keep and where
+// ("Anna kept a lamp in the cellar ."); later, up to 90 tokens on, the text comes back to it, any number of
+// times ("Anna still had the lamp ."), and who remembers knows the word. In between, subjects and verbs agree
+// in number across what stands between them ("the dogs near the old wall sleep and hide ."), pronouns take up
+// the last subject, everybody has habits (which verbs, which things, which places), and whoever was last
+// spoken of is likely to be spoken of again.
 //
 // Every random choice becomes a word at once, and what may come next depends on nothing but the words so far.
 // So the probability of each token given all the text before it is known exactly, and the mean of -ln p over
 // a stream is a floor: no model, whatever it sees of the past, has a lower expected loss. (In expectation: on
-// a stream of finite length a model may come out lower by chance, by little. A model that sees only its
-// block's past cannot reach it, since blocks begin within paragraphs.)
+// a stream of finite length a model may come out lower by chance, by little. And a model that sees only its
+// block's past cannot quite reach it, since most blocks begin within a paragraph, after things that will be
+// asked for.)
 #pragma once
 
 #include <cstdint>
