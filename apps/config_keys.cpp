@@ -122,11 +122,12 @@ std::string describe(const Range& range) {
                      integer(range.high));
 }
 
-void check_range(const Key& key, double x) {
+void check_range(const Key& key, const Json& value) {
   const Range& r = key.range;
+  const auto x = value.get<double>();
   const bool inside =
       (r.low_included ? x >= r.low : x > r.low) && (r.high_included ? x <= r.high : x < r.high);
-  WEDGE_CHECK(inside, "{}: must be {}, got {}", key.name, describe(r), Json(x).dump());
+  WEDGE_CHECK(inside, "{}: must be {}, got {}", key.name, describe(r), value.dump());
 }
 
 void check_string(const Key& key, const std::string& text) {
@@ -153,11 +154,11 @@ void assign(const Key& key, const Json& value, T& target) {
     target = value.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
     if (!value.is_number_integer()) fail_type(key, value);
-    check_range(key, value.get<double>());
+    check_range(key, value);
     target = value.get<T>();
   } else if constexpr (std::is_floating_point_v<T>) {
     if (!value.is_number()) fail_type(key, value);
-    check_range(key, value.get<double>());
+    check_range(key, value);
     target = value.get<double>();
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (!value.is_string()) fail_type(key, value);
@@ -168,7 +169,7 @@ void assign(const Key& key, const Json& value, T& target) {
     T list;
     for (const Json& element : value) {
       if (!element.is_number_integer()) fail_type(key, value);
-      check_range(key, element.get<double>());
+      check_range(key, element);
       list.push_back(element.get<typename T::value_type>());
     }
     target = std::move(list);

@@ -10,6 +10,7 @@
 #include "apps/files.h"
 #include "apps/help.h"
 #include "apps/table.h"
+#include "apps/threads.h"
 #include "apps/trainer.h"
 
 namespace wedge::app {
@@ -118,6 +119,7 @@ int run_train(const Arguments& arguments) {
   // Everything that can be wrong is found before anything is written.
   const std::vector<Config> configs = compose(assignments, multirun);
   check_run_folders(configs, multirun);
+  use_threads(configs.front().train.threads);
   const std::vector<CorpusPointer> corpora = load_corpora(configs);
   for (std::size_t i = 0; i < configs.size(); ++i) check_trainable(configs[i], *corpora[i]);
   return multirun ? train_many(configs, corpora) : train_one(configs.front(), *corpora.front());

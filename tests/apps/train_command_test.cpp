@@ -1,5 +1,7 @@
 // Whole runs of the real command on a tiny corpus.
 #include <fmt/format.h>
+#include <pty.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -59,6 +61,35 @@ TEST_CASE("train command: a single run's folder", "[apps][command]") {
   for (const auto& entry : fs::directory_iterator(run)) files.insert(entry.path().filename());
   CHECK(files == std::set<std::string>{"best.safetensors", "config.json", "last.safetensors", "metrics.jsonl",
                                        "results.json"});
+}
+
+TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][command]") {
+  const Workplace here;
+  std::vector<std::string> words = {WEDGE_COMMAND, "train",
+                                    "data.path=" + (here.cwd / "tokens.safetensors").string(),
+                                    "experiment.run_dir=" + (here.cwd / "run").string()};
+  for (const std::string& word : tiny_words()) words.push_back(word);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  int terminal = -1;
+  const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  std::string out;
+  char buffer[4096];
+  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;)
+    out.append(buffer, static_cast<std::size_t>(n));
+  close(terminal);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK_THAT(out, Contains("\repoch 2/2  step 28/28  loss ") && Contains(" tokens/s  00:00 left"));
+  CHECK_THAT(out, Contains("\r\x1b[Kepoch 2/2  train loss "));  // the line of an epoch replaces it and stays
 }
 
 TEST_CASE("train command: a multirun ends with the table", "[apps][command]") {
