@@ -47,7 +47,6 @@ inline std::vector<Case> gate_blend_cases() {
                                 {.lead = {1}, .D = 1},
                                 {.lead = {2, 3}, .D = 5},
                                 {.lead = {2, 3}, .D = 5, .bias = false},
-                                {.lead = {10}, .D = 5},  // h and weight of one shape
                                 {.lead = {3, 31}, .D = 33},
                                 {.lead = {65}, .D = 32},
                                 {.lead = {4, 129}, .D = 31}});

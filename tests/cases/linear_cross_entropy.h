@@ -55,7 +55,7 @@ inline std::vector<Case> linear_cross_entropy_cases() {
        {.lead = {31}, .V = 33, .D = 32},
        {.lead = {255}, .V = 67, .D = 9},
        {.lead = {2, 128}, .V = 31, .D = 8},
-       {.lead = {3, 171}, .V = 259, .D = 17}});  // three chunks of rows
+       {.lead = {3, 343}, .V = 259, .D = 17}});  // three chunks of rows
 }
 
 inline std::vector<Case> linear_cross_entropy_bench() {

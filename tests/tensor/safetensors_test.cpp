@@ -230,6 +230,8 @@ TEST_CASE("safetensors: every malformed file is one clear line", "[safetensors]"
       {file_of(std::string("{}\0", 3), 0), "not valid JSON"},
       {file_of("[]", 0), "not a JSON object"},
       {file_of("1", 0), "not a JSON object"},
+      {file_of(" {}", 0), "does not begin with a brace"},
+      {file_of("\xef\xbb\xbf{}", 0), "does not begin with a brace"},
       {file_of(std::string(100'000, '['), 0), "nested too deeply"},
       {file_of(R"({"x":{"y":{}}})", 0), "nested too deeply"},
       {file_of("{\"x\":{" + good + "},\"x\":{" + good + "}}", 8), "key \"x\" twice"},

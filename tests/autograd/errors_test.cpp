@@ -1,0 +1,356 @@
+// Every operation refuses what does not fit, with an error that names it, what it expected and what came.
+#include <cmath>
+#include <functional>
+
+#include "autograd/ops.h"
+#include "tests/support/catch.h"
+
+using namespace wedge;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::StartsWith;
+
+namespace {
+
+Variable of(Shape shape, DType dtype = DType::f32) {
+  return parameter(Tensor::full(std::move(shape), 0.5, dtype));
+}
+
+Tensor ids(std::vector<std::int32_t> values, Shape shape) {
+  return Tensor::from<std::int32_t>(values, std::move(shape));
+}
+
+struct Refused {
+  const char* op;
+  const char* text;  // of the message, after the operation's name
+  std::function<Variable()> call;
+};
+
+void check_all(const std::vector<Refused>& all) {
+  for (const Refused& refused : all) {
+    CAPTURE(refused.op, refused.text);
+    CHECK_THROWS_AS(refused.call(), Error);
+    CHECK_THROWS_WITH(refused.call(),
+                      StartsWith(std::string(refused.op) + ": ") && ContainsSubstring(refused.text));
+  }
+}
+
+const DType f64 = DType::f64;
+const Variable none;
+
+}  // namespace
+
+TEST_CASE("elementwise operations refuse shapes and dtypes that do not fit", "[errors]") {
+  using Operation = std::pair<const char*, Variable (*)(const Variable&, const Variable&)>;
+  for (const auto& [op, f] : {Operation{"add", add}, {"sub", sub}, {"mul", mul}, {"div", div}})
+    check_all({
+        {op, "shapes [2, 3] and [2] do not broadcast",
+         [f = f] {
+           return f(of({2, 3}), of({2}));
+         }},
+        {op, "float32 and float64", [f = f] { return f(of({2}), of({2}, f64)); }},
+        {op, "got int32", [f = f] { return f(ids({1}, {1}), ids({1}, {1})); }},
+        {op, "at most 8 dimensions", [f = f] { return f(of(Shape(9, 1)), of({1})); }},
+    });
+  const std::pair<const char*, Variable (*)(const Variable&)> functions[] = {
+      {"neg", neg},   {"exp", exp},         {"log", log},   {"sqrt", sqrt}, {"square", square},
+      {"tanh", tanh}, {"sigmoid", sigmoid}, {"relu", relu}, {"gelu", gelu}};
+  for (const auto& [op, f] : functions)
+    check_all({{op, "got int32", [f = f] { return f(ids({1}, {1})); }},
+               {op, "got bfloat16", [f = f] { return f(of({1}, DType::bf16)); }}});
+}
+
+TEST_CASE("reductions refuse dimensions that are not there", "[errors]") {
+  check_all({
+      {"sum", "dimension must be in [-2, 2), got 2",
+       [] {
+         return sum(of({2, 3}), 2);
+       }},
+      {"mean", "dimension must be in [-2, 2), got -3",
+       [] {
+         return mean(of({2, 3}), -3);
+       }},
+      {"max", "dimension must be in [-1, 1), got 1", [] { return max(of({2}), 1); }},
+      {"sum", "dimension must be in [0, 0)", [] { return sum(of({}), 0); }},
+      {"mean", "is empty",
+       [] {
+         return mean(of({2, 0}), 1);
+       }},
+      {"mean", "is empty", [] { return mean(of({0})); }},
+      {"max", "is empty",
+       [] {
+         return max(of({2, 0}), 1);
+       }},
+  });
+}
+
+TEST_CASE("operations that move elements refuse impossible shapes", "[errors]") {
+  check_all({
+      {"reshape", "cannot make [4] of [2, 3]",
+       [] {
+         return reshape(of({2, 3}), {4});
+       }},
+      {"transpose", "dimension must be in",
+       [] {
+         return transpose(of({2, 3}), 0, 2);
+       }},
+      {"permute", "expected each of 0..1 once, got [0, 0]",
+       [] {
+         return permute(of({2, 3}), {0, 0});
+       }},
+      {"slice", "expected 0 <= begin <= end <= 3, got [1, 4)",
+       [] {
+         return slice(of({2, 3}), 1, 1, 4);
+       }},
+      {"slice", "dimension must be in",
+       [] {
+         return slice(of({2, 3}), 2, 0, 1);
+       }},
+      {"broadcast_to", "[2, 3]",
+       [] {
+         return broadcast_to(of({2, 3}), {2, 4});
+       }},
+      {"concat", "at least one", [] { return concat({}, 0); }},
+      {"concat", "got [3, 3]",
+       [] {
+         return concat({of({2, 3}), of({3, 3})}, 1);
+       }},
+      {"concat", "got float32 [3]",
+       [] {
+         return concat({of({2, 3}), of({3})}, 0);
+       }},
+      {"concat", "got float64",
+       [] {
+         return concat({of({2}), of({2}, f64)}, 0);
+       }},
+      {"concat", "dimension must be in", [] { return concat({of({2})}, 1); }},
+  });
+}
+
+TEST_CASE("products refuse sizes that do not meet", "[errors]") {
+  check_all({
+      {"matmul", "got [2, 3] and [4, 5]",
+       [] {
+         return matmul(of({2, 3}), of({4, 5}));
+       }},
+      {"matmul", "got [3] and [3, 2]",
+       [] {
+         return matmul(of({3}), of({3, 2}));
+       }},
+      {"matmul", "do not broadcast",
+       [] {
+         return matmul(of({2, 1, 3}), of({3, 3, 1}));
+       }},
+      {"matmul", "float32 and float64",
+       [] {
+         return matmul(of({2, 3}), of({3, 2}, f64));
+       }},
+      {"matmul", "got int32",
+       [] {
+         return matmul(ids({1}, {1, 1}), ids({1}, {1, 1}));
+       }},
+  });
+  using Operation = std::pair<const char*, Variable (*)(const Variable&, const Variable&, const Variable&)>;
+  for (const auto& [op, f] : {Operation{"linear", linear}, {"linear_gelu", linear_gelu}})
+    check_all({
+        {op, "got [2, 3] and [4, 5]",
+         [f = f] {
+           return f(of({2, 3}), of({4, 5}), none);
+         }},
+        {op, "got [] and [4, 5]",
+         [f = f] {
+           return f(of({}), of({4, 5}), none);
+         }},
+        {op, "got [2, 3] and [3]",
+         [f = f] {
+           return f(of({2, 3}), of({3}), none);
+         }},
+        {op, "bias must be [4], got [3]",
+         [f = f] {
+           return f(of({2, 3}), of({4, 3}), of({3}));
+         }},
+        {op, "one dtype",
+         [f = f] {
+           return f(of({2, 3}), of({4, 3}, f64), none);
+         }},
+        {op, "one dtype",
+         [f = f] {
+           return f(of({2, 3}), of({4, 3}), of({4}, f64));
+         }},
+    });
+}
+
+TEST_CASE("operations on indices refuse other dtypes and numbers out of range", "[errors]") {
+  check_all({
+      {"embedding", "weight must be [V, D], got [3]", [] { return embedding(of({3}), ids({0}, {1})); }},
+      {"embedding", "index must be in [0, 3), got 3 at 1",
+       [] {
+         return embedding(of({3, 2}), ids({0, 3}, {2}));
+       }},
+      {"embedding", "got -1 at 0",
+       [] {
+         return embedding(of({3, 2}), ids({-1}, {1}));
+       }},
+      {"embedding", "indices must be int32, got int64",
+       [] {
+         return embedding(of({3, 2}), Tensor::zeros({1}, DType::i64));
+       }},
+      {"gather", "ids must be [2], got [3]",
+       [] {
+         return gather(of({2, 3}), ids({0, 0, 0}, {3}));
+       }},
+      {"gather", "index must be in [0, 3), got 3",
+       [] {
+         return gather(of({2, 3}), ids({0, 3}, {2}));
+       }},
+      {"gather", "got a scalar", [] { return gather(of({}), ids({0}, {})); }},
+      {"cross_entropy", "targets must be [2], got [3]",
+       [] {
+         return cross_entropy(of({2, 3}), ids({0, 0, 0}, {3}));
+       }},
+      {"cross_entropy", "index must be in [0, 3), got 3",
+       [] {
+         return cross_entropy(of({2, 3}), ids({0, 3}, {2}));
+       }},
+      {"cross_entropy", "got []", [] { return cross_entropy(of({}), ids({0}, {})); }},
+      {"cross_entropy", "not empty",
+       [] {
+         return cross_entropy(of({0, 3}), ids({}, {0}));
+       }},
+      {"linear_cross_entropy", "got [2, 3] and [5, 4]",
+       [] {
+         return linear_cross_entropy(of({2, 3}), of({5, 4}), ids({0, 0}, {2}));
+       }},
+      {"linear_cross_entropy", "targets must be [2] and not empty, got [1]",
+       [] {
+         return linear_cross_entropy(of({2, 3}), of({5, 3}), ids({0}, {1}));
+       }},
+      {"linear_cross_entropy", "not empty",
+       [] {
+         return linear_cross_entropy(of({0, 3}), of({5, 3}), ids({}, {0}));
+       }},
+      {"linear_cross_entropy", "index must be in [0, 5), got 5",
+       [] {
+         return linear_cross_entropy(of({2, 3}), of({5, 3}), ids({0, 5}, {2}));
+       }},
+      {"linear_cross_entropy", "one dtype",
+       [] {
+         return linear_cross_entropy(of({2, 3}), of({5, 3}, f64), ids({0, 0}, {2}));
+       }},
+  });
+}
+
+TEST_CASE("normalisations refuse weights of another width", "[errors]") {
+  const Dropout off;
+  check_all({
+      {"softmax", "expected [..., n] with n > 0, got []", [] { return softmax(of({})); }},
+      {"log_softmax", "got [2, 0]",
+       [] {
+         return log_softmax(of({2, 0}));
+       }},
+      {"layernorm", "weight and bias must be [3], got [2] and [3]",
+       [] {
+         return layernorm(of({4, 3}), of({2}), of({3}));
+       }},
+      {"layernorm", "got [3] and [1, 3]",
+       [] {
+         return layernorm(of({4, 3}), of({3}), of({1, 3}));
+       }},
+      {"layernorm", "expected [..., D], got []", [] { return layernorm(of({}), of({1}), of({1})); }},
+      {"layernorm", "must be float32, got float64 and float32",
+       [] {
+         return layernorm(of({4, 3}), of({3}, f64), of({3}));
+       }},
+      {"residual_layernorm", "one shape, got [3, 4] and [4, 3]",
+       [&] {
+         return residual_layernorm(of({3, 4}), of({4, 3}), off, of({3}), of({3}));
+       }},
+      {"residual_layernorm", "weight and bias must be [3]",
+       [&] {
+         return residual_layernorm(of({4, 3}), of({4, 3}), off, of({3}), of({4}));
+       }},
+  });
+}
+
+TEST_CASE("dropout refuses rates and counters that it does not understand", "[errors]") {
+  const Tensor counter = Tensor::zeros({3}, DType::i64);
+  for (const double rate : {-0.1, 1.0, std::nan("")}) {
+    const Dropout bad{.rate = rate, .counter = counter};
+    check_all({
+        {"dropout", "rate must be in [0, 1)", [&] { return dropout(of({2}), bad); }},
+        {"residual_dropout", "rate must be in [0, 1)",
+         [&] { return residual_dropout(of({2}), of({2}), bad); }},
+        {"residual_layernorm", "rate must be in [0, 1)",
+         [&] { return residual_layernorm(of({2}), of({2}), bad, of({2}), of({2})); }},
+    });
+  }
+  check_all({
+      {"dropout", "counter must be int64 [3], got int32 [3]",
+       [] { return dropout(of({2}), {.rate = 0.5, .counter = Tensor::zeros({3}, DType::i32)}); }},
+      {"dropout", "got int64 [2]",
+       [] { return dropout(of({2}), {.rate = 0.5, .counter = Tensor::zeros({2}, DType::i64)}); }},
+      {"dropout", "got int32", [&] { return dropout(ids({1}, {1}), {.rate = 0.5, .counter = counter}); }},
+      {"residual_dropout", "got [2] and [3]",
+       [&] { return residual_dropout(of({2}), of({3}), {.rate = 0.5, .counter = counter}); }},
+  });
+}
+
+TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
+  check_all({
+      {"causal_attention", "D a multiple of 2 heads, got [2, 3, 9]",
+       [] {
+         return causal_attention(of({2, 3, 9}), 2);
+       }},
+      {"causal_attention", "got [3, 6]",
+       [] {
+         return causal_attention(of({3, 6}), 1);
+       }},
+      {"causal_attention", "got [2, 3, 6]",
+       [] {
+         return causal_attention(of({2, 3, 6}), 0);
+       }},
+      {"causal_attention", "got [2, 3, 0]",
+       [] {
+         return causal_attention(of({2, 3, 0}), 1);
+       }},
+      {"plucker_linear", "expected z [B, L, R] with R >= 2, got [2, 3, 1]",
+       [] {
+         return plucker_linear(of({2, 3, 1}), of({4, 0}), none, {1});
+       }},
+      {"plucker_linear", "got [3, 4]",
+       [] {
+         return plucker_linear(of({3, 4}), of({4, 6}), none, {1});
+       }},
+      {"plucker_linear", "weight must be [D, 6], got [4, 5]",
+       [] {
+         return plucker_linear(of({2, 3, 4}), of({4, 5}), none, {1});
+       }},
+      {"plucker_linear", "bias must be [5], got [6]",
+       [] {
+         return plucker_linear(of({2, 3, 4}), of({5, 6}), of({6}), {1});
+       }},
+      {"plucker_linear", "lags must be >= 1, got 0",
+       [] {
+         return plucker_linear(of({2, 3, 4}), of({5, 6}), none, {1, 0});
+       }},
+      {"plucker_linear", "must be float32, got float64",
+       [] {
+         return plucker_linear(of({2, 3, 4}), of({5, 6}, f64), none, {1});
+       }},
+      {"gate_blend", "one shape [..., D], got [2, 3] and [3, 2]",
+       [] {
+         return gate_blend(of({2, 3}), of({3, 2}), of({3, 6}), none);
+       }},
+      {"gate_blend", "weight must be [3, 6] and bias [3], got [3, 3] and none",
+       [] {
+         return gate_blend(of({2, 3}), of({2, 3}), of({3, 3}), none);
+       }},
+      {"gate_blend", "got [3, 6] and [2]",
+       [] {
+         return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}), of({2}));
+       }},
+      {"gate_blend", "must be float32, got float64",
+       [] {
+         return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}, f64), none);
+       }},
+  });
+}

@@ -1,0 +1,131 @@
+// gemm against three loops: every transposition, padding between rows, alpha, beta, batches.
+#include "kernels/matmul.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tensor/rng.h"
+#include "tests/support/catch.h"
+
+using namespace wedge;
+
+namespace {
+
+template <class T>
+std::vector<T> drawn(std::int64_t n, std::uint64_t seed) {
+  Rng rng(seed);
+  std::vector<T> values(static_cast<std::size_t>(n));
+  for (T& x : values) x = static_cast<T>(rng.uniform() * 2 - 1);
+  return values;
+}
+
+// Runs one product in rows that are `padding` longer than they need to be; returns the largest error, as a
+// part of what rounding may do to a sum of K terms in any order, or infinity when the padding was touched.
+template <class T>
+double error_of(Gemm<T> g, std::int64_t padding) {
+  const std::int64_t a_rows = g.trans_a ? g.K : g.M, a_cols = g.trans_a ? g.M : g.K;
+  const std::int64_t b_rows = g.trans_b ? g.N : g.K, b_cols = g.trans_b ? g.K : g.N;
+  g.lda = a_cols + padding;
+  g.ldb = b_cols + padding;
+  g.ldc = g.N + padding;
+  g.stride_a = a_rows * g.lda;
+  g.stride_b = b_rows * g.ldb;
+  g.stride_c = g.M * g.ldc;
+  const std::vector<T> a = drawn<T>(g.batches * g.stride_a, 1), b = drawn<T>(g.batches * g.stride_b, 2);
+  std::vector<T> c = drawn<T>(g.batches * g.stride_c, 3);
+  const std::vector<T> before = c;
+  if (g.beta == T(0))  // what C holds must not matter then
+    for (std::int64_t i = 0; i < g.batches * g.M; ++i)
+      for (std::int64_t k = 0; k < g.N; ++k) c[i * g.ldc + k] = std::numeric_limits<T>::quiet_NaN();
+  g.A = a.data();
+  g.B = b.data();
+  g.C = c.data();
+  gemm<T>(Exec{}, g);
+
+  double worst = 0;
+  for (std::int64_t batch = 0; batch < g.batches; ++batch)
+    for (std::int64_t i = 0; i < g.M; ++i)
+      for (std::int64_t j = 0; j < g.ldc; ++j) {
+        const std::int64_t at = batch * g.stride_c + i * g.ldc + j;
+        if (j >= g.N) {
+          if (c[at] != before[at]) return HUGE_VAL;
+          continue;
+        }
+        double sum = 0, terms = 0;
+        for (std::int64_t k = 0; k < g.K; ++k) {
+          const std::int64_t ia = batch * g.stride_a + (g.trans_a ? k * g.lda + i : i * g.lda + k);
+          const std::int64_t ib = batch * g.stride_b + (g.trans_b ? j * g.ldb + k : k * g.ldb + j);
+          sum += static_cast<double>(a[ia]) * static_cast<double>(b[ib]);
+          terms += std::abs(static_cast<double>(a[ia]) * static_cast<double>(b[ib]));
+        }
+        const double old = g.beta == T(0) ? 0.0 : g.beta * static_cast<double>(before[at]);
+        const double allowed = 0.5 * std::numeric_limits<T>::epsilon() * static_cast<double>(g.K + 3) *
+                               (std::abs(g.alpha) * terms + std::abs(old));
+        const double error = std::abs(c[at] - (g.alpha * sum + old)) / allowed;
+        worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
+      }
+  return worst;
+}
+
+template <class T>
+Gemm<T> product(bool ta, bool tb, std::int64_t M, std::int64_t N, std::int64_t K) {
+  Gemm<T> g{};
+  g.trans_a = ta;
+  g.trans_b = tb;
+  g.M = M;
+  g.N = N;
+  g.K = K;
+  return g;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("products of every transposition agree with three loops", "[matmul]", float, double) {
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const auto& [M, N, K] :
+           {std::tuple{1, 1, 1}, {3, 5, 4}, {1, 7, 9}, {8, 1, 6}, {31, 33, 32}, {67, 129, 65}})
+        for (const std::int64_t padding : {0, 3})
+          for (const auto& [alpha, beta] : {std::pair{1.0, 0.0}, {1.0, 1.0}, {-0.5, 0.0}, {2.0, -0.25}}) {
+            Gemm<TestType> g = product<TestType>(ta, tb, M, N, K);
+            g.alpha = static_cast<TestType>(alpha);
+            g.beta = static_cast<TestType>(beta);
+            CAPTURE(ta, tb, M, N, K, padding, alpha, beta);
+            CHECK(error_of(g, padding) <= 1);
+          }
+}
+
+TEMPLATE_TEST_CASE("a batch is as many products", "[matmul]", float, double) {
+  for (const bool ta : {false, true})
+    for (const auto& [M, N, K, batches] : {std::tuple{2, 3, 4, 5}, {33, 31, 17, 9}, {70, 65, 64, 3}}) {
+      Gemm<TestType> g = product<TestType>(ta, !ta, M, N, K);
+      g.batches = batches;
+      CAPTURE(ta, M, N, K, batches);
+      CHECK(error_of(g, 2) <= 1);
+    }
+}
+
+TEST_CASE("an empty sum clears C, or scales it", "[matmul]") {
+  for (const double beta : {0.0, 1.0, 0.5}) {
+    std::vector<double> c = {1, 2, 3, 4, 5, 6};
+    Gemm<double> g = product<double>(false, false, 2, 3, 0);
+    g.beta = beta;
+    g.ldb = g.ldc = 3;
+    g.C = c.data();
+    gemm<double>(Exec{}, g);
+    for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == beta * static_cast<double>(i + 1));
+  }
+}
+
+TEST_CASE("a product without rows or columns writes nothing", "[matmul]") {
+  double c = 7;
+  for (const auto& [M, N] : {std::pair{0, 1}, {1, 0}}) {
+    Gemm<double> g = product<double>(false, false, M, N, 1);
+    g.lda = g.ldb = g.ldc = 1;
+    g.A = g.B = &c;
+    g.C = &c;
+    gemm<double>(Exec{}, g);
+    CHECK(c == 7);
+  }
+}
