@@ -53,6 +53,7 @@ GradSink BackwardContext::sink(int i) const {
   if (edge.leaf) {
     VariableState& leaf = *edge.leaf;
     if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
+    if (!leaf.has_grad) fresh_leaves_.push_back(&leaf);
     return {leaf.grad, std::exchange(leaf.has_grad, true)};
   }
   if (!edge.producer) return {};
@@ -123,19 +124,29 @@ void Variable::backward(const Tensor& grad) const {
   state_->node->grad_owned = false;
   queue.push(state_->node);
   const NoGradGuard no_grad;
-  while (!queue.empty()) {
-    const std::shared_ptr<Node> node = queue.top();
-    queue.pop();
-    WEDGE_CHECK(node->backward != nullptr,
-                "backward: {} was already walked by an earlier backward and is freed", node->op);
-    {
+  try {
+    while (!queue.empty()) {
+      const std::shared_ptr<Node> node = queue.top();
+      queue.pop();
+      WEDGE_CHECK(node->backward != nullptr,
+                  "backward: {} was already walked by an earlier backward and is freed", node->op);
       const BackwardContext context(*node, std::exchange(node->grad, Tensor()));
       const auto closure = std::exchange(node->backward, nullptr);
-      closure(context);
+      try {
+        closure(context);
+      } catch (...) {
+        for (VariableState* leaf : context.fresh_leaves_) leaf->has_grad = false;
+        throw;
+      }
+      node->release();
+      for (auto& producer : arrived) queue.push(std::move(producer));
+      arrived.clear();
     }
-    node->release();
-    for (auto& producer : arrived) queue.push(std::move(producer));
-    arrived.clear();
+  } catch (...) {
+    // Gradients that wait for nodes that will not run now must not meet those of another backward.
+    for (; !queue.empty(); queue.pop()) queue.top()->grad = Tensor();
+    for (const auto& node : arrived) node->grad = Tensor();
+    throw;
   }
 }
 

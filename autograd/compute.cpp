@@ -41,7 +41,7 @@ Tensor scale(const Tensor& x, double alpha) {
   const Tensor dense = x.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   visit_floating(x.dtype(), "scale", [&]<class T>(T) {
-    axpy<T>(exec_of(x), {x.numel(), static_cast<T>(alpha), dense.data<T>(), y.data<T>(), false});
+    axpy<T>(exec_of(x), {x.numel(), static_cast<T>(alpha), nullptr, dense.data<T>(), y.data<T>(), false});
   });
   return y;
 }
@@ -49,7 +49,7 @@ Tensor scale(const Tensor& x, double alpha) {
 void add_into(const Tensor& y, const Tensor& x) {
   const Tensor dense = x.contiguous();
   visit_floating(x.dtype(), "add", [&]<class T>(T) {
-    axpy<T>(exec_of(x), {x.numel(), T(1), dense.data<T>(), y.data<T>(), true});
+    axpy<T>(exec_of(x), {x.numel(), T(1), nullptr, dense.data<T>(), y.data<T>(), true});
   });
 }
 

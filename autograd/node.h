@@ -20,8 +20,6 @@ struct Node {
   std::uint64_t number;
   std::vector<Edge> inputs;
   std::function<void(const BackwardContext&)> backward;
-  Shape shape;
-  DType dtype;
 
   // dL/d(output) as it arrives. `owned`: no one else reads the tensor, so it may be added to in place.
   Tensor grad;

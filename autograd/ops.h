@@ -20,10 +20,10 @@ Variable exp(const Variable& x);                     // eˣ
 Variable log(const Variable& x);                     // ln x
 Variable sqrt(const Variable& x);                    // √x
 Variable square(const Variable& x);                  // x²
-Variable tanh(const Variable& x);
-Variable sigmoid(const Variable& x);  // 1 / (1 + e⁻ˣ)
-Variable relu(const Variable& x);     // max(x, 0), slope 0 at 0
-Variable gelu(const Variable& x);     // x Φ(x), exact (erf), not the tanh approximation
+Variable tanh(const Variable& x);                    // (eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)
+Variable sigmoid(const Variable& x);                 // 1 / (1 + e⁻ˣ)
+Variable relu(const Variable& x);                    // max(x, 0), slope 0 at 0
+Variable gelu(const Variable& x);                    // x Φ(x), exact (erf), not the tanh approximation
 
 inline Variable operator+(const Variable& a, const Variable& b) {
   return add(a, b);
@@ -55,9 +55,7 @@ inline Variable operator-(double c, const Variable& x) {
 inline Variable operator*(double c, const Variable& x) {
   return x * c;
 }
-inline Variable operator/(const Variable& x, double c) {
-  return x * (1.0 / c);
-}
+Variable operator/(const Variable& x, double c);
 
 // ---- Reductions ----
 Variable sum(const Variable& x);                                   // over everything: []
@@ -68,10 +66,15 @@ Variable max(const Variable& x, int dim, bool keep_dim = false);   // ties share
 
 // ---- Shape: the values do not change ----
 Variable reshape(const Variable& x, Shape shape);  // one size may be -1
+// Two dimensions exchanged.
 Variable transpose(const Variable& x, int dim0, int dim1);
+// Dimension i of the result is dimension order[i] of x.
 Variable permute(const Variable& x, const std::vector<int>& order);
+// Elements [begin, end) of a dimension.
 Variable slice(const Variable& x, int dim, std::int64_t begin, std::int64_t end);
+// Parts of one shape but for `dim`, joined along it.
 Variable concat(const std::vector<Variable>& parts, int dim);
+// Sizes of 1, and missing leading dimensions, repeated to `shape`.
 Variable broadcast_to(const Variable& x, const Shape& shape);
 
 // ---- Products ----
@@ -89,8 +92,8 @@ Variable embedding(const Variable& weight, const Tensor& ids);
 Variable gather(const Variable& x, const Tensor& ids);
 
 // ---- Normalisation and probabilities, over the last dimension ----
-Variable softmax(const Variable& x);
-Variable log_softmax(const Variable& x);
+Variable softmax(const Variable& x);      // exp(x - m) / Σ exp(x - m), m the row's maximum
+Variable log_softmax(const Variable& x);  // x - m - ln Σ exp(x - m)
 // (x - mean) / sqrt(var + eps) · weight + bias, var biased; x [..., D], weight and bias [D].
 Variable layernorm(const Variable& x, const Variable& weight, const Variable& bias, double eps = 1e-5);
 // Mean over all rows of -log softmax(logits)[target]: logits [..., V], targets int32 [...] -> [].

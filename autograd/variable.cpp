@@ -26,7 +26,8 @@ Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<V
   WEDGE_CHECK(value.defined(), "variable: expected a tensor, got an undefined one");
   WEDGE_CHECK(!requires_grad || is_floating(value.dtype()),
               "variable: only floating tensors have gradients, got {}", name_of(value.dtype()));
-  state_->value = std::move(value);
+  // A parameter is one dense block: optimizers and kernels update it as such.
+  state_->value = requires_grad ? value.contiguous() : std::move(value);
   state_->requires_grad = requires_grad;
 }
 
@@ -44,7 +45,7 @@ Tensor Variable::grad() const {
 }
 
 void Variable::zero_grad() const {
-  state_->has_grad = false;
+  if (defined()) state_->has_grad = false;
 }
 
 Tensor Variable::grad_buffer() const {
@@ -54,7 +55,7 @@ Tensor Variable::grad_buffer() const {
 }
 
 void Variable::set_value(Tensor value) const {
-  WEDGE_CHECK(!state_->node, "set_value: expected a leaf");
+  WEDGE_CHECK(defined() && !state_->node, "set_value: expected a leaf");
   WEDGE_CHECK(value.shape() == shape() && value.dtype() == dtype(), "set_value: expected {} {}, got {} {}",
               name_of(dtype()), to_string(shape()), name_of(value.dtype()), to_string(value.shape()));
   state_->value.copy_from(value);
@@ -83,8 +84,6 @@ Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
   node->op = op;
   node->number = next_number++;
   node->backward = std::move(backward);
-  node->shape = out.shape();
-  node->dtype = out.dtype();
   for (const Variable& input : inputs) {
     Node::Edge edge;
     if (input.requires_grad()) {

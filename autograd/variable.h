@@ -4,6 +4,7 @@
 //   Variable loss = mean(square(matmul(x, w)));
 //   loss.backward();                           // w.grad() += dloss/dw
 //
+// One thread at a time may record into or walk a graph, or use the same leaves.
 // First order only: a graph is freed as backward walks it, and a second backward over it is an error.
 #pragma once
 
@@ -118,8 +119,10 @@ class BackwardContext {
   void accumulate(int i, Tensor gradient) const;
 
  private:
+  friend class Variable;
   Tensor grad_;
   Node& node_;
+  mutable std::vector<VariableState*> fresh_leaves_;  // whose gradient this closure is the first to write
 };
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose

@@ -18,21 +18,25 @@ struct AdamWTensor {
   T* v;        // [n] updated
 };
 
-// What changes from step to step; reaches the kernel as a pointer so that a recorded step can be replayed.
+// What changes from step to step; reaches the kernel as pointers, so that a recorded step can be replayed.
 struct AdamWScalars {
   double learning_rate;
-  double grad_scale;             // multiplies every gradient: clipping and accumulation
+  double grad_scale;             // multiplies every gradient: 1 / micro-batches
   double bias_correction1;       // 1 - beta1^t
   double sqrt_bias_correction2;  // sqrt(1 - beta2^t)
 };
 
-// g' = grad_scale g;  p -= lr wd p;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'²;
-// p -= (lr / bias_correction1) m / (sqrt(v) / sqrt_bias_correction2 + eps)
+// With norm = grad_scale sqrt(squared_norm) and g' = g · grad_scale · min(1, grad_clip / (norm + 1e-6)):
+//   p -= lr wd p;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'²;
+//   p -= (lr / bias_correction1) m / (sqrt(v) / sqrt_bias_correction2 + eps)
+// Does nothing at all when the norm is not finite.
 template <class T>
 struct AdamWStep {
   std::span<const AdamWTensor<T>> tensors;
   double beta1, beta2, eps, weight_decay;
-  const AdamWScalars* scalars;
+  double grad_clip;             // <= 0: off
+  const AdamWScalars* scalars;  // on the kernel's device
+  const double* squared_norm;   // what the kernel of that name has left there
 };
 
 // out = Σ over all tensors of Σ g², in float64 and in a fixed order.

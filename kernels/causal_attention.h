@@ -15,7 +15,7 @@ struct CausalAttentionForward {
   std::int64_t B, L, H, D;
   const T* qkv;  // [B, L, 3 D]
   T* o;          // [B, L, D] =
-  T* lse;        // [B, H, L] =
+  Stat<T>* lse;  // [B, H, L] =
 };
 
 // Rebuilds the rows of P = exp(S - lse), a block of queries at a time:
@@ -23,11 +23,11 @@ struct CausalAttentionForward {
 template <class T>
 struct CausalAttentionBackward {
   std::int64_t B, L, H, D;
-  const T* qkv;   // [B, L, 3 D]
-  const T* o;     // [B, L, D]
-  const T* lse;   // [B, H, L]
-  const T* dout;  // [B, L, D]
-  T* dqkv;        // [B, L, 3 D] = or += as dqkv_add says
+  const T* qkv;        // [B, L, 3 D]
+  const T* o;          // [B, L, D]
+  const Stat<T>* lse;  // [B, H, L]
+  const T* dout;       // [B, L, D]
+  T* dqkv;             // [B, L, 3 D] = or += as dqkv_add says
   bool dqkv_add;
 };
 

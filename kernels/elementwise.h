@@ -45,11 +45,12 @@ struct Binary {
   T* y;  // =
 };
 
-// y[i] (+)= alpha · x[i]; dense.
+// y[i] (+)= alpha · factor · x[i]; dense. The factor is on the kernel's device, or null for 1.
 template <class T>
 struct Axpy {
   std::int64_t n;
   T alpha;
+  const T* factor;
   const T* x;  // [n]
   T* y;        // [n] = or += as y_add says
   bool y_add;

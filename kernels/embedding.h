@@ -22,7 +22,7 @@ struct EmbeddingBackward {
   std::int64_t rows, V, D;
   const std::int32_t* ids;  // [rows]
   const T* dy;              // [rows, D]
-  T* dweight;               // [V, D] = or += as dweight_add says
+  Stat<T>* dweight;         // [V, D] = or += as dweight_add says
   bool dweight_add;
 };
 

@@ -1,7 +1,11 @@
 // How an operation reaches the kernels of a device.
 #pragma once
 
+#include <type_traits>
+
+#include "tensor/check.h"
 #include "tensor/device.h"
+#include "tensor/dtype.h"
 
 namespace wedge {
 
@@ -10,6 +14,16 @@ inline constexpr bool kWithCuda = true;
 #else
 inline constexpr bool kWithCuda = false;
 #endif
+
+// The types that kernels of a device compute in.
+template <class T>
+inline constexpr bool kOnCpu = std::is_same_v<T, float> || std::is_same_v<T, double>;
+template <class T>
+inline constexpr bool kOnCuda = std::is_same_v<T, float> || std::is_same_v<T, BFloat16>;
+
+// What statistics, losses and gradients of parameters are kept in for inputs of type T: float32 or wider.
+template <class T>
+using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Where a kernel runs: the device and, on CUDA, its stream.
 struct Exec {
@@ -21,22 +35,25 @@ struct Exec {
 
 // Declares the kernel `name(exec, args)` for the argument struct template `Args`: one in namespace cpu, one
 // in namespace cu with the same signature, and the dispatch between them. A build without CUDA never refers
-// to cu::name.
-#define WEDGE_KERNEL(name, Args)                                       \
-  namespace cpu {                                                      \
-  template <class T>                                                   \
-  void name(const Exec& exec, const Args<T>& args);                    \
-  }                                                                    \
-  namespace cu {                                                       \
-  template <class T>                                                   \
-  void name(const Exec& exec, const Args<T>& args);                    \
-  }                                                                    \
-  template <class T>                                                   \
-  void name(const Exec& exec, const Args<T>& args) {                   \
-    if constexpr (kWithCuda) {                                         \
-      if (exec.device == Device::cuda) return cu::name<T>(exec, args); \
-    }                                                                  \
-    cpu::name<T>(exec, args);                                          \
+// to cu::name, and neither device is asked for a type that it does not compute in.
+#define WEDGE_KERNEL(name, Args)                                                                      \
+  namespace cpu {                                                                                     \
+  template <class T>                                                                                  \
+  void name(const Exec& exec, const Args<T>& args);                                                   \
+  }                                                                                                   \
+  namespace cu {                                                                                      \
+  template <class T>                                                                                  \
+  void name(const Exec& exec, const Args<T>& args);                                                   \
+  }                                                                                                   \
+  template <class T>                                                                                  \
+  void name(const Exec& exec, const Args<T>& args) {                                                  \
+    if constexpr (kWithCuda && kOnCuda<T>) {                                                          \
+      if (exec.device == Device::cuda) return cu::name<T>(exec, args);                                \
+    }                                                                                                 \
+    if constexpr (kOnCpu<T>) {                                                                        \
+      if (exec.device == Device::cpu) return cpu::name<T>(exec, args);                                \
+    }                                                                                                 \
+    throw Error(fmt::format(#name ": not for {} on {}", name_of(dtype_of<T>), name_of(exec.device))); \
   }
 
 // In cpu/<op>.cpp: instantiates it for the two types that the CPU computes in.

@@ -30,7 +30,7 @@ struct GateBlendBackward {
   T* du;           // [rows, D] =
   T* dh;           // [rows, D]
   T* dg;           // [rows, D]
-  T* dbias;        // [D]
+  Stat<T>* dbias;  // [D]
   bool dh_add, dg_add, dbias_add;
 };
 

@@ -20,10 +20,10 @@ struct LayernormForward {
   const T* weight;    // [D]
   const T* bias;      // [D]
   double eps;
-  T* s;     // [rows, D] =, or null: s is x (no residual, no mask), or nobody will ask for gradients
-  T* y;     // [rows, D] =
-  T* mean;  // [rows] =
-  T* rstd;  // [rows] =
+  T* s;           // [rows, D] =, or null: s is x (no residual, no mask), or nobody will ask for gradients
+  T* y;           // [rows, D] =
+  Stat<T>* mean;  // [rows] =
+  Stat<T>* rstd;  // [rows] =
 };
 
 // With x̂ = (s - mean) rstd and g = dy · weight:
@@ -33,16 +33,16 @@ struct LayernormForward {
 template <class T>
 struct LayernormBackward {
   std::int64_t rows, D;
-  const T* dy;  // [rows, D]
-  const T* s;   // [rows, D]
-  const T* mean;
-  const T* rstd;    // [rows]
-  const T* weight;  // [D]
+  const T* dy;          // [rows, D]
+  const T* s;           // [rows, D]
+  const Stat<T>* mean;  // [rows]
+  const Stat<T>* rstd;  // [rows]
+  const T* weight;      // [D]
   DropoutMask mask;
-  T* dx;  // [rows, D]
-  T* dresidual;
-  T* dweight;  // [D]
-  T* dbias;
+  T* dx;             // [rows, D]
+  T* dresidual;      // [rows, D]
+  Stat<T>* dweight;  // [D]
+  Stat<T>* dbias;    // [D]
   bool dx_add, dresidual_add, dweight_add, dbias_add;
 };
 

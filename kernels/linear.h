@@ -28,10 +28,10 @@ struct BiasGeluForward {
 template <class T>
 struct BiasGeluBackward {
   std::int64_t rows, D;
-  const T* u;   // [rows, D], bias included
-  const T* dy;  // [rows, D]
-  T* du;        // [rows, D] =
-  T* dbias;     // [D] or null
+  const T* u;      // [rows, D], bias included
+  const T* dy;     // [rows, D]
+  T* du;           // [rows, D] =
+  Stat<T>* dbias;  // [D] or null
   bool dbias_add;
 };
 

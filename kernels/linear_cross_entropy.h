@@ -18,9 +18,9 @@ struct LinearCrossEntropy {
   const T* x;                   // [rows, D]
   const T* weight;              // [V, D]
   const std::int32_t* targets;  // [rows], each in [0, V)
-  T* loss;                      // [1] =
+  Stat<T>* loss;                // [1] =
   T* dx;                        // [rows, D] = or null
-  T* dweight;                   // [V, D] = or null
+  Stat<T>* dweight;             // [V, D] = or null
 };
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)

@@ -36,13 +36,13 @@ template <class T>
 struct PluckerLinearBackward {
   std::int64_t B, L, R, D;
   std::span<const std::int64_t> lags;
-  const T* z;       // [B, L, R]
-  const T* s;       // [B, L, R]
-  const T* weight;  // [D, P]
-  const T* dg;      // [B, L, D]
-  T* dz;            // [B, L, R]
-  T* dweight;       // [D, P]
-  T* dbias;         // [D]
+  const T* z;        // [B, L, R]
+  const T* s;        // [B, L, R]
+  const T* weight;   // [D, P]
+  const T* dg;       // [B, L, D]
+  T* dz;             // [B, L, R]
+  Stat<T>* dweight;  // [D, P]
+  Stat<T>* dbias;    // [D]
   bool dz_add, dweight_add, dbias_add;
 };
 

@@ -19,6 +19,18 @@ struct Reduce {
   bool y_add;
 };
 
+// The gradient of a maximum: dx[o, k, i] (+)= dy[o, i] / ties where x[o, k, i] = y[o, i], 0 elsewhere; dense.
+template <class T>
+struct MaxBackward {
+  std::int64_t outer, n, inner;
+  const T* x;   // [outer, n, inner]
+  const T* y;   // [outer, inner]: the maximum over n
+  const T* dy;  // [outer, inner]
+  T* dx;        // [outer, n, inner] = or += as dx_add says
+  bool dx_add;
+};
+
 WEDGE_KERNEL(reduce, Reduce)
+WEDGE_KERNEL(max_backward, MaxBackward)
 
 }  // namespace wedge

@@ -32,16 +32,14 @@ double AdamW::step(double learning_rate, double grad_scale) {
     }
     double squares = 0;
     squared_norm<T>(exec, {tensors, &squares});
+    const auto t = static_cast<double>(step_ + 1);
+    const AdamWScalars scalars{learning_rate, grad_scale, 1 - std::pow(options_.beta1, t),
+                               std::sqrt(1 - std::pow(options_.beta2, t))};
+    adamw_step<T>(exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
+                         options_.grad_clip, &scalars, &squares});
     const double norm = std::sqrt(squares) * grad_scale;
     if (!std::isfinite(norm)) return norm;
-
-    const double clip = options_.grad_clip > 0 ? std::min(1.0, options_.grad_clip / (norm + 1e-6)) : 1.0;
     ++step_;
-    const auto t = static_cast<double>(step_);
-    const AdamWScalars scalars{learning_rate, grad_scale * clip, 1 - std::pow(options_.beta1, t),
-                               std::sqrt(1 - std::pow(options_.beta2, t))};
-    adamw_step<T>(exec,
-                  {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay, &scalars});
     for (const auto& [name, p] : parameters_) p.value().bump_version();
     return norm;
   });

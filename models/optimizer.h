@@ -20,6 +20,7 @@ struct AdamWOptions {
 // with g scaled before by min(1, grad_clip / (norm + 1e-6)), norm the global L2 norm of all gradients.
 class AdamW {
  public:
+  // Allocates moments and gradients. Throws wedge::Error when there is no parameter or dtypes differ.
   AdamW(NamedParameters parameters, AdamWOptions options);
 
   // One update with the gradients that backward left, each multiplied by `grad_scale` (1/micro-batches when

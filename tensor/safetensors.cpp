@@ -106,6 +106,7 @@ class HeaderParser {
     try {
       json header = json::parse(text.begin(), text.end(), check_event);
       require(header.is_object(), "header is not a JSON object");
+      require(text.front() == '{', "header does not begin with a brace");
       return header;
     } catch (const json::parse_error& error) {
       throw Error(fmt::format("safetensors: {}: header is not valid JSON (near its byte {})", path_.string(),

@@ -47,8 +47,18 @@ bool bands_intact(const Storage& s) {
          std::all_of(s.data() + s.bytes(), s.data() + s.bytes() + kBand, is_sentinel);
 }
 
-std::byte* allocate(std::size_t capacity) {
+void release_free_blocks(Pool& p) {
+  for (auto& [capacity, blocks] : p.free)
+    for (std::byte* block : blocks) std::free(block);
+  p.free.clear();
+}
+
+std::byte* allocate(Pool& pool, std::size_t capacity) {
   void* p = std::aligned_alloc(kAlignment, capacity);
+  if (p == nullptr) {
+    release_free_blocks(pool);
+    p = std::aligned_alloc(kAlignment, capacity);
+  }
   WEDGE_CHECK(p != nullptr, "storage: out of memory, {} bytes asked for", capacity);
   return static_cast<std::byte*>(p);
 }
@@ -66,7 +76,7 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
     block = it->second.back();
     it->second.pop_back();
   } else {
-    block = allocate(capacity_);
+    block = allocate(p, capacity_);
   }
   data_ = guarded_ ? block + kBand : block;
   if (guarded_) {
@@ -122,9 +132,7 @@ void reset_peak_allocated_bytes() {
 
 void release_cached_memory() {
   const std::scoped_lock lock(pool().mutex);
-  for (auto& [capacity, blocks] : pool().free)
-    for (std::byte* block : blocks) std::free(block);
-  pool().free.clear();
+  release_free_blocks(pool());
 }
 
 }  // namespace wedge

@@ -221,6 +221,7 @@ void Tensor::copy_from(const Tensor& source) {
     std::memmove(raw(), source.raw(), static_cast<std::size_t>(numel_) * size_of(dtype_));
     return;
   }
+  if (shares_storage_with(source)) return copy_from(source.clone());  // they may overlap
   visit_dtype(dtype_, [&]<class To>(To) {
     visit_dtype(source.dtype_, [&]<class From>(From) {
       const From* from = source.data<From>();

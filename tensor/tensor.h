@@ -32,8 +32,8 @@ class Tensor {
   static Tensor from(const std::vector<T>& values, Shape shape) {
     return from(std::span<const T>(values), std::move(shape));
   }
-  // Uniform in [low, high) and N(mean, deviation), in order of elements, drawn in double: the same values,
-  // rounded, whatever the dtype.
+  // Uniform in [low, high) (before rounding to the dtype) and N(mean, deviation), in order of elements, drawn
+  // in double: the same values, rounded, whatever the dtype.
   static Tensor uniform(Shape shape, Rng& rng, double low, double high, DType dtype = DType::f32);
   static Tensor normal(Shape shape, Rng& rng, double mean, double deviation, DType dtype = DType::f32);
 
@@ -63,7 +63,7 @@ class Tensor {
   std::vector<double> to_vector() const;
 
   // Views. All throw wedge::Error when the arguments do not fit.
-  Tensor reshape(Shape shape) const;  // one size may be -1; copies when the strides do not allow a view
+  Tensor reshape(Shape shape) const;  // one size may be -1; a copy unless the tensor is dense
   Tensor transpose(int dim0, int dim1) const;
   Tensor permute(const std::vector<int>& order) const;
   Tensor slice(int dim, std::int64_t begin, std::int64_t end) const;

@@ -99,5 +99,8 @@ Variable operator+(const Variable& x, double c) {
 Variable operator*(const Variable& x, double c) {
   return mul(x, number(c, x));
 }
+Variable operator/(const Variable& x, double c) {
+  return div(x, number(c, x));
+}
 
 }  // namespace wedge

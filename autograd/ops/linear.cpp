@@ -23,8 +23,8 @@ LinearShape check_linear(const char* op, const Variable& x, const Variable& weig
               "{}: expected x, weight and bias of one dtype, got {} and {}", op, name_of(x.dtype()),
               name_of(weight.dtype()));
   LinearShape s{0, x.size(-1), weight.size(0), x.shape()};
+  s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
   s.out.back() = s.N;
-  s.rows = numel(s.out) / std::max<std::int64_t>(s.N, 1);
   return s;
 }
 

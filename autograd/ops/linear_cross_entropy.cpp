@@ -33,11 +33,10 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   });
   return make_output("linear_cross_entropy", loss, {x, weight}, [dx, dw](const BackwardContext& ctx) {
     visit_floating(ctx.grad().dtype(), "linear_cross_entropy", [&]<class T>(T) {
-      const T scale = *ctx.grad().data<T>();
       const auto give = [&](int i, const Tensor& gradient) {
         if (const GradSink sink = ctx.sink(i))
-          axpy<T>(compute::exec_of(gradient),
-                  {gradient.numel(), scale, gradient.data<T>(), sink.tensor.data<T>(), sink.add});
+          axpy<T>(compute::exec_of(gradient), {gradient.numel(), T(1), ctx.grad().data<T>(),
+                                               gradient.data<T>(), sink.tensor.data<T>(), sink.add});
       };
       give(0, dx);
       give(1, dw);

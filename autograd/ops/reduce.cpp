@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "autograd/compute.h"
 #include "autograd/ops.h"
 
@@ -47,21 +49,18 @@ Variable mean(const Variable& x) {
 
 Variable max(const Variable& x, int dim, bool keep_dim) {
   const int d = normalize_dim(dim, x.value().rank(), "max");
-  const Tensor kept = compute::reduce(ReduceOp::max, x.value(), d);
+  const Tensor in = x.value().contiguous(), kept = compute::reduce(ReduceOp::max, in, d);
   const Tensor y = keep_dim ? kept : kept.reshape(without(kept.shape(), d));
-  return make_output(
-      "max", y, {x}, [input = Saved(x.value()), output = Saved(kept), d](const BackwardContext& ctx) {
-        // 1 where x equals its row's maximum, 0 elsewhere.
-        const Tensor &in = input.get("max"), &kept = output.get("max");
-        Tensor is_max = compute::binary(BinaryOp::sub, in, kept, "max");
-        visit_floating(is_max.dtype(), "max", [&]<class T>(T) {
-          for (T* p = is_max.data<T>(); p != is_max.data<T>() + is_max.numel(); ++p)
-            *p = *p == T(0) ? T(1) : T(0);
-        });
-        const Tensor count = compute::reduce(ReduceOp::sum, is_max, d);
-        const Tensor share = compute::binary(BinaryOp::div, ctx.grad().reshape(kept.shape()), count, "max");
-        ctx.accumulate(0, compute::binary(BinaryOp::mul, is_max, share, "max"));
-      });
+  return make_output("max", y, {x}, [input = Saved(in), output = Saved(kept), d](const BackwardContext& ctx) {
+    const Tensor &in = input.get("max"), &kept = output.get("max");
+    const GradSink dx = ctx.sink(0);
+    const std::int64_t n = in.size(d), inner = d + 1 < in.rank() ? contiguous_strides(in.shape())[d] : 1;
+    visit_floating(in.dtype(), "max", [&]<class T>(T) {
+      max_backward<T>(compute::exec_of(in),
+                      {kept.numel() / std::max<std::int64_t>(inner, 1), n, inner, in.data<T>(),
+                       kept.data<T>(), ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+    });
+  });
 }
 
 }  // namespace wedge

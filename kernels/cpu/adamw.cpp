@@ -2,6 +2,7 @@
 // pieces are shared out over the threads, so that many small tensors cost no more than a large one.
 #include "kernels/adamw.h"
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/cpu/math.h"
@@ -32,10 +33,13 @@ std::vector<Piece<T>> pieces_of(std::span<const AdamWTensor<T>> tensors) {
 template <class T>
 void adamw_step(const Exec&, const AdamWStep<T>& args) {
   const AdamWScalars& k = *args.scalars;
+  const double norm = k.grad_scale * std::sqrt(*args.squared_norm);
+  if (!std::isfinite(norm)) return;
+  const double clip = args.grad_clip > 0 ? std::min(1.0, args.grad_clip / (norm + 1e-6)) : 1.0;
   const T decay = static_cast<T>(1.0 - k.learning_rate * args.weight_decay);
   const T step_size = static_cast<T>(k.learning_rate / k.bias_correction1);
   const T sqrt_correction = static_cast<T>(k.sqrt_bias_correction2);
-  const T grad_scale = static_cast<T>(k.grad_scale), eps = static_cast<T>(args.eps);
+  const T grad_scale = static_cast<T>(k.grad_scale * clip), eps = static_cast<T>(args.eps);
   const T rate1 = static_cast<T>(1.0 - args.beta1), beta2 = static_cast<T>(args.beta2);
   const T rate2 = static_cast<T>(1.0 - args.beta2);
   const auto pieces = pieces_of(args.tensors);

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 
 namespace wedge::cpu {
@@ -29,6 +30,16 @@ void sum_row_blocks(std::int64_t rows, std::int64_t width, Body&& body, Finish&&
 template <class T>
 void store(T* out, bool add, std::int64_t i, T value) {
   if (out != nullptr) out[i] = add ? out[i] + value : value;
+}
+
+// out[at .. at + n) (+)= value, an array expression, where out may be null.
+template <class T, class Array>
+void store_row(T* out, bool add, std::int64_t at, std::int64_t n, const Array& value) {
+  if (out == nullptr) return;
+  if (add)
+    as_array(out + at, n) += value;
+  else
+    as_array(out + at, n) = value;
 }
 
 }  // namespace wedge::cpu

@@ -23,13 +23,14 @@ void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
       y = -x;
       break;
     case UnaryOp::exp:
-      y = x.exp();
+      y = exp_to_zero(x);
       break;
     case UnaryOp::log:
       y = x.log();
       break;
     case UnaryOp::sqrt:
-      y = x.sqrt();
+      // Eigen's packets are off at infinity, at subnormal numbers, and by a last place elsewhere.
+      for (std::int64_t i = 0; i < x.size(); ++i) y[i] = std::sqrt(x[i]);
       break;
     case UnaryOp::square:
       y = x.square();
@@ -186,12 +187,13 @@ void binary(const Exec&, const Binary<T>& args) {
 
 template <class T>
 void axpy(const Exec&, const Axpy<T>& args) {
+  const T alpha = args.factor != nullptr ? args.alpha * *args.factor : args.alpha;
   for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
     auto y = as_array(args.y + i, n);
     if (args.y_add) {
-      y += args.alpha * as_array(args.x + i, n);
+      y += alpha * as_array(args.x + i, n);
     } else {
-      y = args.alpha * as_array(args.x + i, n);
+      y = alpha * as_array(args.x + i, n);
     }
   });
 }

@@ -22,13 +22,6 @@ void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
 template <class T>
 void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
   const std::int64_t D = args.D;
-  const auto put = [D](T* out, bool add, std::int64_t at, const auto& value) {
-    if (out == nullptr) return;
-    if (add)
-      as_array(out + at, D) += value;
-    else
-      as_array(out + at, D) = value;
-  };
   sum_row_blocks<T>(
       args.rows, D,
       [&](std::int64_t begin, std::int64_t end, T* partial) {
@@ -39,8 +32,8 @@ void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
           auto du = as_array(args.du + at, D);
           du = dy * (h - g) * alpha * (T(1) - alpha);
           as_array(partial, D) += du;
-          put(args.dh, args.dh_add, at, dy * alpha);
-          put(args.dg, args.dg_add, at, dy * (T(1) - alpha));
+          store_row<T>(args.dh, args.dh_add, at, D, dy * alpha);
+          store_row<T>(args.dg, args.dg_add, at, D, dy * (T(1) - alpha));
         }
       },
       [&](std::int64_t i, T total) { store(args.dbias, args.dbias_add, i, total); });

@@ -37,13 +37,6 @@ void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
   const std::int64_t D = args.D;
   const bool masked = args.mask.rate > 0;
   const auto weight = as_array(args.weight, D);
-  const auto put = [D](T* out, bool add, std::int64_t at, const auto& value) {
-    if (out == nullptr) return;
-    if (add)
-      as_array(out + at, D) += value;
-    else
-      as_array(out + at, D) = value;
-  };
   sum_row_blocks<T>(
       args.rows, 2 * D,
       [&](std::int64_t begin, std::int64_t end, T* partial) {
@@ -58,12 +51,12 @@ void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
           ds = dy * weight;
           const T mean_g = ds.mean(), mean_gx = (ds * xhat).mean();
           ds = args.rstd[row] * (ds - mean_g - xhat * mean_gx);
-          put(args.dresidual, args.dresidual_add, at, ds);
+          store_row<T>(args.dresidual, args.dresidual_add, at, D, ds);
           if (masked && args.dx != nullptr) {
             MaskSource<T>(args.mask).fill(at, D, mask.data());
             ds *= mask;
           }
-          put(args.dx, args.dx_add, at, ds);
+          store_row<T>(args.dx, args.dx_add, at, D, ds);
         }
       },
       [&](std::int64_t i, T total) {

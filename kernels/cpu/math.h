@@ -2,7 +2,9 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numbers>
 #include <unsupported/Eigen/SpecialFunctions>
 
@@ -22,6 +24,15 @@ ConstArrayMap<T> as_array(const T* p, std::int64_t n) {
 template <class T>
 ArrayMap<T> as_array(T* p, std::int64_t n) {
   return ArrayMap<T>(p, n);
+}
+
+// eˣ, and exactly 0 below the smallest normal number, where Eigen's packets would stop at its neighbourhood:
+// e^-inf must be 0. NaN stays NaN.
+template <class Array>
+auto exp_to_zero(const Array& x) {
+  using T = typename Array::Scalar;
+  const T lowest = std::log(std::numeric_limits<T>::min());
+  return (x < lowest).select(T(0), x.exp());
 }
 
 // Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function: gelu(x) = x Φ(x), gelu'(x) = Φ(x) + x φ(x).

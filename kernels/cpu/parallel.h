@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 
 namespace wedge::cpu {
 
@@ -18,13 +19,21 @@ void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     if (n > 0) body(std::int64_t{0}, n);
     return;
   }
+  // An exception must not leave a parallel region: the first one is carried out of it.
+  std::exception_ptr error;
 #pragma omp parallel num_threads(threads)
   {
     const std::int64_t t = omp_get_thread_num(), count = omp_get_num_threads();
     const std::int64_t begin = blocks * t / count * grain,
                        end = std::min(n, blocks * (t + 1) / count * grain);
-    if (begin < end) body(begin, end);
+    try {
+      if (begin < end) body(begin, end);
+    } catch (...) {
+#pragma omp critical(wedge_parallel_error)
+      if (!error) error = std::current_exception();
+    }
   }
+  if (error) std::rethrow_exception(error);
 }
 
 // Elements below which a second thread costs more than it saves.

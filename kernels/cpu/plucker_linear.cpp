@@ -145,6 +145,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
   const std::int64_t rows = args.B * args.L, R = args.R, D = args.D, P = R * (R - 1) / 2;
   if (args.dbias != nullptr)
     cpu::reduce<T>(exec, {ReduceOp::sum, 1, rows, D, args.dg, args.dbias, args.dbias_add});
+  if (rows == 0 && args.dweight != nullptr && !args.dweight_add) std::fill_n(args.dweight, D * P, T(0));
 
   const Scratch<T> features(std::min(kChunk, rows) * P), q(rows * R);
   for (std::int64_t first = 0; first < rows; first += kChunk) {
@@ -218,7 +219,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
                     const std::int64_t position = row % args.L;
                     auto dz = as_array(args.dz + row * R, R);
                     for (const std::int64_t lag : args.lags) {
-                      if (position + lag >= args.L) continue;
+                      if (lag >= args.L - position) continue;
                       const std::int64_t later = row + lag;
                       const T z_norm = direction_of(args.z + later * R, R, zhat.data());
                       const Pair<T> pair = pair_of(zhat.data(), z_norm, args.z + row * R, R, w.data());

@@ -89,8 +89,27 @@ void reduce(const Exec&, const Reduce<T>& args) {
   }
 }
 
+template <class T>
+void max_backward(const Exec&, const MaxBackward<T>& args) {
+  parallel_rows(args.outer, args.n * args.inner, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end; ++o)
+      for (std::int64_t i = 0; i < args.inner; ++i) {
+        const std::int64_t at = o * args.inner + i, first = o * args.n * args.inner + i;
+        std::int64_t ties = 0;
+        for (std::int64_t k = 0; k < args.n; ++k) ties += args.x[first + k * args.inner] == args.y[at];
+        const T share = args.dy[at] / static_cast<T>(ties);
+        for (std::int64_t k = 0; k < args.n; ++k) {
+          const std::int64_t x = first + k * args.inner;
+          const T dx = args.x[x] == args.y[at] ? share : T(0);
+          args.dx[x] = args.dx_add ? args.dx[x] + dx : dx;
+        }
+      }
+  });
+}
+
 }  // namespace wedge::cpu
 
 namespace wedge {
 WEDGE_INSTANTIATE_CPU(reduce, Reduce)
+WEDGE_INSTANTIATE_CPU(max_backward, MaxBackward)
 }  // namespace wedge

@@ -12,7 +12,7 @@ void softmax_forward(const Exec&, const SoftmaxForward<T>& args) {
       const auto x = as_array(args.x + row * args.n, args.n);
       auto y = as_array(args.y + row * args.n, args.n);
       const T m = x.maxCoeff();
-      y = (x - m).exp();
+      y = exp_to_zero(x - m);
       const T sum = y.sum();
       if (args.log)
         y = (x - m) - std::log(sum);
@@ -31,7 +31,7 @@ void softmax_backward(const Exec&, const SoftmaxBackward<T>& args) {
       const T total = args.log ? dy.sum() : (dy * y).sum();
       if (!args.dx_add) dx.setZero();
       if (args.log)
-        dx += dy - y.exp() * total;
+        dx += dy - exp_to_zero(y) * total;
       else
         dx += y * (dy - total);
     }
