@@ -9,6 +9,7 @@
 
 #include "kernels/layernorm.h"
 #include "kernels/reduce.h"
+#include "tensor/check.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
 
@@ -49,6 +50,18 @@ TEST_CASE("parallel_for covers every index once, in ranges of whole grains", "[p
         CHECK(ranges <= count);
         CHECK(ranges == std::min<std::int64_t>(count, (n + grain - 1) / grain));
       }
+  }
+}
+
+TEST_CASE("an error on any thread reaches the caller", "[parallel]") {
+  for (const int count : {1, 3}) {
+    const Threads threads(count);
+    for (const std::int64_t bad : {0, 5, 8})
+      CHECK_THROWS_WITH(cpu::parallel_for(9, 1,
+                                          [&](std::int64_t begin, std::int64_t end) {
+                                            if (begin <= bad && bad < end) throw Error("on purpose");
+                                          }),
+                        "on purpose");
   }
 }
 
