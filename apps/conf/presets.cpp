@@ -34,7 +34,9 @@ std::vector<Preset> make_presets() {
            "quick",
            "a small model, minutes on two cores; meant for data=builtin",
            {"experiment.name=quick", "model.num_layers=2", "model.d_model=128", "model.d_low=16",
-            "data.max_context_len=64", "train.batch_size=16", "train.num_epochs=2"}},
+            "model.pre_norm=true", "model.init=gpt2", "data.max_context_len=64", "train.batch_size=16",
+            "train.num_epochs=8", "train.learning_rate=3e-3", "train.dropout_rate=0",
+            "train.warmup_steps=50"}},
       });
   return list;
 }
