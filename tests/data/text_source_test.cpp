@@ -33,7 +33,7 @@ class Threads {
 
 }  // namespace
 
-TEST_CASE("text: a row is a line, ended by \\n only", "[data]") {
+TEST_CASE("text: a row is a line, ended by a line feed only", "[data]") {
   test::TempDir folder;
   std::filesystem::path path = folder / "rows.raw";
   CHECK(read_text_rows(write(path, ""), std::nullopt).empty());

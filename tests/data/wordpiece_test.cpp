@@ -114,7 +114,7 @@ TEST_CASE("wordpiece: invalid UTF-8 is an error that names the byte", "[data]") 
   CHECK(find_invalid_utf8(text) == offset);
 }
 
-TEST_CASE("wordpiece: a vocabulary file has one piece a line, ended by \\n or \\r\\n", "[data]") {
+TEST_CASE("wordpiece: a vocabulary file has one piece a line, with either line ending", "[data]") {
   test::TempDir folder;
   std::vector<std::string> expected{"[UNK]", "a", "##é"};
   for (const char* bytes : {"[UNK]\na\n##é\n", "[UNK]\na\n##é", "[UNK]\r\na\r\n##é\r\n"}) {

@@ -55,7 +55,7 @@ TEST_CASE("gradients are clipped by their global norm, after scaling", "[models]
   CHECK(first_moment(1, 0.5) == Approx(0.1 * 1.5 / (2.5 + 1e-6)));
 }
 
-TEST_CASE("a parameter without gradient decays; a gradient that is not finite changes nothing",
+TEST_CASE("a parameter without gradient decays, and a gradient that is not finite changes nothing",
           "[models][optimizer]") {
   const Variable used = scalar(1), idle = scalar(1);
   AdamW optimizer({{"used", used}, {"idle", idle}}, {.weight_decay = 0.5});
