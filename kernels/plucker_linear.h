@@ -17,6 +17,8 @@ inline constexpr double kPluckerEps = 1e-6;
 //   = W p̄_t + b
 // The wedge is bilinear and z ∧ v = z ∧ w, so p̄_t is the mean of the unit Plücker vectors. No T × P tensor is
 // kept.
+// A w_Δ that is no longer than the rounding of v_Δ counts as 0, on every device: in float32 it can exceed
+// 1e-6.
 template <class T>
 struct PluckerLinearForward {
   std::int64_t B, L, R, D;

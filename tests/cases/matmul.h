@@ -47,6 +47,55 @@ struct Matmul {
   }
 };
 
+// Operands whose rows lie apart, overlap or do not step at all.
+struct MatmulOfViews {
+  std::string label;
+  Shape a, b;  // as stored
+  std::function<Variable(const Variable&)> view_a, view_b;
+  std::uint64_t seed = 19;
+
+  std::string name() const { return "matmul"; }
+  std::string sizes() const {
+    return fmt::format("{} of a={} b={} seed={}", label, to_string(a), to_string(b), seed);
+  }
+  std::vector<Tensor> inputs(DType dtype) const {
+    Draw draw(seed, dtype);
+    return {draw.normal(a), draw.normal(b)};
+  }
+  Variable run(const Inputs& in) const { return matmul(view_a(in[0]), view_b(in[1])); }
+  // Two matrices; the views are written out by the twins of the operations that made them.
+  Variable twin(const Inputs& in) const {
+    const Variable x = view_a(in[0]), y = transpose(view_b(in[1]), 0, 1);
+    return sum(reshape(x, {x.size(0), 1, x.size(1)}) * reshape(y, {1, y.size(0), y.size(1)}), -1);
+  }
+};
+
+inline std::vector<MatmulOfViews> matmul_of_views() {
+  const auto whole = [](const Variable& x) { return x; };
+  const auto inner = [](const Variable& x) { return slice(x, 1, 1, x.size(1) - 1); };
+  const auto rows = [](const Variable& x) { return broadcast_to(x, {5, x.size(1)}); };
+  const auto columns = [](const Variable& x) { return broadcast_to(x, {x.size(0), 5}); };
+  return {
+      {"inner columns", {3, 7}, {5, 6}, inner, inner},
+      {"inner columns, transposed",
+       {3, 7},
+       {4, 7},
+       inner,
+       [=](const Variable& x) { return transpose(inner(x), 0, 1); }},
+      {"one row, repeated,", {1, 4}, {4, 3}, rows, whole},
+      {"one row, repeated,", {3, 5}, {1, 4}, whole, rows},
+      {"one column, repeated,", {3, 1}, {5, 2}, columns, whole},
+      {"one column, repeated,", {3, 4}, {4, 1}, whole, columns},
+      {"one number, repeated,",
+       {1, 1},
+       {5, 2},
+       [=](const Variable& x) {
+         return broadcast_to(x, {3, 5});
+       },
+       whole},
+  };
+}
+
 inline std::vector<Case> matmul_cases() {
   std::vector<Matmul> ops;
   for (const bool ta : {false, true})
@@ -69,7 +118,7 @@ inline std::vector<Case> matmul_cases() {
                                                                  {{2, 0}, {0, 3}},  // an empty sum is zero
                                                                  {{3, 5, 17, 33}, {3, 5, 33, 9}}})
     ops.push_back({a, b});
-  return make_cases(ops);
+  return make_cases(ops) + make_cases(matmul_of_views());
 }
 
 inline std::vector<Case> matmul_bench() {
