@@ -60,9 +60,10 @@ class Run {
 
   RunResult run() {
     if (folder_) {
+      // The write that can be refused comes before those that empty what an earlier run left.
+      write_file(folder_->config(), result_.config.dump(2) + "\n");
       metrics_.emplace(folder_->metrics());
       std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
-      write_file(folder_->config(), result_.config.dump(2) + "\n");
     }
     progress_.start({fmt::format("{}, {:.2f} M parameters", model_name(result_.strategy),
                                  static_cast<double>(result_.num_params) / 1e6),
