@@ -15,13 +15,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Seconds of the fastest call of `body` in about 0.2 s, at least three calls.
+// Seconds of the fastest call of `body` in about 0.5 s, at least three calls.
 template <class Body>
 double best_seconds(Body&& body) {
   body();
   const auto start = std::chrono::steady_clock::now();
   double best = 1e9;
-  for (int calls = 0; calls < 3 || seconds_since(start) < 0.2; ++calls) {
+  for (int calls = 0; calls < 3 || seconds_since(start) < 0.5; ++calls) {
     const auto call = std::chrono::steady_clock::now();
     body();
     best = std::min(best, seconds_since(call));

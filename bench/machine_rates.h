@@ -18,7 +18,7 @@ struct ProductShape {
 // head by chunks of `head_rows` rows; forward, gradient of the input, gradient of the weight.
 std::vector<ProductShape> step_products(std::int64_t head_rows);
 
-// GFLOP/s of wedge's gemm over that shape: best of repeated calls, about 0.2 s, after one to warm up.
+// GFLOP/s of wedge's gemm over that shape: best of repeated calls, about 0.5 s, after one to warm up.
 double sgemm_rate(const ProductShape& shape);
 
 // GB/s of copying arrays far larger than the caches with all threads, bytes read and written both counted:

@@ -23,7 +23,7 @@ void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
       y = -x;
       break;
     case UnaryOp::exp:
-      y = exp_to_zero(x);
+      exp_to_zero(x, y);
       break;
     case UnaryOp::log:
       y = x.log();

@@ -26,13 +26,16 @@ ArrayMap<T> as_array(T* p, std::int64_t n) {
   return ArrayMap<T>(p, n);
 }
 
-// eˣ, and exactly 0 below the smallest normal number, where Eigen's packets would stop at its neighbourhood:
-// e^-inf must be 0. NaN stays NaN.
-template <class Array>
-auto exp_to_zero(const Array& x) {
+// y = eˣ, and exactly 0 below the smallest normal number, where Eigen's packets would stop at its
+// neighbourhood: e^-inf must be 0. NaN stays NaN. A second pass, since Eigen's select has no packets; y is
+// not x.
+template <class Array, class Result>
+void exp_to_zero(const Array& x, Result&& y) {
   using T = typename Array::Scalar;
   const T lowest = std::log(std::numeric_limits<T>::min());
-  return (x < lowest).select(T(0), x.exp());
+  y = x.exp();
+#pragma omp simd
+  for (Eigen::Index i = 0; i < y.size(); ++i) y[i] = x.coeff(i) < lowest ? T(0) : y[i];
 }
 
 // Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function: gelu(x) = x Φ(x), gelu'(x) = Φ(x) + x φ(x).

@@ -12,7 +12,7 @@ void softmax_forward(const Exec&, const SoftmaxForward<T>& args) {
       const auto x = as_array(args.x + row * args.n, args.n);
       auto y = as_array(args.y + row * args.n, args.n);
       const T m = x.maxCoeff();
-      y = exp_to_zero(x - m);
+      exp_to_zero(x - m, y);
       const T sum = y.sum();
       if (args.log)
         y = (x - m) - std::log(sum);
@@ -25,15 +25,18 @@ void softmax_forward(const Exec&, const SoftmaxForward<T>& args) {
 template <class T>
 void softmax_backward(const Exec&, const SoftmaxBackward<T>& args) {
   parallel_rows(args.rows, args.n, [&](std::int64_t begin, std::int64_t end) {
+    ArrayX<T> p(args.log ? args.n : 0);
     for (std::int64_t row = begin; row < end; ++row) {
       const auto y = as_array(args.y + row * args.n, args.n), dy = as_array(args.dy + row * args.n, args.n);
       auto dx = as_array(args.dx + row * args.n, args.n);
       const T total = args.log ? dy.sum() : (dy * y).sum();
       if (!args.dx_add) dx.setZero();
-      if (args.log)
-        dx += dy - exp_to_zero(y) * total;
-      else
+      if (args.log) {
+        exp_to_zero(y, p);
+        dx += dy - p * total;
+      } else {
         dx += y * (dy - total);
+      }
     }
   });
 }
