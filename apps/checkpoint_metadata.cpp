@@ -81,7 +81,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   WEDGE_CHECK(version == kFormatVersion, "{}: format version '{}', this wedge reads {}", name, version,
               kFormatVersion);
   for (const char* group : {"model", "data", "train"}) {
-    const Json json = Json::parse(value_of(file, group), nullptr, false);
+    const Json json = parse_json(value_of(file, group));
     WEDGE_CHECK(json.is_object(), "{}: metadata {} is not a JSON object", name, group);
     update_from_json(checkpoint.config, Json{{group, json}}, name);
   }

@@ -77,7 +77,7 @@ void apply(Config& config, const std::vector<Assignment>& assignments, const std
 }  // namespace
 
 Json parse_value(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
+  Json value = parse_json(text);
   if (value.is_discarded() || value.is_object()) return Json(text);
   return value;
 }

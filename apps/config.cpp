@@ -16,6 +16,19 @@ std::pair<std::string, std::string> split_name(std::string_view name) {
 
 }  // namespace
 
+Json parse_json(std::string_view text) {
+  constexpr int kMaxDepth = 32;
+  bool too_deep = false;
+  const auto keep = [&too_deep](int depth, Json::parse_event_t, Json&) {
+    too_deep |= depth > kMaxDepth;
+    return depth <= kMaxDepth;
+  };
+  // The JSON library would take a zero byte for the end of the text.
+  const bool has_zero = text.find('\0') != std::string_view::npos;
+  Json value = has_zero ? Json(Json::value_t::discarded) : Json::parse(text.begin(), text.end(), keep, false);
+  return too_deep ? Json(Json::value_t::discarded) : value;
+}
+
 ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
   ModelConfig model = config.model;
   model.max_context_len = config.data.max_context_len;

@@ -6,12 +6,17 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "models/model_config.h"
 
 namespace wedge::app {
 
 using Json = nlohmann::ordered_json;
+
+// `text` as JSON; discarded (is_discarded()) when it is none, is followed by anything, or is nested more than
+// 32 deep: what is written out again is walked by recursion.
+Json parse_json(std::string_view text);
 
 struct DataConfig {
   std::string source = "parquet";  // parquet | text | tokens | builtin

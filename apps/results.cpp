@@ -50,7 +50,7 @@ Json to_json(const RunResult& result) {
 }
 
 RunResult read_result(const std::filesystem::path& path) {
-  const Json json = Json::parse(read_file(path), nullptr, false);
+  const Json json = parse_json(read_file(path));
   WEDGE_CHECK(json.is_object(), "{}: not a JSON object", path.string());
   RunResult result;
   const Json& strategy = member(json, "strategy", path);

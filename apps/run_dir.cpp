@@ -29,10 +29,21 @@ void check_free(const fs::path& folder) {
   WEDGE_CHECK(fs::is_directory(status), "experiment.run_dir: {} is not a folder", folder.string());
   fs::directory_iterator entries(folder, error);
   WEDGE_CHECK(!error, "experiment.run_dir: cannot read {}: {}", folder.string(), error.message());
-  for (const fs::directory_entry& entry : entries)
-    WEDGE_CHECK(entry.path().extension() != ".safetensors",
-                "experiment.run_dir: {} already holds a checkpoint, {}", folder.string(),
-                entry.path().filename().string());
+  for (const fs::directory_entry& entry : entries) {
+    const fs::path name = entry.path().filename();
+    WEDGE_CHECK(name.extension() != ".safetensors", "experiment.run_dir: {} already holds a checkpoint, {}",
+                folder.string(), name.string());
+    const bool is_ours =
+        name == "config.json" || name == "metrics.jsonl" || name == "results.json" || name == "comparison.md";
+    WEDGE_CHECK(!is_ours || entry.is_regular_file(error), "experiment.run_dir: {} is not a regular file",
+                entry.path().string());
+  }
+}
+
+// Whether `name` is what a multirun calls a run: "0_attention".
+bool is_member_name(const std::string& name) {
+  const std::size_t digits = name.find_first_not_of("0123456789");
+  return digits != 0 && digits != std::string::npos && name[digits] == '_';
 }
 
 void make_folders(const fs::path& folder) {
@@ -67,8 +78,10 @@ void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   if (!run_dir) return;
   check_free(*run_dir);
   if (!multirun) return;
-  for (std::size_t i = 0; i < configs.size(); ++i)
-    check_free(fs::path(*run_dir) / member_name(i, configs[i]));
+  // Runs of an earlier multirun would be mixed with ours, whatever their models.
+  std::error_code absent;
+  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent))
+    if (is_member_name(entry.path().filename().string())) check_free(entry.path());
 }
 
 RunFolder make_single_folder(const Config& config, std::time_t now) {

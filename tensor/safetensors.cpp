@@ -266,7 +266,8 @@ class TemporaryFile {
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
   HeaderParser parser(path_);
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // A pipe without a writer must be refused below, not waited for.
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   WEDGE_CHECK(fd.get() >= 0, "{}", system_error(path, "cannot open", errno));
   struct stat status {};
   WEDGE_CHECK(::fstat(fd.get(), &status) == 0, "{}", system_error(path, "cannot read", errno));

@@ -2,6 +2,8 @@
 // made, changed or left half written.
 #include <filesystem>
 
+#include <sys/stat.h>
+
 #include "tests/apps/command_runner.h"
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
@@ -137,6 +139,37 @@ TEST_CASE("bad input: run folders", "[apps][command]") {
   bench.train_fails({"experiment.run_dir=file"}, "is not a folder");
   bench.train_fails({"experiment.run_dir=file/run"}, "is not a folder");
   bench.train_fails({"-m", "experiment.run_dir=a,b"}, "takes one value");
+}
+
+TEST_CASE("bad input: a run folder keeps all that an earlier run left", "[apps][command]") {
+  Bench bench;
+  for (const char* name : {"config.json", "metrics.jsonl", "results.json"}) {
+    fs::create_directories(bench.cwd() / "odd" / name / "inside");
+    for (const char* other : {"config.json", "metrics.jsonl", "results.json"})
+      if (!fs::exists(bench.cwd() / "odd" / other)) spill(bench.cwd() / "odd" / other, "old");
+    bench.train_fails({"experiment.run_dir=odd"}, std::string(name) + " is not a regular file");
+    fs::remove_all(bench.cwd() / "odd");
+  }
+  fs::create_directories(bench.cwd() / "above/3_grassmann");
+  spill(bench.cwd() / "above/3_grassmann/best.safetensors", "precious");
+  bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=above"},
+                    "already holds a checkpoint");
+  fs::create_directories(bench.cwd() / "table/comparison.md");
+  bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=table"},
+                    "comparison.md is not a regular file");
+}
+
+TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a writer", "[apps][command]") {
+  Bench bench;
+  const std::string deep = std::string(60'000, '[') + std::string(60'000, ']');
+  bench.train_fails({"seed=" + deep}, "seed: expected an integer");
+  fs::create_directories(bench.cwd() / "tree");
+  spill(bench.cwd() / "tree/results.json", R"({"strategy":"attention","config":)" + deep + "}");
+  bench.fails({"summarize", "--root", "tree", "--out", "table.md"}, "not a JSON object");
+  REQUIRE(::mkfifo((bench.cwd() / "pipe").c_str(), 0600) == 0);
+  const Outcome outcome = run_shell(bench.cwd(), R"(timeout 20 "$wedge" eval checkpoint=pipe)");
+  CHECK(outcome.status == 2);
+  CHECK_THAT(outcome.err, Contains("not a regular file"));
 }
 
 TEST_CASE("bad input: checkpoints", "[apps][command]") {

@@ -1,4 +1,5 @@
-// The README's example: a two-layer network learns exclusive or. A test runs it and looks for it in README.md.
+// The README's example: a two-layer network learns exclusive or. Tests run it and look for it in
+// README.md.
 #include <cstdio>
 
 #include "autograd/ops.h"
