@@ -32,7 +32,9 @@ Assignment parse_assignment(const std::string& word, bool multirun) {
   Assignment assignment{word.substr(0, equals), split_commas(word.substr(equals + 1))};
   if (!is_group(assignment.name)) find_key(assignment.name);
   WEDGE_CHECK(multirun || assignment.values.size() == 1,
-              "{}: several values need -m (multirun); a list as one value is written [1,2]", word);
+              "{}: several values need -m (multirun); as one value a list is written [1,2], a text with "
+              "commas '\"a,b\"'",
+              word);
   for (const std::string& value : assignment.values)
     WEDGE_CHECK(!value.empty(), "{}: a value is missing", word);
   return assignment;

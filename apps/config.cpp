@@ -40,8 +40,14 @@ ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
 void validate(const Config& config) {
   complete_model(config, 1).validate();
   WEDGE_CHECK(config.train.device != "cuda", "train.device=cuda: this build of wedge has no CUDA");
-  WEDGE_CHECK(config.data.source != "tokens" || config.data.path,
-              "data=tokens needs data.path=FILE.safetensors");
+  const std::string& source = config.data.source;
+  WEDGE_CHECK(source != "tokens" || config.data.path, "data=tokens needs data.path=FILE.safetensors");
+  if (source == "tokens" || source == "builtin")
+    for (const char* name :
+         {"data.path", "data.train_file", "data.validation_file", "data.test_file", "data.vocab_file"})
+      WEDGE_CHECK(get_key(config, find_key(name)).is_null() ||
+                      (source == "tokens" && name == std::string_view("data.path")),
+                  "{} means nothing for data={}; expected null", name, source);
 }
 
 Json to_json(const Config& config, ConfigPart part) {

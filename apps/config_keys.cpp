@@ -63,7 +63,7 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(train.shuffle, "a new order of blocks every epoch"),
     WEDGE_KEY(train.amp, "bfloat16 products on a GPU; nothing on the CPU"),
     WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file"),
-    WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 4096}, {}, false),
+    WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 1024}, {}, false),
     WEDGE_KEY(train.num_workers, "accepted and does nothing (PyTorch's loader)", kCountFromZero, {}, false),
     WEDGE_KEY(train.pin_memory, "accepted and does nothing (PyTorch's loader)", {}, {}, false),
 
@@ -114,7 +114,8 @@ std::string name_of_type() {
 std::string describe(const Range& range) {
   const auto number = [](double x) { return Json(x).dump(); };
   const auto integer = [&](double x) {
-    return std::abs(x) < 1e15 && x == std::floor(x) ? fmt::format("{:.0f}", x) : number(x);
+    if (x == 0x1p64) return std::string("18446744073709551615");  // the largest seed, which no double is
+    return std::abs(x) < 1e20 && x == std::floor(x) ? fmt::format("{:.0f}", x) : number(x);
   };
   if (range.high == kMax)
     return fmt::format("{} {}", range.low_included ? "at least" : "more than", integer(range.low));
@@ -136,7 +137,7 @@ void check_string(const Key& key, const std::string& text) {
   if (key.choices.empty()) return;
   const std::vector<std::string_view> choices = split_choices(key.choices);
   WEDGE_CHECK(std::find(choices.begin(), choices.end(), text) != choices.end(), "{}: must be {}, got {}",
-              key.name, fmt::join(choices, ", "), text);
+              key.name, fmt::join(choices, " or "), text);
 }
 
 template <class T>
@@ -246,7 +247,7 @@ std::string type_name(const Key& key) {
 
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
   const auto distance = [&](std::string_view candidate) {
-    return std::min(edit_distance(word, candidate), edit_distance(last_part(word), last_part(candidate)) + 1);
+    return std::min(edit_distance(word, candidate), edit_distance(last_part(word), last_part(candidate)) + 2);
   };
   return *std::min_element(candidates.begin(), candidates.end(),
                            [&](auto a, auto b) { return distance(a) < distance(b); });

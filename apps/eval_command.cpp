@@ -1,4 +1,5 @@
 // wedge eval: loss and perplexity of a checkpoint on a split.
+#include <algorithm>
 #include <cmath>
 
 #include "apps/checkpoint_metadata.h"
@@ -20,7 +21,7 @@ constexpr std::string_view kCheckpoint = "checkpoint=", kSplit = "data.split=";
 data::Split parse_split(const std::string& name) {
   for (const data::Split split : {data::Split::validation, data::Split::test})
     if (name == data::name_of(split)) return split;
-  throw Error(fmt::format("data.split: must be validation, test, got {}", name));
+  throw Error(fmt::format("data.split: must be validation or test, got {}", name));
 }
 
 // What may be changed of a checkpoint's configuration: where data comes from and how it is run.
@@ -29,12 +30,26 @@ bool may_override(const std::string& name) {
          name == "train.threads" || name == "train.device";
 }
 
+// The checkpoint's configuration; without its files where another source is asked for, whose files they are
+// not.
+Config base_of(Config config, const Arguments& overrides) {
+  const bool other_source = std::any_of(overrides.begin(), overrides.end(),
+                                        [](const std::string& word) { return word.starts_with("data="); });
+  if (!other_source) return config;
+  for (auto* file : {&config.data.path, &config.data.train_file, &config.data.validation_file,
+                     &config.data.test_file, &config.data.vocab_file})
+    file->reset();
+  return config;
+}
+
 }  // namespace
 
 std::string eval_help() {
   return "usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [data overrides]\n"
          "\n"
-         "Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it) and tokens.\n"
+         "Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it; null where "
+         "that\n"
+         "is more than a number can hold) and tokens.\n"
          "The checkpoint itself holds the model, the data configuration and the vocabulary.\n"
          "\n"
          "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
@@ -65,10 +80,11 @@ int run_eval(const Arguments& arguments) {
   WEDGE_CHECK(!path.empty(), "eval: checkpoint=FILE_OR_RUN_DIR is missing");
   const data::Split wanted = parse_split(split);
   const Checkpoint checkpoint = read_checkpoint(path);
-  const Config config = compose_over(checkpoint.config, overrides);
+  const Config config = compose_over(base_of(checkpoint.config, overrides), overrides);
   for (const std::string& word : overrides) {
     const std::string name = word.substr(0, word.find('='));
-    WEDGE_CHECK(may_override(name), "eval: {} comes with the checkpoint and cannot be changed", name);
+    WEDGE_CHECK(may_override(name) && (name != "data.vocab_file" || checkpoint.vocabulary.empty()),
+                "eval: {} comes with the checkpoint and cannot be changed", name);
   }
   validate(config);
   WEDGE_CHECK(config.data.max_context_len <= checkpoint.config.data.max_context_len,
@@ -84,8 +100,8 @@ int run_eval(const Arguments& arguments) {
   use_threads(config.train.threads);
   const auto model = load_model(checkpoint);
   const Evaluation evaluation = evaluate(*model, blocks, config.train.batch_size);
-  WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is {}", checkpoint.path.string(),
-              evaluation.mean_over_tokens);
+  WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is not finite",
+              checkpoint.path.string());
   print(Json{{"loss", evaluation.mean_over_tokens},
              {"perplexity", std::exp(evaluation.mean_over_tokens)},
              {"tokens", evaluation.tokens}}

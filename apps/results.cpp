@@ -58,8 +58,9 @@ RunResult read_result(const std::filesystem::path& path) {
               path.string());
   result.strategy = strategy.get<std::string>();
   const Json& num_params = member(json, "num_params", path);
-  WEDGE_CHECK(num_params.is_number_integer() && num_params.get<double>() >= 0,
-              "{}: num_params must be a whole number", path.string());
+  WEDGE_CHECK(
+      num_params.is_number_integer() && num_params.get<double>() >= 0 && num_params.get<double>() < 0x1p63,
+      "{}: num_params must be a whole number", path.string());
   result.num_params = num_params.get<std::int64_t>();
   result.best_val_loss = number(member(json, "best_val_loss", path), "best_val_loss", path);
   result.train_losses = numbers(json, "train_losses", path);

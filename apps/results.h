@@ -22,6 +22,7 @@ struct RunResult {
   Json config;                  // whole configuration; null where a file has none
 };
 
+// best_val_ppl is null where exp of the loss is more than a double can hold.
 Json to_json(const RunResult& result);
 
 // Reads a results.json, of wedge or of the PyTorch reproduction: strategy, num_params and best_val_loss must

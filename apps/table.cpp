@@ -50,14 +50,15 @@ std::vector<std::string> differing_keys(const std::vector<LabelledResult>& resul
   return names;
 }
 
-std::string run_label(const LabelledResult& r, const std::vector<std::string>& differing) {
-  if (differing.empty() || differing.size() > kMaxKeysInLabel) return r.label;
+// " (key=value ...)", or nothing where that would be too long to help.
+std::string describe_keys_of(const RunResult& result, const std::vector<std::string>& names) {
+  if (names.empty() || names.size() > kMaxKeysInLabel) return {};
   std::string keys;
-  for (const std::string& name : differing) {
+  for (const std::string& name : names) {
     if (!keys.empty()) keys += " ";
-    keys += name + "=" + lookup(r.result.config, name).dump();
+    keys += name + "=" + lookup(result.config, name).dump();
   }
-  return r.label + " (" + keys + ")";
+  return " (" + keys + ")";
 }
 
 // Equal for runs that differ in the seed alone; empty where there is no configuration to judge by.
@@ -126,19 +127,23 @@ std::string format_rate(std::optional<double> rate) {
   return rate ? fmt::format("{:.0f}", *rate) : kNone;
 }
 
-// The row of runs that differ in the seed alone.
-Row mean_row(const std::vector<const RunResult*>& group) {
+// The row of runs that differ in the seed alone; `differing` are the keys that tell the table's runs apart.
+Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<std::string> differing) {
   std::vector<double> losses, perplexities, rates;
-  for (const RunResult* r : group) {
-    losses.push_back(r->best_val_loss);
-    perplexities.push_back(std::exp(r->best_val_loss));
-    if (r->tokens_per_second) rates.push_back(*r->tokens_per_second);
+  for (const LabelledResult* r : group) {
+    losses.push_back(r->result.best_val_loss);
+    perplexities.push_back(std::exp(r->result.best_val_loss));
+    if (r->result.tokens_per_second) rates.push_back(*r->result.tokens_per_second);
   }
+  std::erase(differing, "seed");
+  std::string label = fmt::format("mean of {} seeds", group.size());
+  label += differing.size() > kMaxKeysInLabel ? fmt::format(", {} and on", group.front()->label)
+                                              : describe_keys_of(group.front()->result, differing);
   const Spread loss = spread_of(losses), perplexity = spread_of(perplexities);
   const bool all_rates = rates.size() == group.size();
-  return {model_name(group[0]->strategy),
-          fmt::format("mean of {} seeds", group.size()),
-          format_params(group[0]->num_params),
+  return {model_name(group.front()->result.strategy),
+          cell(label),
+          format_params(group.front()->result.num_params),
           fmt::format("{:.4f} ± {:.4f}", loss.mean, loss.deviation),
           fmt::format("{} ± {}", format_perplexity(perplexity.mean), format_perplexity(perplexity.deviation)),
           format_rate(all_rates ? std::optional(spread_of(rates).mean) : std::nullopt)};
@@ -163,11 +168,11 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
   const std::vector<std::string> differing = differing_keys(results);
-  std::vector<std::pair<std::string, std::vector<const RunResult*>>> groups;  // in order of appearance
+  std::vector<std::pair<std::string, std::vector<const LabelledResult*>>> groups;  // in order of appearance
   std::set<double> floors;
   for (const LabelledResult& r : results) {
     const RunResult& result = r.result;
-    rows.push_back({model_name(result.strategy), cell(run_label(r, differing)),
+    rows.push_back({model_name(result.strategy), cell(r.label + describe_keys_of(result, differing)),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});
@@ -177,12 +182,12 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == identity; });
     if (group == groups.end()) group = groups.insert(groups.end(), {identity, {}});
-    group->second.push_back(&result);
+    group->second.push_back(&r);
   }
   for (const auto& [identity, group] : groups) {
     std::set<std::string> seeds;
-    for (const RunResult* r : group) seeds.insert(lookup(r->config, "seed").dump());
-    if (seeds.size() > 1 && seeds.size() == group.size()) rows.push_back(mean_row(group));
+    for (const LabelledResult* r : group) seeds.insert(lookup(r->result.config, "seed").dump());
+    if (seeds.size() > 1 && seeds.size() == group.size()) rows.push_back(mean_row(group, differing));
   }
   for (double floor : floors)
     rows.push_back({"floor of the corpus", kNone, kNone, fmt::format("{:.4f}", floor),

@@ -153,8 +153,8 @@ class Run {
 
   void check_finite(double value, const char* what, std::int64_t step) const {
     if (std::isfinite(value)) return;
-    std::string message =
-        fmt::format("{}: stopped at step {}: the {} is {}", result_.strategy, step, what, value);
+    std::string message = fmt::format("{}: stopped at step {}: the {} is {}", result_.strategy, step, what,
+                                      std::isnan(value) ? "nan" : "infinite");
     if (have_checkpoint_)
       message += fmt::format("; the last good checkpoint is {}", folder_->last().string());
     throw DivergenceError(message);
@@ -186,10 +186,7 @@ class Run {
 void check_trainable(const Config& config, const data::Corpus& corpus) {
   const Blocks train(corpus.train, config.data.max_context_len, "train");
   const Blocks validation(corpus.validation, config.data.max_context_len, "validation");
-  if (config.train.init_from)
-    make_model(config, corpus);
-  else
-    complete_model(config, corpus.vocab_size).validate();
+  make_model(config, corpus);
 }
 
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,

@@ -16,8 +16,9 @@ class DivergenceError : public Error {
   using Error::Error;
 };
 
-// Throws the wedge::Error that train() would throw before its first step: a model that does not fit, no
-// whole block in train or validation, weights of train.init_from that cannot be loaded. Writes nothing.
+// Throws what train() would throw before its first step: a model that does not fit or is too large for the
+// memory (std::bad_alloc), no whole block in train or validation, weights of train.init_from that cannot be
+// loaded. Writes nothing.
 void check_trainable(const Config& config, const data::Corpus& corpus);
 
 // Trains a model by SPEC.md, section 4, and returns what came of it.

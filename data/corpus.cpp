@@ -49,7 +49,14 @@ fs::path split_file(const CorpusOptions& options, Split split) {
 }
 
 WordPiece load_tokenizer(const CorpusOptions& options, const std::vector<std::string>* vocabulary) {
-  if (vocabulary != nullptr) return WordPiece(*vocabulary);
+  if (vocabulary != nullptr) {
+    try {
+      return WordPiece(*vocabulary);
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: the checkpoint's vocabulary is not WordPiece's: {}", options.source,
+                              error.what()));
+    }
+  }
   const bool official = options.vocab_file.empty();
   const fs::path path =
       official ? data_root() / "bert-base-uncased" / "vocab.txt" : fs::path(options.vocab_file);
@@ -106,7 +113,7 @@ Corpus load_builtin(const CorpusOptions& options, const std::vector<Split>& want
   corpus.vocabulary = builtin_vocabulary();
   corpus.vocab_size = static_cast<std::int64_t>(corpus.vocabulary.size());
   WEDGE_CHECK(vocabulary == nullptr || *vocabulary == corpus.vocabulary,
-              "builtin: the given vocabulary is not that of the built-in corpus");
+              "builtin: the checkpoint's vocabulary is not that of the built-in corpus");
   for (const Split split : wanted) {
     BuiltinText text = builtin_corpus(split, max_samples(options, split));
     stream(corpus, split) = std::move(text.tokens);

@@ -126,7 +126,13 @@ TEST_CASE("compose: what is wrong is said", "[apps]") {
   fails({"model.depth=3"}, false, "unknown key 'model.depth'; the nearest is ");
   fails({"train.learning_rate=inf"}, false, "train.learning_rate: expected a number");
   fails({"train.device=cuda"}, false, "train.device=cuda");
+  fails({"data.path=a,b"}, false,
+        "data.path=a,b: several values need -m (multirun); as one value a list is "
+        "written [1,2], a text with commas '\"a,b\"'");
   fails({"data=tokens"}, false, "data=tokens needs data.path");
+  fails({"data=tokens", "data.path=x", "data.train_file=y"}, false,
+        "data.train_file means nothing for data=tokens; expected null");
+  fails({"data=builtin", "data.path=x"}, false, "data.path means nothing for data=builtin; expected null");
   fails({"data.path=\xff"}, false, "argument 'data.path=\xff' is not valid UTF-8");
   fails({"seed=1,2,3,4,5,6,7,8,9,10", "train.batch_size=1,2,3,4,5,6,7,8,9,10",
          "train.num_epochs=1,2,3,4,5,6,7,8,9,10", "train.warmup_steps=1,2,3,4,5,6,7,8,9,10",

@@ -56,6 +56,8 @@ TEST_CASE("summarize: a result is written and read back", "[apps]") {
   const RunResult copy = read_result(temp / "results.json");
   CHECK(to_json(copy) == to_json(result));
   CHECK(copy.train_losses == result.train_losses);
+  result.best_val_loss = 800;  // whose exponential no double holds
+  CHECK(Json::parse(to_json(result).dump())["best_val_ppl"].is_null());
 }
 
 TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
@@ -72,6 +74,7 @@ TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
   fails(R"({"strategy": 3, "num_params": 1, "best_val_loss": 1})", "strategy must be");
   fails(R"({"strategy": "a", "best_val_loss": 1})", "num_params is missing");
   fails(R"({"strategy": "a", "num_params": 1.5, "best_val_loss": 1})", "num_params must be");
+  fails(R"({"strategy": "a", "num_params": 18446744073709551615, "best_val_loss": 1})", "num_params must be");
   fails(R"({"strategy": "a", "num_params": 1})", "best_val_loss is missing");
   fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": null})", "best_val_loss must be a number");
   fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": NaN})", "not a JSON object");

@@ -69,6 +69,16 @@ TEST_CASE("table: runs that differ in more than the seed are not averaged", "[ap
   CHECK(table.find("0 (train.learning_rate=0.01 seed=1)") != std::string::npos);
 }
 
+TEST_CASE("table: a mean says of which configuration", "[apps]") {
+  const std::string table =
+      comparison_table({result("0", "attention", 1.0, {"seed=1", "train.batch_size=8"}),
+                        result("1", "attention", 2.0, {"seed=2", "train.batch_size=8"}),
+                        result("2", "attention", 3.0, {"seed=1", "train.batch_size=16"}),
+                        result("3", "attention", 4.0, {"seed=2", "train.batch_size=16"})});
+  CHECK(table.find("| mean of 2 seeds (train.batch_size=8) ") != std::string::npos);
+  CHECK(table.find("| mean of 2 seeds (train.batch_size=16) ") != std::string::npos);
+}
+
 TEST_CASE("table: the same run twice is not two seeds", "[apps]") {
   CHECK(comparison_table({result("0", "attention", 1.0), result("1", "attention", 1.0)}).find("mean of") ==
         std::string::npos);
