@@ -104,9 +104,9 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   return checkpoint;
 }
 
-std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint) {
-  auto model =
-      make_language_model(complete_model(checkpoint.config, checkpoint.vocab_size), checkpoint.config.seed);
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device device) {
+  auto model = make_language_model(complete_model(checkpoint.config, checkpoint.vocab_size),
+                                   checkpoint.config.seed, DType::f32, device);
   load_weights(checkpoint.path, *model);
   return model;
 }

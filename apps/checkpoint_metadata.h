@@ -32,6 +32,6 @@ struct Checkpoint {
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 // The model with the checkpoint's weights. Throws wedge::Error as load_weights does.
-std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint);
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device device = Device::cpu);
 
 }  // namespace wedge::app

@@ -1,6 +1,7 @@
 #include "apps/config.h"
 
 #include "apps/config_keys.h"
+#include "apps/device.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -39,7 +40,7 @@ ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
 
 void validate(const Config& config) {
   complete_model(config, 1).validate();
-  WEDGE_CHECK(config.train.device != "cuda", "train.device=cuda: this build of wedge has no CUDA");
+  resolve_device(config.train.device);
   const std::string& source = config.data.source;
   WEDGE_CHECK(source != "tokens" || config.data.path, "data=tokens needs data.path=FILE.safetensors");
   if (source == "tokens" || source == "builtin")

@@ -7,6 +7,7 @@
 #include "apps/compose.h"
 #include "apps/console.h"
 #include "apps/corpus_source.h"
+#include "apps/device.h"
 #include "apps/evaluate.h"
 #include "apps/help.h"
 #include "apps/threads.h"
@@ -98,7 +99,8 @@ int run_eval(const Arguments& arguments) {
   const data::Blocks blocks(std::move(wanted == data::Split::test ? corpus.test : corpus.validation),
                             config.data.max_context_len, data::name_of(wanted));
   use_threads(config.train.threads);
-  const auto model = load_model(checkpoint);
+  const Bf16ProductsGuard reduced(config.train.amp);
+  const auto model = load_model(checkpoint, resolve_device(config.train.device));
   const Evaluation evaluation = evaluate(*model, blocks, config.train.batch_size);
   WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is not finite",
               checkpoint.path.string());

@@ -1,6 +1,6 @@
 #include "apps/evaluate.h"
 
-#include "data/batches.h"
+#include "apps/batch_feed.h"
 
 namespace wedge::app {
 
@@ -8,13 +8,13 @@ Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64
   const NoGradGuard no_grad;
   model.set_training(false);
   const data::Batches batches(blocks, batch_size, false, 0);
-  std::vector<std::int32_t> inputs, targets;
+  BatchFeed feed(blocks, batches, model.device());
   Evaluation result;
   double sum_over_tokens = 0, sum_over_batches = 0;
   for (std::int64_t i = 0; i < batches.count(); ++i) {
-    const Shape shape = {batches.fill(i, inputs, targets), blocks.context_len()};
-    const double loss = model.loss(Tensor::from(inputs, shape), Tensor::from(targets, shape)).item();
-    const auto tokens = static_cast<std::int64_t>(targets.size());
+    const auto [inputs, targets] = feed.at(i);
+    const double loss = model.loss(inputs, targets).item();
+    const std::int64_t tokens = targets.numel();
     sum_over_batches += loss;
     sum_over_tokens += loss * static_cast<double>(tokens);
     result.tokens += tokens;

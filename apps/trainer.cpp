@@ -4,12 +4,13 @@
 #include <cmath>
 #include <limits>
 
+#include "apps/batch_feed.h"
 #include "apps/checkpoint_metadata.h"
+#include "apps/device.h"
 #include "apps/evaluate.h"
 #include "apps/files.h"
 #include "apps/table.h"
 #include "apps/threads.h"
-#include "data/batches.h"
 #include "models/checkpoint.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -28,7 +29,8 @@ double seconds_since(Clock::time_point begin) {
 }
 
 std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus) {
-  auto model = make_language_model(complete_model(config, corpus.vocab_size), config.seed);
+  auto model = make_language_model(complete_model(config, corpus.vocab_size), config.seed, DType::f32,
+                                   resolve_device(config.train.device));
   if (config.train.init_from) load_weights(*config.train.init_from, *model);
   return model;
 }
@@ -45,6 +47,7 @@ class Run {
         validation_blocks_(corpus.validation, config.data.max_context_len, "validation"),
         batches_(train_blocks_, train_.batch_size, train_.shuffle, config.seed),
         model_(make_model(config, corpus)),
+        feed_(train_blocks_, batches_, model_->device()),
         optimizer_(model_->named_parameters(),
                    {.weight_decay = train_.weight_decay, .grad_clip = train_.grad_clip.value_or(0)}),
         metadata_(make_metadata(config, corpus.vocab_size, corpus.vocabulary)),
@@ -97,16 +100,16 @@ class Run {
     const std::int64_t tokens = (last_block - first * train_.batch_size) * train_blocks_.context_len();
     double sum_of_batches = 0, mean_over_tokens = 0;
     for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
-      const Shape shape = {batches_.fill(first + micro, inputs_, targets_), train_blocks_.context_len()};
+      const auto [inputs, targets] = feed_.at(first + micro);
       model_->set_dropout_counter(static_cast<std::uint64_t>(step_), static_cast<std::uint64_t>(micro));
-      const Variable loss = model_->loss(Tensor::from(inputs_, shape), Tensor::from(targets_, shape));
+      const Variable loss = model_->loss(inputs, targets);
       const double value = loss.item();
       check_finite(value, "loss", step_);
-      const double weight = static_cast<double>(targets_.size()) / static_cast<double>(tokens);
+      const double weight = static_cast<double>(targets.numel()) / static_cast<double>(tokens);
       if (micro_steps == 1)
         loss.backward();
       else
-        loss.backward(Tensor::full(loss.shape(), weight));
+        loss.backward(Tensor::full(loss.shape(), weight, loss.dtype(), model_->device()));
       sum_of_batches += value;
       mean_over_tokens += weight * value;
     }
@@ -167,6 +170,7 @@ class Run {
   Blocks train_blocks_, validation_blocks_;
   Batches batches_;
   std::unique_ptr<LanguageModel> model_;
+  BatchFeed feed_;
   AdamW optimizer_;
   std::map<std::string, std::string> metadata_;
   std::int64_t steps_per_epoch_;
@@ -174,7 +178,6 @@ class Run {
   std::int64_t total_steps_;     // that are done
   std::optional<LineLog> metrics_;
   RunResult result_;
-  std::vector<std::int32_t> inputs_, targets_;
   std::int64_t step_ = 0;  // from 0
   std::int64_t tokens_ = 0;
   double seconds_ = 0;
@@ -192,6 +195,7 @@ void check_trainable(const Config& config, const data::Corpus& corpus) {
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
                 ProgressSink& progress) {
   use_threads(config.train.threads);
+  const Bf16ProductsGuard reduced(config.train.amp);
   return Run(config, corpus, folder, progress).run();
 }
 

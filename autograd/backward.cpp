@@ -97,7 +97,7 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
 void Variable::backward() const {
   WEDGE_CHECK(defined() && value().numel() == 1, "backward: expected a scalar, got shape {}",
               defined() ? to_string(shape()) : "of an undefined variable");
-  backward(Tensor::full(shape(), 1.0, dtype()));
+  backward(Tensor::full(shape(), 1.0, dtype(), value().device()));
 }
 
 void Variable::backward(const Tensor& grad) const {
@@ -106,6 +106,8 @@ void Variable::backward(const Tensor& grad) const {
   WEDGE_CHECK(grad.shape() == shape() && grad.dtype() == dtype(),
               "backward: expected a gradient {} {}, got {} {}", name_of(dtype()), to_string(shape()),
               name_of(grad.dtype()), to_string(grad.shape()));
+  WEDGE_CHECK(grad.device() == value().device(), "backward: expected a gradient on {}, got one on {}",
+              name_of(value().device()), name_of(grad.device()));
   WEDGE_CHECK(state_->node->backward != nullptr,
               "backward: this graph was already used and freed (the tape is first order)");
 

@@ -7,6 +7,16 @@
 
 namespace wedge::compute {
 
+void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors) {
+  const Tensor* first = nullptr;
+  for (const Tensor* t : tensors) {
+    if (!t->defined()) continue;
+    if (first == nullptr) first = t;
+    WEDGE_CHECK(t->device() == first->device(), "{}: expected tensors on one device, got {} and {}", op,
+                name_of(first->device()), name_of(t->device()));
+  }
+}
+
 Tensor unary(UnaryOp op, const Tensor& x) {
   const Tensor dense = x.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
@@ -19,6 +29,7 @@ Tensor unary(UnaryOp op, const Tensor& x) {
 Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b, const char* name) {
   WEDGE_CHECK(a.dtype() == b.dtype(), "{}: expected operands of one dtype, got {} and {}", name,
               name_of(a.dtype()), name_of(b.dtype()));
+  check_one_device(name, {&a, &b});
   const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
   WEDGE_CHECK(static_cast<int>(shape.size()) <= kMaxRank, "{}: at most {} dimensions, got {}", name, kMaxRank,
               to_string(shape));
@@ -112,6 +123,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
               to_string(b.shape()));
   WEDGE_CHECK(a.dtype() == b.dtype(), "matmul: expected operands of one dtype, got {} and {}",
               name_of(a.dtype()), name_of(b.dtype()));
+  check_one_device("matmul", {&a, &b});
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   Shape batch = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2),
                                  Shape(b.shape().begin(), b.shape().end() - 2), "matmul");

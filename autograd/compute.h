@@ -1,17 +1,24 @@
 // Arithmetic on tensors without a tape: what the operations' forward and backward passes are written in.
 #pragma once
 
+#include "autograd/variable.h"
 #include "kernels/elementwise.h"
 #include "kernels/exec.h"
 #include "kernels/reduce.h"
+#include "tensor/cuda/gpu.h"
 #include "tensor/tensor.h"
 
 namespace wedge::compute {
 
 // Where the kernels for this tensor run.
 inline Exec exec_of(const Tensor& t) {
-  return Exec{t.device(), nullptr};
+  if constexpr (kWithCuda)
+    if (t.device() == Device::cuda) return {Device::cuda, cu::stream(), bf16_products()};
+  return {t.device()};
 }
+
+// Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.
+void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors);
 
 // f(x), dense.
 Tensor unary(UnaryOp op, const Tensor& x);

@@ -8,6 +8,7 @@ namespace wedge {
 namespace {
 
 thread_local bool t_grad_enabled = true;
+thread_local bool t_bf16_products = false;
 std::atomic<std::uint64_t> next_number{0};
 
 }  // namespace
@@ -20,6 +21,16 @@ NoGradGuard::~NoGradGuard() {
 }
 bool grad_enabled() {
   return t_grad_enabled;
+}
+
+Bf16ProductsGuard::Bf16ProductsGuard(bool on) : previous_(t_bf16_products) {
+  t_bf16_products = on;
+}
+Bf16ProductsGuard::~Bf16ProductsGuard() {
+  t_bf16_products = previous_;
+}
+bool bf16_products() {
+  return t_bf16_products;
 }
 
 Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<VariableState>()) {

@@ -79,6 +79,20 @@ class NoGradGuard {
 };
 bool grad_enabled();
 
+// While one lives, matrix products of float32 tensors on a GPU take bfloat16 copies of their factors
+// (products on tensor cores, sums and results in float32), forward and backward. Does nothing on the CPU.
+class Bf16ProductsGuard {
+ public:
+  explicit Bf16ProductsGuard(bool on = true);
+  ~Bf16ProductsGuard();
+  Bf16ProductsGuard(const Bf16ProductsGuard&) = delete;
+  Bf16ProductsGuard& operator=(const Bf16ProductsGuard&) = delete;
+
+ private:
+  bool previous_;
+};
+bool bf16_products();
+
 // ---- For those who write operations (autograd/ops/*.cpp) ----
 
 // A tensor that backward will read. get() throws wedge::Error naming the op when it was changed in place

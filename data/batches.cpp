@@ -33,20 +33,24 @@ void Batches::start_epoch(std::int64_t epoch) {
     std::swap(order_[left - 1], order_[rng.below(left)]);
 }
 
-std::int64_t Batches::fill(std::int64_t index, std::vector<std::int32_t>& inputs,
-                           std::vector<std::int32_t>& targets) const {
+std::span<const std::int64_t> Batches::blocks_of(std::int64_t index) const {
   WEDGE_CHECK(index >= 0 && index < count(), "batches: no batch {} of {}", index, count());
   const std::int64_t first = index * batch_size_;
   const std::int64_t rows = std::min(batch_size_, blocks_.count() - first);
+  return std::span(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows));
+}
+
+std::int64_t Batches::fill(std::int64_t index, std::vector<std::int32_t>& inputs,
+                           std::vector<std::int32_t>& targets) const {
+  const std::span<const std::int64_t> blocks = blocks_of(index);
   inputs.clear();
   targets.clear();
-  for (std::int64_t row = first; row < first + rows; ++row) {
-    const std::int64_t block = order_[static_cast<std::size_t>(row)];
+  for (const std::int64_t block : blocks) {
     const auto input = blocks_.input(block), target = blocks_.target(block);
     inputs.insert(inputs.end(), input.begin(), input.end());
     targets.insert(targets.end(), target.begin(), target.end());
   }
-  return rows;
+  return static_cast<std::int64_t>(blocks.size());
 }
 
 }  // namespace wedge::data

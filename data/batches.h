@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "data/blocks.h"
@@ -22,9 +23,12 @@ class Batches {
   // epoch and the number of blocks, every one equally likely (Fisher and Yates, random numbers from Philox).
   void start_epoch(std::int64_t epoch);
 
+  // The numbers of the blocks of batch `index`, 0 <= index < count(), until the next start_epoch. Throws
+  // wedge::Error for another index.
+  std::span<const std::int64_t> blocks_of(std::int64_t index) const;
+
   // Replaces the contents of inputs and targets, both [rows, L] row-major, by those of batch `index` of the
-  // epoch, 0 <= index < count(); returns rows, the number of its blocks. Throws wedge::Error for another
-  // index.
+  // epoch; returns rows, the number of its blocks. Throws as blocks_of does.
   std::int64_t fill(std::int64_t index, std::vector<std::int32_t>& inputs,
                     std::vector<std::int32_t>& targets) const;
 

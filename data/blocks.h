@@ -17,6 +17,8 @@ class Blocks {
 
   std::int64_t count() const { return count_; }
   std::int64_t context_len() const { return context_len_; }
+  // The whole stream: block b begins at token b (L + 1).
+  std::span<const std::int32_t> tokens() const { return tokens_; }
   // L tokens each, 0 <= block < count(); they live as long as this object.
   std::span<const std::int32_t> input(std::int64_t block) const { return piece(block, 0); }
   std::span<const std::int32_t> target(std::int64_t block) const { return piece(block, 1); }

@@ -19,6 +19,7 @@ struct AdamWTensor {
 };
 
 // What changes from step to step; reaches the kernel as pointers, so that a recorded step can be replayed.
+// Four doubles in this order, without padding.
 struct AdamWScalars {
   double learning_rate;
   double grad_scale;             // multiplies every gradient: 1 / micro-batches

@@ -3,17 +3,10 @@
 
 #include <type_traits>
 
-#include "tensor/check.h"
 #include "tensor/device.h"
 #include "tensor/dtype.h"
 
 namespace wedge {
-
-#if defined(WEDGE_WITH_CUDA)
-inline constexpr bool kWithCuda = true;
-#else
-inline constexpr bool kWithCuda = false;
-#endif
 
 // The types that kernels of a device compute in.
 template <class T>
@@ -29,31 +22,35 @@ using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 struct Exec {
   Device device = Device::cpu;
   void* stream = nullptr;
+  bool bf16_products = false;  // CUDA: gemm<float> multiplies bfloat16 copies of its factors, sums in float32
 };
+
+// Throws wedge::Error: `kernel` has no version for this type on this device.
+[[noreturn]] void refuse(const char* kernel, DType dtype, Device device);
 
 }  // namespace wedge
 
 // Declares the kernel `name(exec, args)` for the argument struct template `Args`: one in namespace cpu, one
 // in namespace cu with the same signature, and the dispatch between them. A build without CUDA never refers
 // to cu::name, and neither device is asked for a type that it does not compute in.
-#define WEDGE_KERNEL(name, Args)                                                                      \
-  namespace cpu {                                                                                     \
-  template <class T>                                                                                  \
-  void name(const Exec& exec, const Args<T>& args);                                                   \
-  }                                                                                                   \
-  namespace cu {                                                                                      \
-  template <class T>                                                                                  \
-  void name(const Exec& exec, const Args<T>& args);                                                   \
-  }                                                                                                   \
-  template <class T>                                                                                  \
-  void name(const Exec& exec, const Args<T>& args) {                                                  \
-    if constexpr (kWithCuda && kOnCuda<T>) {                                                          \
-      if (exec.device == Device::cuda) return cu::name<T>(exec, args);                                \
-    }                                                                                                 \
-    if constexpr (kOnCpu<T>) {                                                                        \
-      if (exec.device == Device::cpu) return cpu::name<T>(exec, args);                                \
-    }                                                                                                 \
-    throw Error(fmt::format(#name ": not for {} on {}", name_of(dtype_of<T>), name_of(exec.device))); \
+#define WEDGE_KERNEL(name, Args)                                       \
+  namespace cpu {                                                      \
+  template <class T>                                                   \
+  void name(const Exec& exec, const Args<T>& args);                    \
+  }                                                                    \
+  namespace cu {                                                       \
+  template <class T>                                                   \
+  void name(const Exec& exec, const Args<T>& args);                    \
+  }                                                                    \
+  template <class T>                                                   \
+  void name(const Exec& exec, const Args<T>& args) {                   \
+    if constexpr (kWithCuda && kOnCuda<T>) {                           \
+      if (exec.device == Device::cuda) return cu::name<T>(exec, args); \
+    }                                                                  \
+    if constexpr (kOnCpu<T>) {                                         \
+      if (exec.device == Device::cpu) return cpu::name<T>(exec, args); \
+    }                                                                  \
+    refuse(#name, dtype_of<T>, exec.device);                           \
   }
 
 // In cpu/<op>.cpp: instantiates it for the two types that the CPU computes in.

@@ -14,12 +14,12 @@ template <class T>
 struct Gemm {
   bool trans_a = false, trans_b = false;
   std::int64_t M, N, K;
-  T alpha = 1;
+  Stat<T> alpha = 1;
   const T* A;
   std::int64_t lda;
   const T* B;
   std::int64_t ldb;
-  T beta = 0;
+  Stat<T> beta = 0;
   T* C;  // [M, N]
   std::int64_t ldc;
   std::int64_t batches = 1;

@@ -22,7 +22,8 @@ bool is_torch_buffer(const std::string& name) {
 void save_weights(const std::filesystem::path& path, const Module& model,
                   const std::map<std::string, std::string>& metadata) {
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const auto& [name, p] : model.named_parameters()) tensors.emplace_back(name, p.value());
+  for (const auto& [name, p] : model.named_parameters())
+    tensors.emplace_back(name, p.value().to(Device::cpu));
   write_safetensors(path, tensors, metadata);
 }
 

@@ -15,29 +15,33 @@ namespace wedge {
 // model.init=gpt2:  Linear and embedding weights N(0, 0.02), Linear biases 0.
 class Init {
  public:
-  Init(const ModelConfig& config, std::uint64_t seed, DType dtype)
-      : gpt2_(config.init == "gpt2"), rng_(seed, RandomStream::init), dtype_(dtype) {}
+  Init(const ModelConfig& config, std::uint64_t seed, DType dtype, Device device)
+      : gpt2_(config.init == "gpt2"), rng_(seed, RandomStream::init), dtype_(dtype), device_(device) {}
 
   Tensor linear_weight(std::int64_t out, std::int64_t in) {
-    return gpt2_ ? Tensor::normal({out, in}, rng_, 0, 0.02, dtype_) : uniform({out, in}, in);
+    return gpt2_ ? normal({out, in}, 0.02) : uniform({out, in}, in);
   }
   Tensor linear_bias(std::int64_t out, std::int64_t in) {
-    return gpt2_ ? Tensor::zeros({out}, dtype_) : uniform({out}, in);
+    return gpt2_ ? constant(out, 0) : uniform({out}, in);
   }
   Tensor embedding(std::int64_t rows, std::int64_t width) {
-    return Tensor::normal({rows, width}, rng_, 0, gpt2_ ? 0.02 : 1.0, dtype_);
+    return normal({rows, width}, gpt2_ ? 0.02 : 1.0);
   }
-  Tensor constant(std::int64_t n, double value) { return Tensor::full({n}, value, dtype_); }
+  Tensor constant(std::int64_t n, double value) { return Tensor::full({n}, value, dtype_, device_); }
 
  private:
   Tensor uniform(Shape shape, std::int64_t fan_in) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
-    return Tensor::uniform(std::move(shape), rng_, -bound, bound, dtype_);
+    return Tensor::uniform(std::move(shape), rng_, -bound, bound, dtype_).to(device_);
+  }
+  Tensor normal(Shape shape, double deviation) {
+    return Tensor::normal(std::move(shape), rng_, 0, deviation, dtype_).to(device_);
   }
 
   bool gpt2_;
   Rng rng_;
   DType dtype_;
+  Device device_;
 };
 
 }  // namespace wedge

@@ -45,10 +45,11 @@ class Block : public Module {
 //   headᵀ
 class DecoderLM : public LanguageModel {
  public:
-  DecoderLM(const ModelConfig& config, std::uint64_t seed, DType dtype)
+  DecoderLM(const ModelConfig& config, std::uint64_t seed, DType dtype, Device device)
       : config_(config),
         seed_(seed),
-        init_(config, seed, dtype),
+        device_(device),
+        init_(config, seed, dtype, device),
         token_embedding_(config.vocab_size, config.d_model, init_),
         position_embedding_(config.max_context_len, config.d_model, init_),
         output_norm_(config.d_model, init_) {
@@ -74,12 +75,14 @@ class DecoderLM : public LanguageModel {
   void set_training(bool on) override { training_ = on; }
   void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) override {
     // A new tensor: graphs that are still alive keep the counter of their own forward pass.
-    counter_ = Tensor::from(
-        std::vector<std::int64_t>{static_cast<std::int64_t>(seed_), static_cast<std::int64_t>(step),
-                                  static_cast<std::int64_t>(micro_step)},
-        {3});
+    counter_ = Tensor::from(std::vector<std::int64_t>{static_cast<std::int64_t>(seed_),
+                                                      static_cast<std::int64_t>(step),
+                                                      static_cast<std::int64_t>(micro_step)},
+                            {3})
+                   .to(device_);
   }
   const ModelConfig& config() const override { return config_; }
+  Device device() const override { return device_; }
 
  private:
   Variable hidden(const Tensor& ids) const {
@@ -101,6 +104,7 @@ class DecoderLM : public LanguageModel {
 
   ModelConfig config_;
   std::uint64_t seed_;
+  Device device_;
   Init init_;
   Embedding token_embedding_, position_embedding_;
   LayerNorm output_norm_;
@@ -112,10 +116,10 @@ class DecoderLM : public LanguageModel {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed,
-                                                   DType dtype) {
+std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed, DType dtype,
+                                                   Device device) {
   config.validate();
-  return std::make_unique<DecoderLM>(config, seed, dtype);
+  return std::make_unique<DecoderLM>(config, seed, dtype, device);
 }
 
 }  // namespace wedge

@@ -23,12 +23,14 @@ class LanguageModel : public Module {
   virtual void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) = 0;
 
   virtual const ModelConfig& config() const = 0;
+  // Where the parameters are, and where ids and targets must be.
+  virtual Device device() const = 0;
 };
 
-// Builds the model that config.tensor_lifting_strategy names, with weights drawn from `seed`.
-// Throws wedge::Error on a configuration that validate() refuses or a strategy that is not in the mixer
-// table.
+// Builds the model that config.tensor_lifting_strategy names on `device`, with weights drawn from `seed`, the
+// same ones on every device. Throws wedge::Error on a configuration that validate() refuses or a strategy
+// that is not in the mixer table.
 std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed,
-                                                   DType dtype = DType::f32);
+                                                   DType dtype = DType::f32, Device device = Device::cpu);
 
 }  // namespace wedge

@@ -11,9 +11,14 @@ namespace wedge {
 AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
     : parameters_(std::move(parameters)), options_(options) {
   WEDGE_CHECK(!parameters_.empty(), "adamw: expected at least one parameter");
+  const Device device = parameters_[0].second.value().device();
+  scalars_ = Tensor::zeros({4}, DType::f64, device);
+  squared_norm_ = Tensor::zeros({}, DType::f64, device);
   for (const auto& [name, p] : parameters_) {
     WEDGE_CHECK(p.dtype() == parameters_[0].second.dtype(),
                 "adamw: expected parameters of one dtype, {} is {}", name, name_of(p.dtype()));
+    WEDGE_CHECK(p.value().device() == device, "adamw: expected parameters on one device, {} is on {}", name,
+                name_of(p.value().device()));
     first_.push_back(Tensor::zeros(p.shape(), p.dtype(), p.value().device()));
     second_.push_back(Tensor::zeros(p.shape(), p.dtype(), p.value().device()));
     p.grad_buffer();
@@ -30,14 +35,17 @@ double AdamW::step(double learning_rate, double grad_scale) {
       tensors.push_back({p.value().numel(), p.value().data<T>(), grad.defined() ? grad.data<T>() : nullptr,
                          first_[i].data<T>(), second_[i].data<T>()});
     }
-    double squares = 0;
-    squared_norm<T>(exec, {tensors, &squares});
     const auto t = static_cast<double>(step_ + 1);
-    const AdamWScalars scalars{learning_rate, grad_scale, 1 - std::pow(options_.beta1, t),
-                               std::sqrt(1 - std::pow(options_.beta2, t))};
-    adamw_step<T>(exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
-                         options_.grad_clip, &scalars, &squares});
-    const double norm = std::sqrt(squares) * grad_scale;
+    scalars_.copy_from(
+        Tensor::from(std::vector<double>{learning_rate, grad_scale, 1 - std::pow(options_.beta1, t),
+                                         std::sqrt(1 - std::pow(options_.beta2, t))},
+                     {4}));
+    auto* const squares = squared_norm_.data<double>();
+    squared_norm<T>(exec, {tensors, squares});
+    adamw_step<T>(
+        exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
+               options_.grad_clip, reinterpret_cast<const AdamWScalars*>(scalars_.data<double>()), squares});
+    const double norm = std::sqrt(squared_norm_.item()) * grad_scale;
     if (!std::isfinite(norm)) return norm;
     ++step_;
     for (const auto& [name, p] : parameters_) p.value().bump_version();

@@ -1,10 +1,12 @@
 // Element types.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+
+#include "tensor/host_device.h"
 
 namespace wedge {
 
@@ -14,14 +16,27 @@ struct BFloat16 {
   std::uint16_t bits = 0;
 
   BFloat16() = default;
-  explicit BFloat16(float value) {
-    const auto u = std::bit_cast<std::uint32_t>(value);
+  WEDGE_HOST_DEVICE explicit BFloat16(float value) {
+    const auto u = __builtin_bit_cast(std::uint32_t, value);
     const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(is_nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
-  explicit operator double() const { return static_cast<float>(*this); }
+  WEDGE_HOST_DEVICE explicit operator float() const {
+    return __builtin_bit_cast(float, std::uint32_t{bits} << 16);
+  }
+  WEDGE_HOST_DEVICE explicit operator double() const { return static_cast<float>(*this); }
 };
+
+// One element type to another; to and from BFloat16 by way of float.
+template <class To, class From>
+WEDGE_HOST_DEVICE To convert(From value) {
+  if constexpr (std::is_same_v<From, BFloat16>)
+    return convert<To>(static_cast<float>(value));
+  else if constexpr (std::is_same_v<To, BFloat16>)
+    return BFloat16(static_cast<float>(value));
+  else
+    return static_cast<To>(value);
+}
 
 enum class DType : std::uint8_t { f32, f64, bf16, i32, i64 };
 

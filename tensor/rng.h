@@ -5,11 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define WEDGE_HOST_DEVICE __host__ __device__
-#else
-#define WEDGE_HOST_DEVICE
-#endif
+#include "tensor/host_device.h"
 
 namespace wedge {
 

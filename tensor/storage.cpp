@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tensor/check.h"
+#include "tensor/cuda/gpu.h"
 
 namespace wedge {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kBand = 256;
 constexpr unsigned char kSentinel = 0xA5;
+constexpr Device kDevices[] = {Device::cpu, Device::cuda};
 
 // Sizes are rounded to eighths of a power of two: at most 12.5 % is wasted and near-equal sizes share a
 // block.
@@ -26,6 +28,8 @@ std::size_t round_up(std::size_t bytes) {
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
+// Freed blocks of one device, by capacity. On the GPU a block may be handed out again at once: what still
+// reads it comes before what will write it in the one stream that there is.
 struct Pool {
   std::mutex mutex;
   std::map<std::size_t, std::vector<std::byte*>> free;
@@ -36,53 +40,81 @@ struct Pool {
 };
 
 // Never destroyed: tensors with static lifetime may be freed after it otherwise.
-Pool& pool() {
-  static Pool* const instance = new Pool;
-  return *instance;
+Pool& pool(Device device) {
+  static Pool* const instances = new Pool[2];
+  return instances[device == Device::cuda ? 1 : 0];
+}
+
+std::byte* allocate_block(std::size_t capacity, Device device) {
+  if constexpr (kWithCuda)
+    if (device == Device::cuda) return cu::allocate(capacity);
+  void* p = std::aligned_alloc(kAlignment, capacity);
+  WEDGE_CHECK(p != nullptr, "storage: out of memory, {} bytes asked for", capacity);
+  return static_cast<std::byte*>(p);
+}
+
+void release_block(std::byte* block, Device device) {
+  if constexpr (kWithCuda)
+    if (device == Device::cuda) return cu::release(block);
+  std::free(block);
+}
+
+void set_bytes(std::byte* to, unsigned char value, std::size_t bytes, Device device) {
+  if constexpr (kWithCuda)
+    if (device == Device::cuda) return cu::fill_bytes(to, value, bytes);
+  std::memset(to, value, bytes);
+}
+
+bool band_intact(const std::byte* band, Device device) {
+  std::byte copy[kBand];
+  if constexpr (kWithCuda) {
+    if (device == Device::cuda) {
+      cu::copy_bytes(copy, Device::cpu, band, device, kBand);
+      band = copy;
+    }
+  }
+  return std::all_of(band, band + kBand, [](std::byte b) { return b == std::byte{kSentinel}; });
 }
 
 bool bands_intact(const Storage& s) {
-  const auto is_sentinel = [](std::byte b) { return b == std::byte{kSentinel}; };
-  return std::all_of(s.data() - kBand, s.data(), is_sentinel) &&
-         std::all_of(s.data() + s.bytes(), s.data() + s.bytes() + kBand, is_sentinel);
+  return band_intact(s.data() - kBand, s.device()) && band_intact(s.data() + s.bytes(), s.device());
 }
 
-void release_free_blocks(Pool& p) {
+void release_free_blocks(Pool& p, Device device) {
   for (auto& [capacity, blocks] : p.free)
-    for (std::byte* block : blocks) std::free(block);
+    for (std::byte* block : blocks) release_block(block, device);
   p.free.clear();
 }
 
-std::byte* allocate(Pool& pool, std::size_t capacity) {
-  void* p = std::aligned_alloc(kAlignment, capacity);
-  if (p == nullptr) {
-    release_free_blocks(pool);
-    p = std::aligned_alloc(kAlignment, capacity);
+// A block that was freed before, else a new one, if need be of the memory of all freed ones.
+std::byte* take_block(Pool& p, std::size_t capacity, Device device) {
+  if (const auto it = p.free.find(capacity); it != p.free.end() && !it->second.empty()) {
+    std::byte* const block = it->second.back();
+    it->second.pop_back();
+    return block;
   }
-  WEDGE_CHECK(p != nullptr, "storage: out of memory, {} bytes asked for", capacity);
-  return static_cast<std::byte*>(p);
+  try {
+    return allocate_block(capacity, device);
+  } catch (const Error&) {
+    release_free_blocks(p, device);
+    return allocate_block(capacity, device);
+  }
 }
 
 }  // namespace
 
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
-  WEDGE_CHECK(device == Device::cpu, "storage: this build has no {} device", name_of(device));
-  Pool& p = pool();
+  WEDGE_CHECK(kWithCuda || device == Device::cpu, "storage: this build has no {} device", name_of(device));
+  Pool& p = pool(device);
   const std::scoped_lock lock(p.mutex);
   guarded_ = p.guard_bands;
   capacity_ = round_up(bytes + (guarded_ ? 2 * kBand : 0));
-  std::byte* block = nullptr;
-  if (const auto it = p.free.find(capacity_); it != p.free.end() && !it->second.empty()) {
-    block = it->second.back();
-    it->second.pop_back();
-  } else {
-    block = allocate(p, capacity_);
-  }
+  std::byte* const block = take_block(p, capacity_, device);
   data_ = guarded_ ? block + kBand : block;
   if (guarded_) {
-    std::memset(block, kSentinel, kBand);
-    std::memset(data_, 0xFF, bytes);  // all ones is a NaN in every floating type
-    std::memset(data_ + bytes, kSentinel, kBand);
+    set_bytes(block, kSentinel, kBand, device);
+    set_bytes(data_, 0xFF, bytes, device);  // all ones is a NaN in every floating type
+    set_bytes(data_ + bytes, kSentinel, kBand, device);
     p.guarded.insert(this);
   }
   p.live += capacity_;
@@ -90,7 +122,7 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
 }
 
 Storage::~Storage() {
-  Pool& p = pool();
+  Pool& p = pool(device_);
   const std::scoped_lock lock(p.mutex);
   if (guarded_) {
     if (!bands_intact(*this) && p.fault == nullptr) p.fault = "a freed block was written outside its bounds";
@@ -101,38 +133,45 @@ Storage::~Storage() {
 }
 
 void set_guard_bands(bool on) {
-  const std::scoped_lock lock(pool().mutex);
-  pool().guard_bands = on;
-  pool().fault = nullptr;
+  for (const Device device : kDevices) {
+    const std::scoped_lock lock(pool(device).mutex);
+    pool(device).guard_bands = on;
+    pool(device).fault = nullptr;
+  }
 }
 
 void check_guards() {
-  Pool& p = pool();
-  const std::scoped_lock lock(p.mutex);
-  const char* fault = std::exchange(p.fault, nullptr);
-  WEDGE_CHECK(fault == nullptr, "storage: {}", fault);
-  for (const Storage* s : p.guarded)
-    WEDGE_CHECK(bands_intact(*s), "storage: a block of {} bytes was written outside its bounds", s->bytes());
+  for (const Device device : kDevices) {
+    Pool& p = pool(device);
+    const std::scoped_lock lock(p.mutex);
+    const char* fault = std::exchange(p.fault, nullptr);
+    WEDGE_CHECK(fault == nullptr, "storage: {}", fault);
+    for (const Storage* s : p.guarded)
+      WEDGE_CHECK(bands_intact(*s), "storage: a block of {} bytes was written outside its bounds",
+                  s->bytes());
+  }
 }
 
-std::size_t allocated_bytes() {
-  const std::scoped_lock lock(pool().mutex);
-  return pool().live;
+std::size_t allocated_bytes(Device device) {
+  const std::scoped_lock lock(pool(device).mutex);
+  return pool(device).live;
 }
 
-std::size_t peak_allocated_bytes() {
-  const std::scoped_lock lock(pool().mutex);
-  return pool().peak;
+std::size_t peak_allocated_bytes(Device device) {
+  const std::scoped_lock lock(pool(device).mutex);
+  return pool(device).peak;
 }
 
-void reset_peak_allocated_bytes() {
-  const std::scoped_lock lock(pool().mutex);
-  pool().peak = pool().live;
+void reset_peak_allocated_bytes(Device device) {
+  const std::scoped_lock lock(pool(device).mutex);
+  pool(device).peak = pool(device).live;
 }
 
 void release_cached_memory() {
-  const std::scoped_lock lock(pool().mutex);
-  release_free_blocks(pool());
+  for (const Device device : kDevices) {
+    const std::scoped_lock lock(pool(device).mutex);
+    release_free_blocks(pool(device), device);
+  }
 }
 
 }  // namespace wedge

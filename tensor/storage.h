@@ -9,7 +9,7 @@
 
 namespace wedge {
 
-// A block of bytes, 64-byte aligned, not initialised. Blocks come from and return to a per-process cache,
+// A block of bytes, 64-byte aligned, not initialised. Blocks come from and return to a cache of their device,
 // because a training step asks for the same sizes again and again and fresh pages cost more than the
 // arithmetic on them.
 class Storage {
@@ -43,9 +43,9 @@ void set_guard_bands(bool on);
 void check_guards();
 
 // Bytes held by live tensors now, and the most there have been since the last reset.
-std::size_t allocated_bytes();
-std::size_t peak_allocated_bytes();
-void reset_peak_allocated_bytes();
+std::size_t allocated_bytes(Device device = Device::cpu);
+std::size_t peak_allocated_bytes(Device device = Device::cpu);
+void reset_peak_allocated_bytes(Device device = Device::cpu);
 
 // Gives cached blocks back to the system.
 void release_cached_memory();

@@ -3,21 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tensor/cuda/gpu.h"
 #include "tensor/rng.h"
 
 namespace wedge {
 namespace {
-
-template <class To, class From>
-To convert(From value) {
-  if constexpr (std::is_same_v<From, BFloat16>) {
-    return convert<To>(static_cast<float>(value));
-  } else if constexpr (std::is_same_v<To, BFloat16>) {
-    return BFloat16(static_cast<float>(value));
-  } else {
-    return static_cast<To>(value);
-  }
-}
 
 // Calls f(offset in elements) for every element in row-major order.
 template <class F>
@@ -38,6 +28,30 @@ void for_each_offset(const Shape& shape, const Strides& strides, F&& f) {
   }
 }
 
+// The arguments of a copy on the GPU; neighbouring dimensions that both sides step through evenly are one.
+cu::StridedCopy strided_copy(const Tensor& to, const Tensor& from) {
+  cu::StridedCopy args{0, {}, {}, {}, to.raw(), from.raw()};
+  for (int d = 0; d < to.rank(); ++d) {
+    const std::int64_t size = to.shape()[d], to_stride = to.strides()[d], from_stride = from.strides()[d];
+    if (size == 1) continue;
+    const int last = args.rank - 1;
+    if (last >= 0 && args.to_strides[last] == size * to_stride &&
+        args.from_strides[last] == size * from_stride) {
+      args.sizes[last] *= size;
+      args.to_strides[last] = to_stride;
+      args.from_strides[last] = from_stride;
+      continue;
+    }
+    WEDGE_CHECK(args.rank < cu::StridedCopy::kMaxRank, "tensor: at most {} dimensions on a GPU, got {}",
+                cu::StridedCopy::kMaxRank, to_string(to.shape()));
+    args.sizes[args.rank] = size;
+    args.to_strides[args.rank] = to_stride;
+    args.from_strides[args.rank] = from_stride;
+    ++args.rank;
+  }
+  return args;
+}
+
 }  // namespace
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
@@ -55,12 +69,12 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor t = empty(std::move(shape), dtype, device);
-  std::memset(t.raw(), 0, t.storage_->bytes());
+  t.fill(0);
   return t;
 }
 
-Tensor Tensor::full(Shape shape, double value, DType dtype) {
-  Tensor t = empty(std::move(shape), dtype);
+Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
+  Tensor t = empty(std::move(shape), dtype, device);
   t.fill(value);
   return t;
 }
@@ -111,6 +125,7 @@ double Tensor::item() const {
 }
 
 std::vector<double> Tensor::to_vector() const {
+  if (device() != Device::cpu) return to(Device::cpu).to_vector();
   std::vector<double> out;
   out.reserve(static_cast<std::size_t>(numel_));
   visit_dtype(dtype_, [&]<class T>(T) {
@@ -200,7 +215,22 @@ Tensor Tensor::to(DType dtype) const {
   return out;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor out = empty(shape_, dtype_, device);
+  out.copy_from(*this);
+  return out;
+}
+
 void Tensor::fill(double value) {
+  bump_version();
+  if constexpr (kWithCuda) {
+    if (device() == Device::cuda) {
+      if (value == 0 && !std::signbit(value) && is_contiguous())
+        return cu::fill_bytes(raw(), 0, static_cast<std::size_t>(numel_) * size_of(dtype_));
+      return cu::fill_strided(strided_copy(*this, *this), dtype_, value);
+    }
+  }
   visit_dtype(dtype_, [&]<class T>(T) {
     T* p = data<T>();
     const T v = convert<T>(value);
@@ -210,18 +240,29 @@ void Tensor::fill(double value) {
       for_each_offset(shape_, strides_, [&](std::int64_t i) { p[i] = v; });
     }
   });
-  bump_version();
 }
 
 void Tensor::copy_from(const Tensor& source) {
   WEDGE_CHECK(shape_ == source.shape_, "copy_from: expected shape {}, got {}", to_string(shape_),
               to_string(source.shape_));
   bump_version();
-  if (dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous()) {
+  const bool dense_bytes = dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous();
+  if constexpr (kWithCuda) {
+    if (device() != source.device()) {
+      // What crosses is dense and of the destination's dtype; the rest is done on either side.
+      if (!dense_bytes) return copy_from(source.to(dtype_).to(device()));
+      return cu::copy_bytes(raw(), device(), source.raw(), source.device(),
+                            static_cast<std::size_t>(numel_) * size_of(dtype_));
+    }
+  }
+  if (!dense_bytes && shares_storage_with(source)) return copy_from(source.clone());  // they may overlap
+  if constexpr (kWithCuda) {
+    if (device() == Device::cuda) return cu::copy_strided(strided_copy(*this, source), dtype_, source.dtype_);
+  }
+  if (dense_bytes) {
     std::memmove(raw(), source.raw(), static_cast<std::size_t>(numel_) * size_of(dtype_));
     return;
   }
-  if (shares_storage_with(source)) return copy_from(source.clone());  // they may overlap
   visit_dtype(dtype_, [&]<class To>(To) {
     visit_dtype(source.dtype_, [&]<class From>(From) {
       const From* from = source.data<From>();

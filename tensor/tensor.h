@@ -24,8 +24,9 @@ class Tensor {
   // Not initialised.
   static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
-  static Tensor full(Shape shape, double value, DType dtype = DType::f32);
-  // Copies `values`; throws wedge::Error unless there are numel(shape) of them.
+  static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
+  // On the CPU, as are the two below: a copy of `values`. Throws wedge::Error unless there are numel(shape)
+  // of them.
   template <class T>
   static Tensor from(std::span<const T> values, Shape shape);
   template <class T>
@@ -57,7 +58,7 @@ class Tensor {
   }
   void* raw() const { return storage_->data() + offset_ * static_cast<std::int64_t>(size_of(dtype_)); }
 
-  // The one element of a tensor of one element, as a double.
+  // The one element of a tensor of one element, as a double. This and the next wait for the GPU.
   double item() const;
   // All elements in row-major order, converted to double: for tests and printing.
   std::vector<double> to_vector() const;
@@ -74,10 +75,12 @@ class Tensor {
   Tensor clone() const;
   // A dense copy of another dtype.
   Tensor to(DType dtype) const;
+  // Itself when it is there already, else a dense copy on that device.
+  Tensor to(Device device) const;
 
   // In place; each counts as a new version of the storage.
   void fill(double value);
-  void copy_from(const Tensor& source);  // same shape; converts the dtype
+  void copy_from(const Tensor& source);  // same shape; converts the dtype, crosses devices
   // Call after writing through data() into a tensor that autograd may have saved.
   void bump_version() const { storage_->bump_version(); }
   std::uint32_t version() const { return storage_->version(); }

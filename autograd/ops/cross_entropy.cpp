@@ -10,7 +10,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets) {
   lead.pop_back();
   WEDGE_CHECK(targets.shape() == lead, "cross_entropy: targets must be {}, got {}", to_string(lead),
               to_string(targets.shape()));
-  checked_indices("cross_entropy", targets, logits.size(-1));
+  checked_indices("cross_entropy", targets, logits.size(-1), logits.value());
   return neg(mean(gather(log_softmax(logits), targets)));
 }
 

@@ -12,6 +12,7 @@ namespace {
 Variable masked(const char* op, const Variable& x, const Variable& residual, const Dropout& drop) {
   const Tensor in = x.value().contiguous();
   const Tensor base = residual.defined() ? residual.value().contiguous() : Tensor();
+  compute::check_one_device(op, {&in, &base, &drop.counter});
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), in.device());
   visit_floating(x.dtype(), op, [&]<class T>(T) {
     dropout_forward<T>(

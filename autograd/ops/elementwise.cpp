@@ -21,7 +21,7 @@ Variable unary(const char* name, UnaryOp op, const Variable& x) {
 
 // A number as a tensor that broadcasts against x.
 Variable number(double c, const Variable& x) {
-  return Variable(Tensor::full({}, c, x.dtype()));
+  return Variable(Tensor::full({}, c, x.dtype(), x.value().device()));
 }
 
 }  // namespace

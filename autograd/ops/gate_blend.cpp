@@ -20,6 +20,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
 
   const Tensor a = h.value().contiguous(), b = g.value().contiguous(), w = weight.value().contiguous();
   const Tensor c = bias.defined() ? bias.value().contiguous() : Tensor();
+  compute::check_one_device("gate_blend", {&a, &b, &w, &c});
   const Tensor alpha = Tensor::empty(h.shape(), h.dtype(), a.device()),
                y = Tensor::empty(h.shape(), h.dtype(), a.device());
   visit_floating(h.dtype(), "gate_blend", [&]<class T>(T) {

@@ -26,6 +26,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
 
   const Tensor in = x.value().contiguous(), residual = h.defined() ? h.value().contiguous() : Tensor();
   const Tensor w = weight.value().contiguous(), b = bias.value().contiguous();
+  compute::check_one_device(op, {&in, &residual, &w, &b, &drop.counter});
   const auto fresh = [&](Shape shape) { return Tensor::empty(std::move(shape), x.dtype(), in.device()); };
   const Tensor y = fresh(x.shape()), mean = fresh({rows}), rstd = fresh({rows});
   const bool plain = !h.defined() && !drop.active();

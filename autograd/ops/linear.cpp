@@ -22,6 +22,8 @@ LinearShape check_linear(const char* op, const Variable& x, const Variable& weig
   WEDGE_CHECK(weight.dtype() == x.dtype() && (!bias.defined() || bias.dtype() == x.dtype()),
               "{}: expected x, weight and bias of one dtype, got {} and {}", op, name_of(x.dtype()),
               name_of(weight.dtype()));
+  const Tensor none;
+  compute::check_one_device(op, {&x.value(), &weight.value(), bias.defined() ? &bias.value() : &none});
   LinearShape s{0, x.size(-1), weight.size(0), x.shape()};
   s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
   s.out.back() = s.N;

@@ -20,7 +20,8 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
               to_string(targets.shape()));
 
   const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
-  const Tensor ids = checked_indices("linear_cross_entropy", targets, V);
+  const Tensor ids = checked_indices("linear_cross_entropy", targets, V, in);
+  compute::check_one_device("linear_cross_entropy", {&in, &w});
   const Tensor loss = Tensor::empty({}, x.dtype(), in.device());
   // The gradients of this loss, made while the logits are at hand; backward only scales them.
   const Tensor dx = needs_graph({x}) ? Tensor::empty({rows, D}, x.dtype(), in.device()) : Tensor();

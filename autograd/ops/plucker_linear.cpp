@@ -22,6 +22,7 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
 
   const Tensor in = z.value().contiguous(), w = weight.value().contiguous();
   const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+  compute::check_one_device("plucker_linear", {&in, &w, &b});
   const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
                g = Tensor::empty({B, L, D}, z.dtype(), in.device());
   visit_floating(z.dtype(), "plucker_linear", [&]<class T>(T) {

@@ -44,6 +44,7 @@ Variable concat(const std::vector<Variable>& parts, int dim) {
     WEDGE_CHECK(like.size() == shape.size() && part.dtype() == parts[0].dtype(),
                 "concat: expected {} {} in every dimension but {}, got {} {}", name_of(parts[0].dtype()),
                 to_string(shape), d, name_of(part.dtype()), to_string(like));
+    compute::check_one_device("concat", {&part.value(), &parts[0].value()});
     total += like[d];
     like[d] = shape[d];
     WEDGE_CHECK(like == shape, "concat: expected {} in every dimension but {}, got {}", to_string(shape), d,

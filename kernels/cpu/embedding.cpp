@@ -9,7 +9,7 @@ template <class T>
 void embedding_forward(const Exec&, const EmbeddingForward<T>& args) {
   parallel_rows(args.rows, args.D, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t)
-      std::copy_n(args.weight + args.ids[t] * args.D, args.D, args.y + t * args.D);
+      std::copy_n(args.weight + (t * args.step + args.ids[t]) * args.D, args.D, args.y + t * args.D);
   });
 }
 
@@ -22,7 +22,7 @@ void embedding_backward(const Exec&, const EmbeddingBackward<T>& args) {
   // Threads own columns, so equal ids never meet.
   parallel_for(args.D, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = 0; t < args.rows; ++t)
-      as_array(args.dweight + args.ids[t] * args.D + begin, end - begin) +=
+      as_array(args.dweight + (t * args.step + args.ids[t]) * args.D + begin, end - begin) +=
           as_array(args.dy + t * args.D + begin, end - begin);
   });
 }

@@ -1,0 +1,50 @@
+// The GPU as host code sees it, without a CUDA header. A build without CUDA declares these and never calls
+// them: every use is behind `if constexpr (kWithCuda)`. All work goes to one stream, in the order of the
+// calls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "tensor/device.h"
+#include "tensor/dtype.h"
+
+namespace wedge::cu {
+
+// Number of GPUs that CUDA shows to this process; 0 without a driver. CUDA_VISIBLE_DEVICES chooses among
+// them, and wedge uses the first.
+int device_count();
+// "NVIDIA H200, compute capability 9.0, 139.8 GiB".
+std::string describe_device();
+
+// The stream that all kernels and copies of this process go to (a cudaStream_t).
+void* stream();
+// Waits until everything that was given to the stream is done, and throws wedge::Error if any of it failed.
+void synchronize();
+
+// Device memory from the driver's stream-ordered pool, which keeps what is released. Throws wedge::Error
+// naming what was asked for and what was free.
+std::byte* allocate(std::size_t bytes);
+void release(std::byte* block) noexcept;
+
+// Copies bytes between or within devices; at least one of them is the GPU. Host memory is free to change when
+// the call returns (it passes through pinned buffers); only a copy to the host waits for the stream.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes);
+// Sets every byte of device memory.
+void fill_bytes(void* to, unsigned char value, std::size_t bytes);
+
+// to[i] = from[i] converted, for every index of `sizes`; strides in elements; both on the GPU and apart, or
+// with equal strides the same.
+struct StridedCopy {
+  static constexpr int kMaxRank = 8;
+  int rank;
+  std::int64_t sizes[kMaxRank], to_strides[kMaxRank], from_strides[kMaxRank];
+  void* to;
+  const void* from;
+};
+void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype);
+// The same from one number: to[i] = value, rounded to the dtype. `from` is not used.
+void fill_strided(const StridedCopy& args, DType dtype, double value);
+
+}  // namespace wedge::cu
