@@ -1,0 +1,86 @@
+// What the kernels share: loads and stores in float32 whatever the dtype, sums over warps and blocks in a
+// fixed order, working memory.
+#pragma once
+
+#include "kernels/exec.h"
+#include "tensor/cuda/launch.cuh"
+#include "tensor/storage.h"
+
+namespace wedge::cu {
+
+// float32 arithmetic for float and bfloat16 storage.
+template <class T>
+__device__ float to_float(T x) {
+  return static_cast<float>(x);
+}
+template <class T>
+__device__ T from_float(float x) {
+  return static_cast<T>(x);
+}
+
+// y (+)= x, in float32.
+template <class T>
+__device__ void put(T* y, float x, bool add) {
+  *y = from_float<T>(add ? to_float(*y) + x : x);
+}
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Every lane gets the sum (maximum) over the warp; all 32 lanes must call.
+template <class T>
+__device__ T warp_sum(T x) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(kAllLanes, x, offset);
+  return x;
+}
+template <class T>
+__device__ T warp_max(T x) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, x, offset);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+// Every thread gets the sum (maximum) over the block, whose size is a multiple of 32; all threads must call.
+// `shared` holds at least 32 elements and is free again when the call returns.
+template <class T>
+__device__ T block_sum(T x, T* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  x = warp_sum(x);
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  x = warp_sum(lane < warps ? shared[lane] : T(0));
+  __syncthreads();
+  return x;
+}
+template <class T>
+__device__ T block_max(T x, T* shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  x = warp_max(x);
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  x = warp_max(shared[lane < warps ? lane : 0]);
+  __syncthreads();
+  return x;
+}
+
+// n elements of device memory for kernels of this launcher, not initialised. Given back when it goes out of
+// scope: memory is reused in the order of the stream.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t n) : storage_(static_cast<std::size_t>(n) * sizeof(T), Device::cuda) {}
+  T* data() const { return reinterpret_cast<T*>(storage_.data()); }
+
+ private:
+  Storage storage_;
+};
+
+}  // namespace wedge::cu
+
+// At the end of cuda/<op>.cu: instantiates it for the types that the GPU computes in.
+#define WEDGE_INSTANTIATE_CUDA(name, Args)                        \
+  template void cu::name<float>(const Exec&, const Args<float>&); \
+  template void cu::name<BFloat16>(const Exec&, const Args<BFloat16>&);

@@ -1,0 +1,58 @@
+// Dropout masks on the GPU, the same bits as kernels/cpu/dropout_mask.h gives: element i of a site is kept or
+// dropped by word i mod 4 of one Philox block, so four neighbours that start at a multiple of 4 cost one
+// block.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/dropout.h"
+#include "tensor/cuda/launch.cuh"
+#include "tensor/rng.h"
+
+namespace wedge::cu {
+
+// Made on the host, given to a kernel by value. With rate 0 every mask is 1 and the counters are not read.
+struct MaskSource {
+  const std::int64_t* counter;  // [3] seed, step, micro_step, in device memory; null: off
+  std::uint32_t site;
+  std::uint32_t drop_below;
+  float keep_scale;
+
+  explicit MaskSource(const DropoutMask& mask)
+      : counter(mask.rate > 0 ? mask.counter : nullptr),
+        site(mask.site | 0x80000000u),
+        drop_below(static_cast<std::uint32_t>(std::min(std::floor(mask.rate * 0x1p32), 0x1p32 - 1))),
+        keep_scale(static_cast<float>(1.0 / (1.0 - mask.rate))) {}
+
+  __device__ bool on() const { return counter != nullptr; }
+
+  // The mask of element i: 0 or 1 / (1 - rate).
+  __device__ float at(std::int64_t i) const {
+    if (!on()) return 1.0f;
+    const Philox4 words = block(i / 4);
+    // Not words.v[i % 4]: an array that is indexed at run time would live in memory.
+    const std::uint32_t low = (i & 1) != 0 ? words.v[1] : words.v[0];
+    const std::uint32_t high = (i & 1) != 0 ? words.v[3] : words.v[2];
+    return keep((i & 2) != 0 ? high : low);
+  }
+
+  // The masks of elements i to i + 3, for i a multiple of 4.
+  __device__ float4 four(std::int64_t i) const {
+    if (!on()) return make_float4(1.0f, 1.0f, 1.0f, 1.0f);
+    const Philox4 words = block(i / 4);
+    return make_float4(keep(words.v[0]), keep(words.v[1]), keep(words.v[2]), keep(words.v[3]));
+  }
+
+ private:
+  // The counters are loaded anew each time: they come from the read-only cache, and a loop hoists them.
+  __device__ Philox4 block(std::int64_t number) const {
+    return philox(static_cast<std::uint64_t>(__ldg(counter)), static_cast<std::uint32_t>(number), site,
+                  static_cast<std::uint32_t>(__ldg(counter + 2)),
+                  static_cast<std::uint32_t>(__ldg(counter + 1)));
+  }
+  __device__ float keep(std::uint32_t word) const { return word >= drop_below ? keep_scale : 0.0f; }
+};
+
+}  // namespace wedge::cu

@@ -1,0 +1,66 @@
+// alpha = σ(u + bias), y = alpha h + (1 - alpha) g, and with du = dy (h - g) alpha (1 - alpha) its gradients
+// dh = dy alpha, dg = dy (1 - alpha), dbias = Σ du.
+//
+// Layout: column tiles (column_sums.cuh), so that a thread reads its bias once. Backward needs h, g and alpha
+// and takes the sum of du over the rows in the same pass. Bytes moved: each tensor once (dh and dg twice
+// where they are added to), and a 1/64 part of partial sums.
+#include "kernels/gate_blend.h"
+
+#include "kernels/cuda/column_sums.cuh"
+
+namespace wedge::cu {
+namespace {
+
+template <class T>
+__global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
+  const ColumnTile tile(a.rows, a.D);
+  const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
+  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float h = to_float(a.h[at]), g = to_float(a.g[at]);
+    const float alpha = 1 / (1 + expf(-(to_float(a.alpha[at]) + bias)));
+    a.alpha[at] = from_float<T>(alpha);
+    a.y[at] = from_float<T>(g + alpha * (h - g));
+  }
+}
+
+template <class T>
+__global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partials) {
+  const ColumnTile tile(a.rows, a.D);
+  float dbias = 0;
+  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float alpha = to_float(a.alpha[at]), dy = to_float(a.dy[at]);
+    const float du = dy * (to_float(a.h[at]) - to_float(a.g[at])) * alpha * (1 - alpha);
+    a.du[at] = from_float<T>(du);
+    dbias += du;
+    if (a.dh != nullptr) put(a.dh + at, dy * alpha, a.dh_add);
+    if (a.dg != nullptr) put(a.dg + at, dy * (1 - alpha), a.dg_add);
+  }
+  if (a.dbias != nullptr) tile.sum(dbias, partials);
+}
+
+}  // namespace
+
+template <class T>
+void gate_blend_forward(const Exec& exec, const GateBlendForward<T>& args) {
+  if (args.rows == 0 || args.D == 0) return;
+  launch("gate_blend_forward", gate_blend_forward_kernel<T>, tile_grid(args.rows, args.D), kTileThreads, 0,
+         exec.stream, args);
+}
+
+template <class T>
+void gate_blend_backward(const Exec& exec, const GateBlendBackward<T>& args) {
+  if (args.D == 0) return;
+  const ColumnSums<1> sums(args.rows, args.D);
+  launch("gate_blend_backward", gate_blend_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
+         args, sums.partials());
+  if (args.dbias != nullptr) sums.add_up(exec, "gate_blend_dbias", ColumnSum{args.dbias, args.dbias_add});
+}
+
+}  // namespace wedge::cu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CUDA(gate_blend_forward, GateBlendForward)
+WEDGE_INSTANTIATE_CUDA(gate_blend_backward, GateBlendBackward)
+}  // namespace wedge

@@ -1,0 +1,238 @@
+// Forward: s = residual + mask · x, y = (s - mean) · rstd · weight + bias. Backward, with x̂ = (s - mean) rstd
+// and g = dy · weight: ds = rstd (g - mean(g) - x̂ mean(g x̂)), dresidual = ds, dx = mask · ds, dweight = Σ dy
+// x̂, dbias = Σ dy.
+//
+// Layout: a warp a row up to D = 1024, a block a row beyond; a thread takes four neighbours at a time (one
+// Philox block, 16-byte loads) where D and the pointers allow it. The row of s waits in shared memory between
+// its mean, its variance and its use; a row too long for that is made again. Sums over rows walk column tiles
+// (column_sums.cuh) in a kernel of their own.
+// Backward needs s, mean and rstd. Bytes moved: forward reads x and the residual and writes s and y once;
+// backward reads dy and s for dx and dresidual (the second time from L1) and again for dweight and dbias.
+#include "kernels/layernorm.h"
+
+#include <initializer_list>
+
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/dropout_mask.cuh"
+
+namespace wedge::cu {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kWarpWidth = 1024;        // the widest row that a warp takes alone
+constexpr std::int64_t kStageBytes = 96 * 1024;  // of shared memory, at most
+
+// Neighbours that a thread moves at once, in memory and in registers.
+template <class T, int kWidth>
+struct alignas(kWidth * sizeof(T)) Pack {
+  T v[kWidth];
+};
+template <int kWidth>
+using Floats = Pack<float, kWidth>;
+
+template <int kWidth, class T>
+__device__ Floats<kWidth> load(const T* p) {
+  const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(p);
+  Floats<kWidth> x;
+  for (int k = 0; k < kWidth; ++k) x.v[k] = to_float(pack.v[k]);
+  return x;
+}
+
+// p (+)= x
+template <int kWidth, class T>
+__device__ void store(T* p, Floats<kWidth> x, bool add = false) {
+  if (add) {
+    const Floats<kWidth> old = load<kWidth>(p);
+    for (int k = 0; k < kWidth; ++k) x.v[k] += old.v[k];
+  }
+  Pack<T, kWidth> pack;
+  for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
+  *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+}
+
+// x times the masks of elements i, i + 1, ...
+template <int kWidth>
+__device__ void apply(const MaskSource& mask, std::int64_t i, Floats<kWidth>& x) {
+  if constexpr (kWidth == 4) {
+    const float4 m = mask.four(i);
+    x.v[0] *= m.x;
+    x.v[1] *= m.y;
+    x.v[2] *= m.z;
+    x.v[3] *= m.w;
+  } else {
+    x.v[0] *= mask.at(i);
+  }
+}
+
+// The sum over the warp or the block that shares a row.
+template <int kTeam>
+__device__ float team_sum(float x) {
+  if constexpr (kTeam == kWarp) {
+    return warp_sum(x);
+  } else {
+    WEDGE_SHARED(float, scratch, kWarp);
+    return block_sum(x, scratch);
+  }
+}
+
+// This thread's rows and, in each, its columns: `column`, then every `kTeam * kWidth`-th.
+template <int kTeam, int kWidth>
+struct Place {
+  static constexpr int kRows = kThreads / kTeam, kStep = kTeam * kWidth;
+  std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kTeam;
+  std::int64_t row_step = static_cast<std::int64_t>(gridDim.x) * kRows;
+  std::int64_t column = threadIdx.x % kTeam * kWidth;
+};
+
+template <class T, int kTeam, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    layernorm_forward_kernel(LayernormForward<T> a, MaskSource mask, bool staged) {
+  const Place<kTeam, kWidth> place;
+  const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
+  float* const stage = staged ? dynamic_shared<float>() + threadIdx.x / kTeam * a.D : nullptr;
+  for (std::int64_t row = place.row; row < a.rows; row += place.row_step) {
+    const std::int64_t at = row * a.D;
+    const auto make = [&](std::int64_t c) {
+      Floats<kWidth> s = load<kWidth>(a.x + at + c);
+      if (mask.on()) apply(mask, at + c, s);
+      if (a.residual != nullptr) {
+        const Floats<kWidth> residual = load<kWidth>(a.residual + at + c);
+        for (int k = 0; k < kWidth; ++k) s.v[k] += residual.v[k];
+      }
+      return s;
+    };
+    const auto again = [&](std::int64_t c) { return staged ? load<kWidth>(stage + c) : make(c); };
+
+    float sum = 0;
+    for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
+      const Floats<kWidth> s = make(c);
+      if (staged) store(stage + c, s);
+      if (a.s != nullptr) store(a.s + at + c, s);
+      for (int k = 0; k < kWidth; ++k) sum += s.v[k];
+    }
+    const float mean = team_sum<kTeam>(sum) / width;
+
+    float squares = 0;
+    for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
+      const Floats<kWidth> s = again(c);
+      for (int k = 0; k < kWidth; ++k) squares += (s.v[k] - mean) * (s.v[k] - mean);
+    }
+    const float rstd = 1 / sqrtf(team_sum<kTeam>(squares) / width + eps);
+
+    for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
+      const Floats<kWidth> s = again(c), weight = load<kWidth>(a.weight + c), bias = load<kWidth>(a.bias + c);
+      Floats<kWidth> y;
+      for (int k = 0; k < kWidth; ++k) y.v[k] = (s.v[k] - mean) * rstd * weight.v[k] + bias.v[k];
+      store(a.y + at + c, y);
+    }
+    if (place.column == 0) {
+      a.mean[row] = mean;
+      a.rstd[row] = rstd;
+    }
+  }
+}
+
+template <class T, int kTeam, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    layernorm_backward_kernel(LayernormBackward<T> a, MaskSource mask) {
+  const Place<kTeam, kWidth> place;
+  const auto width = static_cast<float>(a.D);
+  for (std::int64_t row = place.row; row < a.rows; row += place.row_step) {
+    const std::int64_t at = row * a.D;
+    const float mean = a.mean[row], rstd = a.rstd[row];
+    const auto make = [&](std::int64_t c, Floats<kWidth>& g, Floats<kWidth>& xhat) {
+      const Floats<kWidth> dy = load<kWidth>(a.dy + at + c), weight = load<kWidth>(a.weight + c);
+      const Floats<kWidth> s = load<kWidth>(a.s + at + c);
+      for (int k = 0; k < kWidth; ++k) {
+        g.v[k] = dy.v[k] * weight.v[k];
+        xhat.v[k] = (s.v[k] - mean) * rstd;
+      }
+    };
+    Floats<kWidth> g, xhat;
+    float sum_g = 0, sum_gx = 0;
+    for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
+      make(c, g, xhat);
+      for (int k = 0; k < kWidth; ++k) {
+        sum_g += g.v[k];
+        sum_gx += g.v[k] * xhat.v[k];
+      }
+    }
+    const float mean_g = team_sum<kTeam>(sum_g) / width, mean_gx = team_sum<kTeam>(sum_gx) / width;
+    for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
+      make(c, g, xhat);
+      Floats<kWidth> ds;
+      for (int k = 0; k < kWidth; ++k) ds.v[k] = rstd * (g.v[k] - mean_g - xhat.v[k] * mean_gx);
+      if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
+      if (a.dx == nullptr) continue;
+      if (mask.on()) apply(mask, at + c, ds);
+      store(a.dx + at + c, ds, a.dx_add);
+    }
+  }
+}
+
+template <class T>
+__global__ void layernorm_parameters_kernel(LayernormBackward<T> a, float* partials) {
+  const ColumnTile tile(a.rows, a.D);
+  float dweight = 0, dbias = 0;
+  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float dy = to_float(a.dy[at]);
+    dweight += dy * ((to_float(a.s[at]) - a.mean[row]) * a.rstd[row]);
+    dbias += dy;
+  }
+  tile.sum(dweight, partials, 0, 2);
+  tile.sum(dbias, partials, 1, 2);
+}
+
+// Calls go.operator()<kTeam, kWidth>(grid) with the layout for rows of D elements at these places (null:
+// none).
+template <class T, class Go>
+void choose_layout(std::int64_t rows, std::int64_t D, std::initializer_list<const T*> places, Go&& go) {
+  bool four = D % 4 == 0;
+  for (const T* p : places) four = four && reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(T)) == 0;
+  const dim3 warps(blocks_for(rows, kThreads / kWarp)), blocks(blocks_for(rows, 1));
+  if (D <= kWarpWidth) {
+    four ? go.template operator()<kWarp, 4>(warps) : go.template operator()<kWarp, 1>(warps);
+  } else {
+    four ? go.template operator()<kThreads, 4>(blocks) : go.template operator()<kThreads, 1>(blocks);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void layernorm_forward(const Exec& exec, const LayernormForward<T>& args) {
+  if (args.rows == 0) return;
+  const std::int64_t row_bytes = args.D * static_cast<std::int64_t>(sizeof(float));
+  const bool staged = row_bytes <= kStageBytes;
+  choose_layout<T>(args.rows, args.D, {args.x, args.residual, args.weight, args.bias, args.s, args.y},
+                   [&]<int kTeam, int kWidth>(dim3 grid) {
+                     const std::int64_t bytes = staged ? row_bytes * (kThreads / kTeam) : 0;
+                     launch("layernorm_forward", layernorm_forward_kernel<T, kTeam, kWidth>, grid, kThreads,
+                            static_cast<std::size_t>(bytes), exec.stream, args, MaskSource(args.mask),
+                            staged);
+                   });
+}
+
+template <class T>
+void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
+  if (args.rows > 0 && (args.dx != nullptr || args.dresidual != nullptr))
+    choose_layout<T>(args.rows, args.D, {args.dy, args.s, args.weight, args.dx, args.dresidual},
+                     [&]<int kTeam, int kWidth>(dim3 grid) {
+                       launch("layernorm_backward", layernorm_backward_kernel<T, kTeam, kWidth>, grid,
+                              kThreads, 0, exec.stream, args, MaskSource(args.mask));
+                     });
+  if (args.D == 0 || (args.dweight == nullptr && args.dbias == nullptr)) return;
+  const ColumnSums<2> sums(args.rows, args.D);
+  launch("layernorm_parameters", layernorm_parameters_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
+         args, sums.partials());
+  sums.add_up(exec, "layernorm_totals", ColumnSum{args.dweight, args.dweight_add},
+              ColumnSum{args.dbias, args.dbias_add});
+}
+
+}  // namespace wedge::cu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CUDA(layernorm_forward, LayernormForward)
+WEDGE_INSTANTIATE_CUDA(layernorm_backward, LayernormBackward)
+}  // namespace wedge

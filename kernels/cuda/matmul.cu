@@ -1,0 +1,171 @@
+// C = alpha · op(A) · op(B) + beta · C through cuBLAS. A row-major product is the column-major product of the
+// transposes in the other order, so cuBLAS is given B, then A, and computes Cᵀ [N, M].
+// float32 factors are multiplied in float32 (TF32 keeps 10 bits of the mantissa and must be asked for),
+// bfloat16 factors on the tensor cores with sums in float32.
+#include <cublas_v2.h>
+
+#include <limits>
+#include <mutex>
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/gemm.cuh"
+#include "tensor/cuda/gpu.h"
+
+namespace wedge::cu {
+namespace {
+
+void check_blas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS) fail(what, cublasGetStatusString(status));
+}
+
+// What cuBLAS recommends on Hopper. With a workspace of its own the handle chooses the same algorithms, and
+// so gives the same bits, whatever else is running; one is enough, since all kernels go to one stream.
+constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+
+// The process's handle. Never destroyed: at exit the driver may be gone before it.
+class Blas {
+ public:
+  static Blas& instance() {
+    static Blas* const blas = new Blas;
+    return *blas;
+  }
+
+  // Calls body(handle) with the handle on `stream`, one thread at a time.
+  template <class Body>
+  void with_stream(void* stream, Body&& body) {
+    const std::scoped_lock lock(mutex_);
+    if (!ready_ || stream != stream_) {
+      ready_ = false;
+      // In this order: a change of stream takes the workspace away.
+      check_blas(cublasSetStream(handle_, static_cast<cudaStream_t>(stream)), "matmul: cublasSetStream");
+      check_blas(cublasSetWorkspace(handle_, workspace_, kWorkspaceBytes), "matmul: cublasSetWorkspace");
+      stream_ = stream;
+      ready_ = true;
+    }
+    body(handle_);
+  }
+
+ private:
+  Blas() : workspace_(allocate(kWorkspaceBytes)) {
+    check_blas(cublasCreate(&handle_), "matmul: cublasCreate");
+    constexpr auto kMode =
+        static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+    check_blas(cublasSetMathMode(handle_, kMode), "matmul: cublasSetMathMode");
+  }
+
+  std::mutex mutex_;
+  cublasHandle_t handle_ = nullptr;
+  void* workspace_;
+  void* stream_ = nullptr;
+  bool ready_ = false;  // the handle is on stream_
+};
+
+template <class T>
+constexpr cudaDataType_t kBlasType = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
+
+constexpr int kThreads = 256;
+
+// C = beta · C, what is left of a product over K = 0.
+template <class Out>
+__global__ void gemm_scale_kernel(std::int64_t M, std::int64_t N, std::int64_t batches, float beta, Out* C,
+                                  std::int64_t ldc, std::int64_t stride_c) {
+  for (std::int64_t i = thread_in_grid(); i < M * N * batches; i += threads_in_grid()) {
+    Out* const c = C + i / (M * N) * stride_c + i / N % M * ldc + i % N;
+    *c = from_float<Out>(beta == 0 ? 0.0f : beta * to_float(*c));
+  }
+}
+
+// Matrices of a batch as dense bfloat16 ones, in whatever layout they have.
+struct Matrices {
+  std::int64_t rows, cols, ld, stride, batches;
+};
+__global__ void gemm_round_kernel(Matrices m, const float* from, BFloat16* to) {
+  for (std::int64_t i = thread_in_grid(); i < m.rows * m.cols * m.batches; i += threads_in_grid())
+    to[i] = from_float<BFloat16>(
+        from[i / (m.rows * m.cols) * m.stride + i / m.cols % m.rows * m.ld + i % m.cols]);
+}
+
+// The product of bfloat16 copies of the factors. One matrix that serves the whole batch is copied once.
+void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
+  const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
+                          std::int64_t stride) {
+    const std::int64_t batches = stride == 0 ? 1 : g.batches;
+    return transposed ? Matrices{cols, rows, ld, stride, batches} : Matrices{rows, cols, ld, stride, batches};
+  };
+  const Matrices a = stored(g.trans_a, g.M, g.K, g.lda, g.stride_a);
+  const Matrices b = stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b);
+  const Scratch<BFloat16> A(a.rows * a.cols * a.batches), B(b.rows * b.cols * b.batches);
+  const auto round = [&](const Matrices& m, const float* from, BFloat16* to) {
+    launch("gemm_round", gemm_round_kernel, blocks_for(m.rows * m.cols * m.batches, kThreads), kThreads, 0,
+           exec.stream, m, from, to);
+  };
+  round(a, g.A, A.data());
+  round(b, g.B, B.data());
+  gemm_to<BFloat16, float>(exec,
+                           {.trans_a = g.trans_a,
+                            .trans_b = g.trans_b,
+                            .M = g.M,
+                            .N = g.N,
+                            .K = g.K,
+                            .alpha = g.alpha,
+                            .A = A.data(),
+                            .lda = a.cols,
+                            .B = B.data(),
+                            .ldb = b.cols,
+                            .beta = g.beta,
+                            .C = nullptr,
+                            .ldc = g.ldc,
+                            .batches = g.batches,
+                            .stride_a = g.stride_a == 0 ? 0 : a.rows * a.cols,
+                            .stride_b = g.stride_b == 0 ? 0 : b.rows * b.cols,
+                            .stride_c = g.stride_c},
+                           g.C);
+}
+
+// cuBLAS's argument: at least 1, and of 32 bits.
+int narrow(std::int64_t n) {
+  if (n > std::numeric_limits<int>::max()) fail("matmul", "sizes must fit 32 bits");
+  return static_cast<int>(n < 1 ? 1 : n);
+}
+
+}  // namespace
+
+template <class T, class Out>
+void gemm_to(const Exec& exec, const Gemm<T>& g, Out* out) {
+  if (g.M == 0 || g.N == 0 || g.batches == 0) return;
+  if (g.K == 0) {
+    if (g.beta == 1) return;
+    launch("gemm_scale", gemm_scale_kernel<Out>, blocks_for(g.M * g.N * g.batches, kThreads), kThreads, 0,
+           exec.stream, g.M, g.N, g.batches, g.beta, out, g.ldc, g.stride_c);
+    return;
+  }
+  const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  const int m = narrow(g.N), n = narrow(g.M), k = narrow(g.K), batches = narrow(g.batches);
+  const int lda = narrow(g.ldb), ldb = narrow(g.lda), ldc = narrow(g.ldc);
+  Blas::instance().with_stream(exec.stream, [&](cublasHandle_t handle) {
+    check_blas(cublasGemmStridedBatchedEx(handle, op(g.trans_b), op(g.trans_a), m, n, k, &g.alpha, g.B,
+                                          kBlasType<T>, lda, g.stride_b, g.A, kBlasType<T>, ldb, g.stride_a,
+                                          &g.beta, out, kBlasType<Out>, ldc, g.stride_c, batches,
+                                          CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+               "matmul");
+  });
+}
+
+template void gemm_to(const Exec&, const Gemm<float>&, float*);
+template void gemm_to(const Exec&, const Gemm<BFloat16>&, BFloat16*);
+template void gemm_to(const Exec&, const Gemm<BFloat16>&, float*);
+
+template <class T>
+void gemm(const Exec& exec, const Gemm<T>& g) {
+  if constexpr (std::is_same_v<T, float>) {
+    const bool empty = g.M * g.N * g.K * g.batches == 0;
+    if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g);
+  }
+  gemm_to<T, T>(exec, g, g.C);
+}
+
+}  // namespace wedge::cu
+
+namespace wedge {
+WEDGE_INSTANTIATE_CUDA(gemm, Gemm)
+}  // namespace wedge

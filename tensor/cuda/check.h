@@ -1,0 +1,15 @@
+// Status codes of the CUDA runtime as errors.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace wedge::cu {
+
+// Throws wedge::Error "cuda: WHAT: WHY". Not inline, because nvcc cannot read fmt's headers.
+[[noreturn]] void fail(const char* what, const char* why);
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) fail(what, cudaGetErrorString(status));
+}
+
+}  // namespace wedge::cu

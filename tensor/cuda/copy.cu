@@ -1,0 +1,84 @@
+// Strided copies and fills on the GPU: a thread an element, in row-major order of the destination's index, so
+// that dense destinations are written in one piece.
+#include "tensor/cuda/gpu.h"
+#include "tensor/cuda/launch.cuh"
+
+namespace wedge::cu {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Offsets {
+  std::int64_t to, from;
+};
+
+__device__ Offsets offsets_of(const StridedCopy& args, std::int64_t i) {
+  Offsets at{0, 0};
+  for (int d = args.rank - 1; d >= 0; --d) {
+    const std::int64_t index = i % args.sizes[d];
+    i /= args.sizes[d];
+    at.to += index * args.to_strides[d];
+    at.from += index * args.from_strides[d];
+  }
+  return at;
+}
+
+template <class To, class From>
+__global__ void copy_strided_kernel(StridedCopy args, std::int64_t n) {
+  for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid()) {
+    const Offsets at = offsets_of(args, i);
+    static_cast<To*>(args.to)[at.to] = convert<To>(static_cast<const From*>(args.from)[at.from]);
+  }
+}
+
+template <class To>
+__global__ void fill_strided_kernel(StridedCopy args, std::int64_t n, double value) {
+  for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid())
+    static_cast<To*>(args.to)[offsets_of(args, i).to] = convert<To>(value);
+}
+
+template <class F>
+void visit(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::i64:
+      return f(std::int64_t{});
+  }
+}
+
+std::int64_t count(const StridedCopy& args) {
+  std::int64_t n = 1;
+  for (int d = 0; d < args.rank; ++d) n *= args.sizes[d];
+  return n;
+}
+
+}  // namespace
+
+void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
+  const std::int64_t n = count(args);
+  if (n == 0) return;
+  visit(to_dtype, [&]<class To>(To) {
+    visit(from_dtype, [&]<class From>(From) {
+      launch("copy_strided", copy_strided_kernel<To, From>, blocks_for(n, kThreads), kThreads, 0, stream(),
+             args, n);
+    });
+  });
+}
+
+void fill_strided(const StridedCopy& args, DType dtype, double value) {
+  const std::int64_t n = count(args);
+  if (n == 0) return;
+  visit(dtype, [&]<class To>(To) {
+    launch("fill_strided", fill_strided_kernel<To>, blocks_for(n, kThreads), kThreads, 0, stream(), args, n,
+           value);
+  });
+}
+
+}  // namespace wedge::cu

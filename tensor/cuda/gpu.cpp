@@ -1,0 +1,132 @@
+#include "tensor/cuda/gpu.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <mutex>
+
+#include "tensor/check.h"
+#include "tensor/cuda/check.h"
+
+namespace wedge::cu {
+namespace {
+
+// Pinned buffers that host data passes through on its way to the GPU, taken in turn; one is used again when
+// its last copy is done.
+class Staging {
+ public:
+  static constexpr std::size_t kBytes = std::size_t{1} << 20;
+
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes, cudaStream_t stream) {
+    const std::scoped_lock lock(mutex_);
+    for (std::size_t done = 0; done < bytes; done += kBytes) {
+      Slot& slot = slots_[next_++ % slots_.size()];
+      if (slot.memory == nullptr) {
+        check(cudaMallocHost(&slot.memory, kBytes), "pinned memory");
+        check(cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming), "event");
+      } else {
+        check(cudaEventSynchronize(slot.copied), "copy to the GPU");
+      }
+      const std::size_t part = std::min(kBytes, bytes - done);
+      std::memcpy(slot.memory, from + done, part);
+      check(cudaMemcpyAsync(to + done, slot.memory, part, cudaMemcpyHostToDevice, stream), "copy to the GPU");
+      check(cudaEventRecord(slot.copied, stream), "event");
+    }
+  }
+
+ private:
+  struct Slot {
+    void* memory = nullptr;
+    cudaEvent_t copied{};
+  };
+  std::mutex mutex_;
+  std::array<Slot, 8> slots_;
+  std::size_t next_ = 0;
+};
+
+// Made at the first use and never destroyed: tensors with static lifetime may outlive anything.
+struct Gpu {
+  cudaStream_t stream{};
+  Staging staging;
+
+  Gpu() {
+    WEDGE_CHECK(device_count() > 0, "cuda: no GPU: CUDA shows none to this process");
+    check(cudaSetDevice(0), "device 0");
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+    cudaMemPool_t pool{};
+    check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
+    std::uint64_t keep_everything = UINT64_MAX;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_everything), "memory pool");
+  }
+};
+
+Gpu& gpu() {
+  static Gpu* const instance = new Gpu;
+  return *instance;
+}
+
+}  // namespace
+
+void fail(const char* what, const char* why) {
+  throw Error(fmt::format("cuda: {}: {}", what, why));
+}
+
+int device_count() {
+  static const int count = [] {
+    int n = 0;
+    return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+  }();
+  return count;
+}
+
+std::string describe_device() {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "device 0");
+  return fmt::format("{}, compute capability {}.{}, {:.1f} GiB", properties.name, properties.major,
+                     properties.minor, static_cast<double>(properties.totalGlobalMem) / 0x1p30);
+}
+
+void* stream() {
+  return gpu().stream;
+}
+
+void synchronize() {
+  check(cudaStreamSynchronize(gpu().stream), "a kernel or copy");
+}
+
+std::byte* allocate(std::size_t bytes) {
+  void* block = nullptr;
+  const cudaError_t status = cudaMallocAsync(&block, bytes, gpu().stream);
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();  // the error was seen: the next call must not report it again
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "memory info");
+    throw Error(fmt::format("cuda: out of memory: {} bytes asked for, {} free of {}", bytes, free, total));
+  }
+  check(status, "allocation");
+  return static_cast<std::byte*>(block);
+}
+
+void release(std::byte* block) noexcept {
+  (void)cudaFreeAsync(block, gpu().stream);
+}
+
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (from_device == Device::cpu)
+    return gpu().staging.copy(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes,
+                              gpu().stream);
+  const bool to_host = to_device == Device::cpu;
+  check(cudaMemcpyAsync(to, from, bytes, to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice,
+                        gpu().stream),
+        "copy from the GPU");
+  if (to_host) synchronize();
+}
+
+void fill_bytes(void* to, unsigned char value, std::size_t bytes) {
+  if (bytes > 0) check(cudaMemsetAsync(to, value, bytes, gpu().stream), "fill");
+}
+
+}  // namespace wedge::cu

@@ -1,0 +1,83 @@
+// The words of CUDA that kernels are written in, beyond the language itself. The same .cu files are compiled
+// by nvcc for a GPU and, as plain C++, for the emulator of tests/support/emulator, which brings its own
+// cuda_runtime.h; what differs between the two stands here and in kernels/cuda/common.cuh alone.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "tensor/cuda/check.h"
+
+namespace wedge::cu {
+
+#if defined(WEDGE_EMULATOR)
+
+template <class... Params, class... Args>
+void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
+            void* stream, const Args&... args) {
+  emulator::check_arguments<Params...>(name, static_cast<Params>(args)...);
+  emulator::run({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream)},
+                [&] { kernel(static_cast<Params>(args)...); });
+}
+
+// The block's dynamic shared memory, as many bytes as the launch asked for, 16-byte aligned.
+template <class T>
+T* dynamic_shared() {
+  return static_cast<T*>(emulator::dynamic_shared());
+}
+
+// Declares `name`, an array of `count` (a constant) elements of `type` in the block's shared memory, not
+// initialised.
+#define WEDGE_SHARED(type, name, count) \
+  static const char name##_place = 0;   \
+  type* const name =                    \
+      static_cast<type*>(::wedge::emulator::static_shared(&name##_place, (count) * sizeof(type)))
+
+#else
+
+// Launches `kernel` on `stream`; returns at once. Throws wedge::Error with the kernel's name where the launch
+// itself is refused.
+template <class... Params, class... Args>
+void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
+            void* stream, const Args&... args) {
+  constexpr std::size_t kWithoutAsking = 48 * 1024;
+  if (shared_bytes > kWithoutAsking)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          name);
+  // clang-format off
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Params>(args)...);
+  // clang-format on
+  check(cudaGetLastError(), name);
+}
+
+template <class T>
+__device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char wedge_dynamic_shared[];
+  return reinterpret_cast<T*>(wedge_dynamic_shared);
+}
+
+#define WEDGE_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+
+#endif
+
+inline constexpr int kWarp = 32;
+inline constexpr std::int64_t kMaxGrid = std::int64_t{1} << 30;  // of grid.x; the others go to 65535
+
+// Blocks of `per_block` that cover n, at most `limit`: kernels stride over what is left.
+inline unsigned blocks_for(std::int64_t n, std::int64_t per_block, std::int64_t limit = kMaxGrid) {
+  const std::int64_t blocks = (n + per_block - 1) / per_block;
+  return static_cast<unsigned>(blocks < limit ? blocks : limit);
+}
+
+// This thread's number in the grid (1-D), and the number of threads of the grid: the start and the step of a
+// loop that covers any n.
+__device__ inline std::int64_t thread_in_grid() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline std::int64_t threads_in_grid() {
+  return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+}
+
+}  // namespace wedge::cu
