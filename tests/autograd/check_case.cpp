@@ -25,9 +25,9 @@ struct Result {
 };
 
 // dL/dy: fixed numbers that float32 holds exactly.
-Tensor incoming(const Shape& shape, DType dtype) {
+Tensor incoming(const Tensor& y) {
   Rng rng(0xd1);
-  return Tensor::uniform(shape, rng, -1, 1, DType::f32).to(dtype);
+  return Tensor::uniform(y.shape(), rng, -1, 1, DType::f32).to(y.dtype()).to(y.device());
 }
 
 std::vector<Tensor> convert(const std::vector<Tensor>& tensors, DType dtype) {
@@ -46,7 +46,7 @@ Inputs leaves_of(const std::vector<Tensor>& tensors, const std::vector<bool>& wa
 
 Result finish(const Variable& y, const Inputs& leaves) {
   Result result{y.value().clone(), {}};
-  if (y.requires_grad()) y.backward(incoming(y.shape(), y.dtype()));
+  if (y.requires_grad()) y.backward(incoming(y.value()));
   for (const Variable& leaf : leaves) result.grads.push_back(leaf.grad());
   return result;
 }
@@ -58,7 +58,7 @@ Result evaluate(const Function& f, const std::vector<Tensor>& tensors, const std
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.contiguous().raw(), b.contiguous().raw(),
+         std::memcmp(a.to(Device::cpu).contiguous().raw(), b.to(Device::cpu).contiguous().raw(),
                      static_cast<std::size_t>(a.numel()) * size_of(a.dtype())) == 0;
 }
 
@@ -68,6 +68,7 @@ class Checker {
       : case_(c), target_(target), failures_(failures) {
     tensors_ = c.inputs(target.dtype);
     wide_ = convert(tensors_, DType::f64);
+    for (Tensor& tensor : tensors_) tensor = tensor.to(target.device);
     want_ = evaluate(reference(), wide_);
     for (std::size_t i = 0; i < tensors_.size(); ++i)
       if (is_floating(tensors_[i].dtype())) floating_.push_back(i);
@@ -158,15 +159,15 @@ class Checker {
     Inputs middle = leaves;
     for (const std::size_t i : floating_) middle[i] = leaves[i] * 1.0;
     const Variable y = case_.run(middle);
-    Variable total = sum(y * Variable(incoming(y.shape(), y.dtype())));
+    Variable total = sum(y * Variable(incoming(y.value())));
     std::vector<Tensor> constants(tensors_.size());
     for (const std::size_t i : floating_) {
-      constants[i] = incoming(tensors_[i].shape(), target_.dtype);
+      constants[i] = incoming(tensors_[i]);
       total = total + sum(middle[i] * Variable(constants[i]));
     }
     total.backward();
     for (const std::size_t i : floating_) {
-      const Variable constant = constants[i].to(DType::f64);
+      const Variable constant = constants[i].to(Device::cpu).to(DType::f64);
       const Tensor want =
           want_.grads[i].defined() ? (constant + Variable(want_.grads[i])).value() : constant.value();
       compare_grad(i, leaves[i].grad(), want);
@@ -262,7 +263,7 @@ class Checker {
       changed.fill(0.25);
       std::optional<std::string> error;
       try {
-        y.backward(incoming(y.shape(), y.dtype()));
+        y.backward(incoming(y.value()));
       } catch (const Error& e) {
         error = e.what();
       }
@@ -308,14 +309,17 @@ struct TestMode {
 
 }  // namespace
 
-std::vector<Target> targets() {
+std::vector<Target> cpu_targets() {
   return {{Device::cpu, DType::f64}, {Device::cpu, DType::f32}};
 }
+std::vector<Target> gpu_targets() {
+  return {{Device::cuda, DType::f32}};
+}
 
-std::vector<std::string> check_case(const Case& c) {
+std::vector<std::string> check_case(const Case& c, const std::vector<Target>& targets) {
   const TestMode mode;
   std::vector<std::string> failures;
-  for (const Target& target : targets()) {
+  for (const Target& target : targets) {
     try {
       Checker(c, target, failures).run_all();
     } catch (const std::exception& error) {

@@ -14,8 +14,9 @@ struct Target {
   DType dtype = DType::f64;
 };
 
-// What this build has. A device that comes later is one line here: everything below then holds of it too.
-std::vector<Target> targets();
+// What the CPU and a GPU compute in.
+std::vector<Target> cpu_targets();
+std::vector<Target> gpu_targets();
 
 // Checks, on every target:
 //   - value and all gradients against the twin in float64 (without a twin: the operation itself in float64);
@@ -29,6 +30,6 @@ std::vector<Target> targets();
 //   - nothing read before it was written, nothing written outside its bounds (guard bands);
 // and gradcheck in float64 on the CPU where the case is small and smooth. Returns one line for each failure,
 // with the case's parameters. Restores the thread count and the guard bands.
-std::vector<std::string> check_case(const cases::Case& c);
+std::vector<std::string> check_case(const cases::Case& c, const std::vector<Target>& targets = cpu_targets());
 
 }  // namespace wedge::test

@@ -1,16 +1,17 @@
-// Every operation, at every size of tests/cases.
+// Every operation, at every size of tests/cases, on the CPU and, in a build with CUDA, on the GPU.
 #include "tests/autograd/check_case.h"
 #include "tests/cases/all.h"
 #include "tests/support/catch.h"
+#include "tests/support/gpu.h"
 
 using namespace wedge;
 
 namespace {
 
-void check_all(const std::vector<cases::Case>& all) {
+void check_all(const std::vector<cases::Case>& all, const std::vector<test::Target>& targets) {
   REQUIRE(!all.empty());
   for (const cases::Case& c : all) {
-    const auto failures = test::check_case(c);
+    const auto failures = test::check_case(c, targets);
     for (const std::string& failure : failures) FAIL_CHECK(failure);
     CHECK(failures.empty());
   }
@@ -18,48 +19,34 @@ void check_all(const std::vector<cases::Case>& all) {
 
 }  // namespace
 
-TEST_CASE("plucker_linear agrees with its definition", "[ops]") {
-  check_all(cases::plucker_linear_cases());
-}
-TEST_CASE("gate_blend agrees with its twin", "[ops]") {
-  check_all(cases::gate_blend_cases());
-}
-TEST_CASE("causal_attention agrees with its twin", "[ops]") {
-  check_all(cases::causal_attention_cases());
-}
-TEST_CASE("layernorm agrees with its twin", "[ops]") {
-  check_all(cases::layernorm_cases());
-}
-TEST_CASE("residual_layernorm agrees with its twin", "[ops]") {
-  check_all(cases::residual_layernorm_cases());
-}
-TEST_CASE("linear_cross_entropy agrees with its twin", "[ops]") {
-  check_all(cases::linear_cross_entropy_cases());
-}
-TEST_CASE("dropout and residual_dropout agree with their twins", "[ops]") {
-  check_all(cases::dropout_cases());
-}
-TEST_CASE("linear and linear_gelu agree with their twins", "[ops]") {
-  check_all(cases::linear_cases());
-}
-TEST_CASE("softmax and log_softmax agree with their twins", "[ops]") {
-  check_all(cases::softmax_cases());
-}
-TEST_CASE("cross_entropy agrees with its twin", "[ops]") {
-  check_all(cases::cross_entropy_cases());
-}
-TEST_CASE("embedding and gather agree with their twins", "[ops]") {
-  check_all(cases::embedding_cases());
-}
-TEST_CASE("matmul agrees with its twin", "[ops]") {
-  check_all(cases::matmul_cases());
-}
-TEST_CASE("elementwise operations agree with their twins", "[ops]") {
-  check_all(cases::elementwise_cases());
-}
-TEST_CASE("reductions agree with their twins", "[ops]") {
-  check_all(cases::reduce_cases());
-}
-TEST_CASE("operations that move elements agree with their twins", "[ops]") {
-  check_all(cases::shape_cases());
-}
+#if defined(WEDGE_WITH_CUDA)
+#define WEDGE_OP_TEST(name, all)          \
+  TEST_CASE(name, "[ops]") {              \
+    check_all(all, test::cpu_targets());  \
+  }                                       \
+  TEST_CASE("gpu: " name, "[gpu][ops]") { \
+    if (test::skip_without_gpu()) return; \
+    check_all(all, test::gpu_targets());  \
+  }
+#else
+#define WEDGE_OP_TEST(name, all)         \
+  TEST_CASE(name, "[ops]") {             \
+    check_all(all, test::cpu_targets()); \
+  }
+#endif
+
+WEDGE_OP_TEST("plucker_linear agrees with its definition", cases::plucker_linear_cases())
+WEDGE_OP_TEST("gate_blend agrees with its twin", cases::gate_blend_cases())
+WEDGE_OP_TEST("causal_attention agrees with its twin", cases::causal_attention_cases())
+WEDGE_OP_TEST("layernorm agrees with its twin", cases::layernorm_cases())
+WEDGE_OP_TEST("residual_layernorm agrees with its twin", cases::residual_layernorm_cases())
+WEDGE_OP_TEST("linear_cross_entropy agrees with its twin", cases::linear_cross_entropy_cases())
+WEDGE_OP_TEST("dropout and residual_dropout agree with their twins", cases::dropout_cases())
+WEDGE_OP_TEST("linear and linear_gelu agree with their twins", cases::linear_cases())
+WEDGE_OP_TEST("softmax and log_softmax agree with their twins", cases::softmax_cases())
+WEDGE_OP_TEST("cross_entropy agrees with its twin", cases::cross_entropy_cases())
+WEDGE_OP_TEST("embedding and gather agree with their twins", cases::embedding_cases())
+WEDGE_OP_TEST("matmul agrees with its twin", cases::matmul_cases())
+WEDGE_OP_TEST("elementwise operations agree with their twins", cases::elementwise_cases())
+WEDGE_OP_TEST("reductions agree with their twins", cases::reduce_cases())
+WEDGE_OP_TEST("operations that move elements agree with their twins", cases::shape_cases())

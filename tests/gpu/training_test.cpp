@@ -1,0 +1,124 @@
+// Both models trained on the GPU, beside the CPU: the same losses, the same bits when repeated, checkpoints
+// that either device reads.
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "apps/checkpoint_metadata.h"
+#include "apps/compose.h"
+#include "apps/corpus_source.h"
+#include "apps/evaluate.h"
+#include "apps/trainer.h"
+#include "tests/apps/tiny_corpus.h"
+#include "tests/support/catch.h"
+#include "tests/support/gpu.h"
+#include "tests/support/temp_dir.h"
+
+using namespace wedge;
+using namespace wedge::app;
+using namespace wedge::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// 24 steps of a tiny model over the tiny corpus, dropout included: its masks are the same on both devices.
+class Runs {
+ public:
+  explicit Runs(std::vector<std::string> words) : words_(std::move(words)) {
+    write_tiny_corpus(temp_ / "tokens.safetensors");
+  }
+
+  RunFolder train_on(const std::string& device, const std::string& name) const {
+    const wedge::app::Config config = config_on(device);
+    const RunFolder folder{temp_ / name};
+    fs::create_directories(folder.path);
+    ProgressSink quiet;
+    train(config, load_corpus(config, {data::Split::train, data::Split::validation}), &folder, quiet);
+    return folder;
+  }
+
+  double evaluate_on(const std::string& device, const fs::path& checkpoint) const {
+    const wedge::app::Config config = config_on(device);
+    const data::Corpus corpus = load_corpus(config, {data::Split::validation});
+    const data::Blocks blocks(corpus.validation, config.data.max_context_len, "validation");
+    const auto model = load_model(read_checkpoint(checkpoint), device == "cuda" ? Device::cuda : Device::cpu);
+    return evaluate(*model, blocks, 4).mean_over_tokens;
+  }
+
+ private:
+  wedge::app::Config config_on(const std::string& device) const {
+    std::vector<std::string> all = tiny_words();
+    all.insert(all.end(),
+               {"data.path=" + (temp_ / "tokens.safetensors").string(), "train.device=" + device,
+                "train.num_epochs=2", "train.max_steps=24", "train.dropout_rate=0.1", "train.amp=false"});
+    all.insert(all.end(), words_.begin(), words_.end());
+    return compose(all, false).front();
+  }
+
+  TempDir temp_;
+  std::vector<std::string> words_;
+};
+
+std::vector<double> step_losses(const RunFolder& folder) {
+  std::vector<double> losses;
+  std::ifstream file(folder.metrics());
+  for (std::string line; std::getline(file, line);)
+    if (const Json json = Json::parse(line); json.contains("step")) losses.push_back(json["loss"]);
+  return losses;
+}
+
+std::string bytes_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void check_training(const std::vector<std::string>& words) {
+  const Runs runs(words);
+  const RunFolder cpu = runs.train_on("cpu", "cpu"), gpu = runs.train_on("cuda", "gpu");
+  const std::vector<double> want = step_losses(cpu), got = step_losses(gpu);
+  REQUIRE(want.size() == 24);
+  REQUIRE(got.size() == 24);
+  CHECK(got.back() < 0.9 * got.front());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    INFO("step " << i);
+    CHECK(std::abs(got[i] - want[i]) <= 1e-4 * want[i]);
+  }
+  CHECK(bytes_of(runs.train_on("cuda", "again").last()) == bytes_of(gpu.last()));
+
+  const double on_gpu = runs.evaluate_on("cuda", gpu.last()), on_cpu = runs.evaluate_on("cpu", gpu.last());
+  CHECK(std::abs(on_gpu - on_cpu) <= 1e-5 * on_cpu);
+}
+
+}  // namespace
+
+TEST_CASE("gpu: attention trains as on the CPU", "[gpu][train]") {
+  if (skip_without_gpu()) return;
+  check_training({"model=attention"});
+}
+
+TEST_CASE("gpu: Grassmann trains as on the CPU", "[gpu][train]") {
+  if (skip_without_gpu()) return;
+  check_training({"model=grassmann"});
+}
+
+// What bfloat16 products cost: the curve is the float32 one, but for the rounding of factors to 8 bits.
+TEST_CASE("gpu: with bfloat16 products the losses stay near those of float32", "[gpu][train]") {
+  if (skip_without_gpu()) return;
+  for (const char* model : {"model=attention", "model=grassmann"}) {
+    const Runs exact({model}), reduced({model, "train.amp=true"});
+    const std::vector<double> want = step_losses(exact.train_on("cuda", "exact")),
+                              got = step_losses(reduced.train_on("cuda", "reduced"));
+    REQUIRE(got.size() == want.size());
+    CHECK(got != want);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      INFO(model << " step " << i);
+      CHECK(std::abs(got[i] - want[i]) <= 0.02 * want[i]);
+    }
+  }
+}
+
+TEST_CASE("gpu: pre-norm, layerwise lags, untied head, accumulated gradients", "[gpu][train]") {
+  if (skip_without_gpu()) return;
+  check_training({"model=grassmann", "model.pre_norm=true", "model.layerwise_lags=true", "model.lags=[1,3]",
+                  "model.weight_tying=false", "train.accumulate=2", "train.num_epochs=4"});
+}
