@@ -17,6 +17,11 @@ inline Exec exec_of(const Tensor& t) {
   return {t.device()};
 }
 
+// The weight as bfloat16 where products want it so, else null. The tensor keeps the copy.
+inline const BFloat16* rounded(const Exec& exec, const Tensor& weight) {
+  return exec.bf16_products && weight.dtype() == DType::f32 ? weight.bf16_copy() : nullptr;
+}
+
 // Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.
 void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors);
 

@@ -8,14 +8,16 @@
 
 namespace wedge {
 
-// One parameter with its state. A null gradient counts as zero.
+// One parameter with its state. A null gradient counts as zero. On CUDA the new value is also written as
+// bfloat16 where there is a place for it.
 template <class T>
 struct AdamWTensor {
   std::int64_t n;
-  T* p;        // [n] updated
-  const T* g;  // [n] or null
-  T* m;        // [n] updated
-  T* v;        // [n] updated
+  T* p;                         // [n] updated
+  const T* g;                   // [n] or null
+  T* m;                         // [n] updated
+  T* v;                         // [n] updated
+  BFloat16* rounded = nullptr;  // [n] = or null
 };
 
 // What changes from step to step; reaches the kernel as pointers, so that a recorded step can be replayed.

@@ -15,12 +15,13 @@ namespace wedge {
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;
-  const T* x;                   // [rows, D]
-  const T* weight;              // [V, D]
-  const std::int32_t* targets;  // [rows], each in [0, V)
-  Stat<T>* loss;                // [1] =
-  T* dx;                        // [rows, D] = or null
-  Stat<T>* dweight;             // [V, D] = or null
+  const T* x;                                // [rows, D]
+  const T* weight;                           // [V, D]
+  const std::int32_t* targets;               // [rows], each in [0, V)
+  Stat<T>* loss;                             // [1] =
+  T* dx;                                     // [rows, D] = or null
+  Stat<T>* dweight;                          // [V, D] = or null
+  const BFloat16* weight_rounded = nullptr;  // with Exec::bf16_products: the weight as bfloat16, if at hand
 };
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)

@@ -24,6 +24,7 @@ struct Gemm {
   std::int64_t ldc;
   std::int64_t batches = 1;
   std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements between matrices of the batch
+  const BFloat16* B_rounded = nullptr;  // with Exec::bf16_products: B as bfloat16, if that is at hand
 };
 
 WEDGE_KERNEL(gemm, Gemm)

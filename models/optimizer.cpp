@@ -33,7 +33,7 @@ double AdamW::step(double learning_rate, double grad_scale) {
       const Variable& p = parameters_[i].second;
       const Tensor grad = p.grad();
       tensors.push_back({p.value().numel(), p.value().data<T>(), grad.defined() ? grad.data<T>() : nullptr,
-                         first_[i].data<T>(), second_[i].data<T>()});
+                         first_[i].data<T>(), second_[i].data<T>(), p.value().bf16_target()});
     }
     const auto t = static_cast<double>(step_ + 1);
     scalars_.copy_from(
@@ -48,7 +48,10 @@ double AdamW::step(double learning_rate, double grad_scale) {
     const double norm = std::sqrt(squared_norm_.item()) * grad_scale;
     if (!std::isfinite(norm)) return norm;
     ++step_;
-    for (const auto& [name, p] : parameters_) p.value().bump_version();
+    for (const auto& [name, p] : parameters_) {
+      p.value().bump_version();
+      p.value().bf16_is_current();  // the step wrote the copy too, if there is one
+    }
     return norm;
   });
 }

@@ -27,6 +27,14 @@ class Storage {
   std::uint32_t version() const { return version_; }
   void bump_version() { ++version_; }
 
+  // A bfloat16 copy of the values that belongs to this block and names the version that it was made of. See
+  // Tensor::bf16_copy.
+  struct Rounded {
+    std::unique_ptr<Storage> values;
+    std::uint32_t version = 0;
+  };
+  Rounded& rounded() { return rounded_; }
+
  private:
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
@@ -34,6 +42,7 @@ class Storage {
   Device device_;
   bool guarded_ = false;
   std::uint32_t version_ = 0;
+  Rounded rounded_;
 };
 
 // Test mode: new blocks are filled with NaN and get sentinel bands on both sides. `check_guards` throws

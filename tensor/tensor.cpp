@@ -222,6 +222,33 @@ Tensor Tensor::to(Device device) const {
   return out;
 }
 
+const BFloat16* Tensor::bf16_copy() const {
+  WEDGE_CHECK(device() == Device::cuda && dtype_ == DType::f32 && is_contiguous() &&
+                  static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes(),
+              "bf16_copy: expected all of a dense float32 tensor on cuda");
+  Storage::Rounded& rounded = storage_->rounded();
+  const bool fresh = rounded.values == nullptr;
+  if (fresh)
+    rounded.values = std::make_unique<Storage>(static_cast<std::size_t>(numel_) * sizeof(BFloat16), device());
+  if constexpr (kWithCuda) {
+    if (fresh || rounded.version != version()) {
+      const cu::StridedCopy args{1, {numel_}, {1}, {1}, rounded.values->data(), raw()};
+      cu::copy_strided(args, DType::bf16, DType::f32);
+      rounded.version = version();
+    }
+  }
+  return bf16_target();
+}
+
+BFloat16* Tensor::bf16_target() const {
+  const Storage::Rounded& rounded = storage_->rounded();
+  return rounded.values == nullptr ? nullptr : reinterpret_cast<BFloat16*>(rounded.values->data());
+}
+
+void Tensor::bf16_is_current() const {
+  storage_->rounded().version = version();
+}
+
 void Tensor::fill(double value) {
   bump_version();
   if constexpr (kWithCuda) {

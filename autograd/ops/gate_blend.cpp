@@ -34,10 +34,12 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                     .B = w.data<T>(),
                     .ldb = 2 * D,
                     .C = alpha.data<T>(),
-                    .ldc = D};
+                    .ldc = D,
+                    .B_rounded = compute::rounded(exec, w)};
     gemm<T>(exec, product);
     product.A = b.data<T>();
     product.B += D;
+    if (product.B_rounded != nullptr) product.B_rounded += D;
     product.beta = 1;
     gemm<T>(exec, product);
     gate_blend_forward<T>(exec, {rows, D, a.data<T>(), b.data<T>(), c.defined() ? c.data<T>() : nullptr,
@@ -67,11 +69,13 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                                    .ldb = 2 * D,
                                    .beta = 1,
                                    .C = nullptr,
-                                   .ldc = D};
+                                   .ldc = D,
+                                   .B_rounded = compute::rounded(exec, w.get("gate_blend"))};
           for (const bool is_g : {false, true}) {
             if (!(is_g ? dg : dh)) continue;
             Gemm<T> product = into_input;
             product.B += is_g ? D : 0;
+            if (is_g && product.B_rounded != nullptr) product.B_rounded += D;
             product.C = out(is_g ? dg : dh);
             gemm<T>(exec, product);
           }

@@ -32,16 +32,18 @@ LinearShape check_linear(const char* op, const Variable& x, const Variable& weig
 
 template <class T>
 void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const Tensor& y) {
-  gemm<T>(compute::exec_of(y), {.trans_b = true,
-                                .M = s.rows,
-                                .N = s.N,
-                                .K = s.K,
-                                .A = x.data<T>(),
-                                .lda = s.K,
-                                .B = weight.data<T>(),
-                                .ldb = s.K,
-                                .C = y.data<T>(),
-                                .ldc = s.N});
+  const Exec exec = compute::exec_of(y);
+  gemm<T>(exec, {.trans_b = true,
+                 .M = s.rows,
+                 .N = s.N,
+                 .K = s.K,
+                 .A = x.data<T>(),
+                 .lda = s.K,
+                 .B = weight.data<T>(),
+                 .ldb = s.K,
+                 .C = y.data<T>(),
+                 .ldc = s.N,
+                 .B_rounded = compute::rounded(exec, weight)});
 }
 
 // dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1.
@@ -71,7 +73,8 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Te
                    .ldb = s.K,
                    .beta = dx.add ? T(1) : T(0),
                    .C = dx.tensor.data<T>(),
-                   .ldc = s.K});
+                   .ldc = s.K,
+                   .B_rounded = compute::rounded(exec, weight)});
 }
 
 std::vector<Variable> inputs_of(const Variable& x, const Variable& weight, const Variable& bias) {

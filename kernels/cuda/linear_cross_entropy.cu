@@ -5,9 +5,9 @@
 // Layout: a block a row of logits. One pass finds the maximum and the sum of exponentials together (each
 // thread rescales its sum when its maximum grows), a second writes G; the row is then still in L2. Logits are
 // float32. G is of the type of the products' factors, and goes over the logits where that is float32. Factors
-// are of type T, or, with Exec::bf16_products, bfloat16 copies of x and W that are made once. Rows start on
-// multiples of 8 elements, which the products want: V is what it is.
-// Bytes moved beside the products: logits twice (once without gradients), G once.
+// are of type T, or, with Exec::bf16_products, bfloat16 copies of x and W, made once where W's is not given.
+// Rows start on multiples of 8 elements, which the products want: V is what it is. Bytes moved beside the
+// products: logits twice (once without gradients), G once.
 #include "kernels/linear_cross_entropy.h"
 
 #include <cfloat>
@@ -151,15 +151,16 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
   if constexpr (std::is_same_v<T, float>) {
     if (exec.bf16_products) {
       const std::int64_t in_x = args.rows * args.D, in_weight = args.V * args.D;
-      const Scratch<BFloat16> x(in_x), weight(in_weight);
+      const bool have_weight = args.weight_rounded != nullptr;
+      const Scratch<BFloat16> x(in_x), weight(have_weight ? 0 : in_weight);
       const auto round = [&](std::int64_t n, const float* from, BFloat16* to) {
         if (n == 0) return;
         launch("linear_cross_entropy_round", linear_cross_entropy_round_kernel, blocks_for(n, kThreads),
                kThreads, 0, exec.stream, n, from, to);
       };
       round(in_x, args.x, x.data());
-      round(in_weight, args.weight, weight.data());
-      return in_chunks<BFloat16>(exec, args, x.data(), weight.data());
+      if (!have_weight) round(in_weight, args.weight, weight.data());
+      return in_chunks<BFloat16>(exec, args, x.data(), have_weight ? args.weight_rounded : weight.data());
     }
   }
   in_chunks<T>(exec, args, args.x, args.weight);

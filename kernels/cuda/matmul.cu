@@ -85,7 +85,8 @@ __global__ void gemm_round_kernel(Matrices m, const float* from, BFloat16* to) {
         from[i / (m.rows * m.cols) * m.stride + i / m.cols % m.rows * m.ld + i % m.cols]);
 }
 
-// The product of bfloat16 copies of the factors. One matrix that serves the whole batch is copied once.
+// The product of bfloat16 copies of the factors, B's from the caller if it has one. One matrix that serves
+// the whole batch is copied once.
 void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
   const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
                           std::int64_t stride) {
@@ -94,13 +95,14 @@ void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
   };
   const Matrices a = stored(g.trans_a, g.M, g.K, g.lda, g.stride_a);
   const Matrices b = stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b);
-  const Scratch<BFloat16> A(a.rows * a.cols * a.batches), B(b.rows * b.cols * b.batches);
+  const bool have_b = g.B_rounded != nullptr;
+  const Scratch<BFloat16> A(a.rows * a.cols * a.batches), B(have_b ? 0 : b.rows * b.cols * b.batches);
   const auto round = [&](const Matrices& m, const float* from, BFloat16* to) {
     launch("gemm_round", gemm_round_kernel, blocks_for(m.rows * m.cols * m.batches, kThreads), kThreads, 0,
            exec.stream, m, from, to);
   };
   round(a, g.A, A.data());
-  round(b, g.B, B.data());
+  if (!have_b) round(b, g.B, B.data());
   gemm_to<BFloat16, float>(exec,
                            {.trans_a = g.trans_a,
                             .trans_b = g.trans_b,
@@ -110,14 +112,16 @@ void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
                             .alpha = g.alpha,
                             .A = A.data(),
                             .lda = a.cols,
-                            .B = B.data(),
-                            .ldb = b.cols,
+                            .B = have_b ? g.B_rounded : B.data(),
+                            .ldb = have_b ? g.ldb : b.cols,
                             .beta = g.beta,
                             .C = nullptr,
                             .ldc = g.ldc,
                             .batches = g.batches,
                             .stride_a = g.stride_a == 0 ? 0 : a.rows * a.cols,
-                            .stride_b = g.stride_b == 0 ? 0 : b.rows * b.cols,
+                            .stride_b = have_b            ? g.stride_b
+                                        : g.stride_b == 0 ? 0
+                                                          : b.rows * b.cols,
                             .stride_c = g.stride_c},
                            g.C);
 }

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The GPU's tests on a machine that has a GPU, nvcc, cuBLAS and g++, but none of the other packages that wedge needs.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+usage() {
+  cat <<'EOF'
+Usage: tests/gpu/run.sh pack    where the packages are installed: put what the other machine lacks into build-gpu/packages
+       tests/gpu/run.sh         on the GPU's machine: build with nvcc and g++ in build-gpu/, run the tests tagged [gpu], then
+                                compute-sanitizer's memcheck and racecheck over them, then train both models
+
+Carry the checkout with build-gpu/packages from one machine to the other. NVCC, CXX, NVCC_FLAGS, CXX_FLAGS and LD_FLAGS are
+respected; PARTS="tests memcheck racecheck train" (the default) chooses what is run.
+EOF
+}
+
+packages=build-gpu/packages
+
+pack() {
+  rm -rf "$packages"
+  mkdir -p "$packages"
+  local header source
+  for header in Eigen unsupported fmt nlohmann catch2 utf8proc.h; do
+    source=""
+    for folder in /usr/include/eigen3 /usr/include /usr/local/include/eigen3 /usr/local/include; do
+      if [ -e "$folder/$header" ]; then source=$folder/$header; break; fi
+    done
+    if [ -z "$source" ]; then echo "run.sh: $header not found: run ./quickstart.sh test first" >&2; exit 2; fi
+    cp -rL "$source" "$packages/"
+  done
+  if [ ! -e "$packages/catch2/catch.hpp" ]; then echo "run.sh: needs the single header of Catch2 2" >&2; exit 2; fi
+  local library
+  library=$(find /usr/lib /usr/local/lib -name libutf8proc.a 2>/dev/null | head -1)
+  if [ -z "$library" ]; then echo "run.sh: libutf8proc.a not found" >&2; exit 2; fi
+  cp "$library" "$packages/"
+  echo "run.sh: packed into $packages: $(du -sh "$packages" | cut -f1)"
+}
+
+nvcc=${NVCC:-nvcc}
+cxx=${CXX:-g++}
+
+build() {
+  [ -d "$packages" ] || { echo "run.sh: no $packages: run 'tests/gpu/run.sh pack' where the packages are" >&2; exit 2; }
+  command -v "$nvcc" >/dev/null || { echo "run.sh: no nvcc (NVCC=$nvcc)" >&2; exit 2; }
+  local cuda arch
+  cuda=$(cd "$(dirname "$(readlink -f "$(command -v "$nvcc")")")/.." && pwd)
+  [ -d "$cuda/include" ] || cuda=/usr/local/cuda
+  # Without a GPU, what the kernels are for: a build is then all that can be tried.
+  arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || true
+  case "$arch" in '') arch=sm_90a ;; 90) arch=sm_90a ;; *) arch=sm_$arch ;; esac
+  echo "run.sh: building for $arch"
+
+  local common="-std=c++20 -O2 -DNDEBUG -I. -DWEDGE_WITH_CUDA"
+  host="$cxx $common -march=native -fopenmp -isystem $packages -isystem $cuda/include -DFMT_HEADER_ONLY
+        -DEIGEN_DONT_PARALLELIZE -DWEDGE_CATCH2_MAJOR=2 -DWEDGE_VERSION=\\\"gpu\\\" ${CXX_FLAGS:-}"
+  device="$nvcc $common -arch=$arch -lineinfo ${NVCC_FLAGS:-}"
+  export host device
+
+  mkdir -p build-gpu/objects
+  find tensor kernels autograd models data apps -name '*.cpp' ! -name main.cpp > build-gpu/library.txt
+  find tensor kernels -name '*.cu' >> build-gpu/library.txt
+  { echo apps/main.cpp; ls tests/gpu/*.cpp; printf '%s\n' tests/autograd/check_case.cpp tests/autograd/ops_test.cpp \
+      tests/support/main.cpp; } > build-gpu/programs.txt
+  # A file is compiled again when it, or any header, is newer than its object.
+  local newest
+  newest=$(find . \( -name '*.h' -o -name '*.cuh' \) -not -path './build*' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
+  export newest
+  # shellcheck disable=SC2016  # expanded by the shells that xargs starts
+  cat build-gpu/library.txt build-gpu/programs.txt | xargs -P "$(nproc)" -I{} bash -c '
+    object=build-gpu/objects/$(echo {} | tr / _).o
+    if [ "$object" -nt {} ] && [ "$object" -nt "$newest" ]; then exit 0; fi
+    case {} in *.cu) compiler=$device ;; *) compiler=$host ;; esac
+    eval "$compiler" -c {} -o "$object" || { rm -f "$object"; exit 255; }'
+
+  local objects programs
+  objects() { sed 's,/,_,g; s,^,build-gpu/objects/,; s,$,.o,' "$1"; }
+  local libraries="$packages/libutf8proc.a -L$cuda/lib64 -Wl,-rpath,$cuda/lib64 ${LD_FLAGS:-} -lcublas -lcudart_static
+                   -ldl -lrt -lpthread"
+  programs=$(objects build-gpu/programs.txt | grep -v apps_main)
+  # shellcheck disable=SC2046,SC2086  # lists of files
+  "$cxx" -fopenmp -o build-gpu/wedge_gpu_tests $programs $(objects build-gpu/library.txt) $libraries
+  # shellcheck disable=SC2046,SC2086
+  "$cxx" -fopenmp -o build-gpu/wedge build-gpu/objects/apps_main.cpp.o $(objects build-gpu/library.txt) $libraries
+}
+
+run() {
+  local part
+  for part in ${PARTS:-tests memcheck racecheck train}; do
+    echo "run.sh: $part"
+    case "$part" in
+      tests) build-gpu/wedge_gpu_tests "[gpu]" -d yes ;;
+      memcheck | racecheck)
+        if command -v compute-sanitizer >/dev/null; then
+          compute-sanitizer --tool "$part" --error-exitcode 1 build-gpu/wedge_gpu_tests "[gpu]"
+        else
+          echo "run.sh: no compute-sanitizer: $part left out"
+        fi
+        ;;
+      train)
+        build-gpu/wedge train -m model=attention,grassmann data=builtin experiment=quick train.device=cuda \
+          experiment.run_dir="$(mktemp -d)/runs"
+        ;;
+      *) echo "run.sh: unknown part '$part'" >&2; exit 2 ;;
+    esac
+  done
+}
+
+case "${1:-}" in
+  '') build && run ;;
+  pack) pack ;;
+  -h | --help) usage ;;
+  *) usage >&2; exit 2 ;;
+esac
