@@ -99,4 +99,21 @@ struct DTypeOf<std::int64_t> {
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
+// Calls f with a value of the C++ type of `dtype`, for code that is written once for all types.
+template <class F>
+decltype(auto) visit_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::i32:
+      return f(std::int32_t{});
+    default:
+      return f(std::int64_t{});
+  }
+}
+
 }  // namespace wedge

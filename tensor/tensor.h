@@ -107,24 +107,7 @@ class Tensor {
   DType dtype_ = DType::f32;
 };
 
-// Calls f with a value of the C++ type of `dtype`, for code that is written once for all types.
-template <class F>
-decltype(auto) visit_dtype(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::bf16:
-      return f(BFloat16{});
-    case DType::i32:
-      return f(std::int32_t{});
-    default:
-      return f(std::int64_t{});
-  }
-}
-
-// The same for the types that kernels compute in: float and double. Throws wedge::Error naming `op` for
+// visit_dtype for the types that kernels compute in: float and double. Throws wedge::Error naming `op` for
 // others.
 template <class F>
 decltype(auto) visit_floating(DType dtype, const char* op, F&& f) {

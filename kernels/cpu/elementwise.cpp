@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/strides.h"
 
 namespace wedge::cpu {
 namespace {
@@ -97,35 +98,11 @@ void binary_row(std::int64_t n, const T* a, std::int64_t sa, const T* b, std::in
   }
 }
 
-// Neighbouring dimensions over which both operands step evenly become one, so that equal dense shapes are a
-// single row.
-template <class T>
-Binary<T> collapse(const Binary<T>& args) {
-  Binary<T> out = args;
-  out.rank = 0;
-  for (int d = 0; d < args.rank; ++d) {
-    if (args.sizes[d] == 1) continue;
-    const int last = out.rank - 1;
-    if (last >= 0 && out.a_strides[last] == args.a_strides[d] * args.sizes[d] &&
-        out.b_strides[last] == args.b_strides[d] * args.sizes[d]) {
-      out.sizes[last] *= args.sizes[d];
-      out.a_strides[last] = args.a_strides[d];
-      out.b_strides[last] = args.b_strides[d];
-    } else {
-      out.sizes[out.rank] = args.sizes[d];
-      out.a_strides[out.rank] = args.a_strides[d];
-      out.b_strides[out.rank++] = args.b_strides[d];
-    }
-  }
-  return out;
-}
-
 template <class T, class F>
 void binary_with(const Binary<T>& given, F f) {
   const Binary<T> args = collapse(given);
   const int last = args.rank - 1;
-  const std::int64_t width = last < 0 ? 1 : args.sizes[last];
-  const std::int64_t sa = last < 0 ? 0 : args.a_strides[last], sb = last < 0 ? 0 : args.b_strides[last];
+  const std::int64_t width = args.sizes[last], sa = args.a_strides[last], sb = args.b_strides[last];
   std::int64_t rows = 1;
   for (int d = 0; d < last; ++d) rows *= args.sizes[d];
   if (rows == 1) {

@@ -8,6 +8,7 @@
 #include "kernels/elementwise.h"
 
 #include "kernels/cuda/common.cuh"
+#include "kernels/strides.h"
 
 namespace wedge::cu {
 namespace {
@@ -179,33 +180,6 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::i
     for (int j = 0; j < kPerThread; ++j) a[j] = binary_value(args.op, a[j], b[j]);
     put_chunk(args.y, first, n, false, a);
   }
-}
-
-// Neighbouring dimensions over which both operands step evenly become one; the rank is at least 1 afterwards.
-template <class T>
-Binary<T> collapse(const Binary<T>& args) {
-  Binary<T> out = args;
-  out.rank = 0;
-  for (int d = 0; d < args.rank; ++d) {
-    if (args.sizes[d] == 1) continue;
-    const int last = out.rank - 1;
-    if (last >= 0 && out.a_strides[last] == args.a_strides[d] * args.sizes[d] &&
-        out.b_strides[last] == args.b_strides[d] * args.sizes[d]) {
-      out.sizes[last] *= args.sizes[d];
-      out.a_strides[last] = args.a_strides[d];
-      out.b_strides[last] = args.b_strides[d];
-    } else {
-      out.sizes[out.rank] = args.sizes[d];
-      out.a_strides[out.rank] = args.a_strides[d];
-      out.b_strides[out.rank++] = args.b_strides[d];
-    }
-  }
-  if (out.rank == 0) {
-    out.rank = 1;
-    out.sizes[0] = 1;
-    out.a_strides[0] = out.b_strides[0] = 0;
-  }
-  return out;
 }
 
 template <class Kernel, class... Args>

@@ -37,22 +37,6 @@ __global__ void fill_strided_kernel(StridedCopy args, std::int64_t n, double val
     static_cast<To*>(args.to)[offsets_of(args, i).to] = convert<To>(value);
 }
 
-template <class F>
-void visit(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::bf16:
-      return f(BFloat16{});
-    case DType::i32:
-      return f(std::int32_t{});
-    case DType::i64:
-      return f(std::int64_t{});
-  }
-}
-
 std::int64_t count(const StridedCopy& args) {
   std::int64_t n = 1;
   for (int d = 0; d < args.rank; ++d) n *= args.sizes[d];
@@ -64,8 +48,8 @@ std::int64_t count(const StridedCopy& args) {
 void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
   const std::int64_t n = count(args);
   if (n == 0) return;
-  visit(to_dtype, [&]<class To>(To) {
-    visit(from_dtype, [&]<class From>(From) {
+  visit_dtype(to_dtype, [&]<class To>(To) {
+    visit_dtype(from_dtype, [&]<class From>(From) {
       launch("copy_strided", copy_strided_kernel<To, From>, blocks_for(n, kThreads), kThreads, 0, stream(),
              args, n);
     });
@@ -75,7 +59,7 @@ void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
 void fill_strided(const StridedCopy& args, DType dtype, double value) {
   const std::int64_t n = count(args);
   if (n == 0) return;
-  visit(dtype, [&]<class To>(To) {
+  visit_dtype(dtype, [&]<class To>(To) {
     launch("fill_strided", fill_strided_kernel<To>, blocks_for(n, kThreads), kThreads, 0, stream(), args, n,
            value);
   });

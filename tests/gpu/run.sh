@@ -43,16 +43,15 @@ build() {
   [ -d "$packages" ] || { echo "run.sh: no $packages: run 'tests/gpu/run.sh pack' where the packages are" >&2; exit 2; }
   command -v "$nvcc" >/dev/null || { echo "run.sh: no nvcc (NVCC=$nvcc)" >&2; exit 2; }
   local cuda arch
-  cuda=$(cd "$(dirname "$(readlink -f "$(command -v "$nvcc")")")/.." && pwd)
-  [ -d "$cuda/include" ] || cuda=/usr/local/cuda
+  cuda=$("$nvcc" --dryrun -c -x cu /dev/null -o /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p')
   # Without a GPU, what the kernels are for: a build is then all that can be tried.
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || true
   case "$arch" in '') arch=sm_90a ;; 90) arch=sm_90a ;; *) arch=sm_$arch ;; esac
   echo "run.sh: building for $arch"
 
   local common="-std=c++20 -O2 -DNDEBUG -I. -DWEDGE_WITH_CUDA"
-  host="$cxx $common -march=native -fopenmp -isystem $packages -isystem $cuda/include -DFMT_HEADER_ONLY
-        -DEIGEN_DONT_PARALLELIZE -DWEDGE_CATCH2_MAJOR=2 -DWEDGE_VERSION=\\\"gpu\\\" ${CXX_FLAGS:-}"
+  host="$cxx $common -march=native -fopenmp -isystem $packages -isystem $cuda/include -DFMT_HEADER_ONLY"
+  host+=" -DEIGEN_DONT_PARALLELIZE -DWEDGE_CATCH2_MAJOR=2 -DWEDGE_VERSION='\"gpu\"' ${CXX_FLAGS:-}"
   device="$nvcc $common -arch=$arch -lineinfo ${NVCC_FLAGS:-}"
   export host device
 
@@ -106,7 +105,7 @@ run() {
 }
 
 case "${1:-}" in
-  '') build && run ;;
+  '') build; run ;;
   pack) pack ;;
   -h | --help) usage ;;
   *) usage >&2; exit 2 ;;

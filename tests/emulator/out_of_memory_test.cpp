@@ -1,0 +1,34 @@
+// A GPU without room for a tensor: the error says what was asked for and what there was, and memory of freed
+// tensors is used before it comes to that.
+#include <cuda_runtime.h>
+
+#include "tensor/tensor.h"
+#include "tests/support/catch.h"
+#include "tests/support/emulator/emulator.h"
+
+using namespace wedge;
+using Catch::Matchers::Contains;
+
+TEST_CASE("emulator: tensors beyond the device's memory", "[emulator]") {
+  constexpr std::size_t kRoom = std::size_t{1} << 20, kWhole = std::size_t{4} << 30;
+  struct Limit {
+    Limit() {
+      release_cached_memory();
+      std::size_t free = 0, total = 0;
+      REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
+      emulator::set_device_memory(total - free + kRoom);
+    }
+    ~Limit() {
+      release_cached_memory();
+      emulator::set_device_memory(kWhole);
+    }
+  } const limit;
+  const auto floats = [](std::int64_t n) { return Tensor::empty({n}, DType::f32, Device::cuda); };
+  CHECK_THROWS_WITH(floats(1 << 19),
+                    Contains("cuda: out of memory: 2097152 bytes asked for, 1048576 free of "));
+  // 600 KB, freed and kept in the cache, stand in the way of 700 KB until they are given back.
+  floats(150'000);
+  CHECK(floats(175'000).numel() == 175'000);
+  const Tensor held = floats(150'000);
+  CHECK_THROWS_WITH(floats(150'000), Contains("out of memory"));
+}
