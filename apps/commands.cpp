@@ -41,7 +41,7 @@ std::span<const Command> commands() {
 
 std::string general_help() {
   std::string text =
-      "wedge: train, compare and dissect small language models on the CPU\n"
+      "wedge: train, compare and dissect small language models\n"
       "\n"
       "usage: wedge COMMAND [arguments]\n"
       "       wedge COMMAND --help\n"

@@ -28,7 +28,7 @@ data::Split parse_split(const std::string& name) {
 // What may be changed of a checkpoint's configuration: where data comes from and how it is run.
 bool may_override(const std::string& name) {
   return name == "data" || name.starts_with("data.") || name == "train.batch_size" ||
-         name == "train.threads" || name == "train.device";
+         name == "train.threads" || name == "train.device" || name == "train.amp";
 }
 
 // The checkpoint's configuration; without its files where another source is asked for, whose files they are
@@ -57,7 +57,8 @@ std::string eval_help() {
          "                                 best.safetensors\n"
          "  data.split=validation|test     (default: validation)\n"
          "\n"
-         "data=PRESET, train.batch_size, train.threads, train.device and these keys replace what the "
+         "data=PRESET, train.batch_size, train.threads, train.device, train.amp and these keys replace what "
+         "the "
          "checkpoint\n"
          "says; shown are the defaults of wedge train:\n" +
          describe_keys({"data"}) +

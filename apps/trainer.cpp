@@ -15,6 +15,7 @@
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "models/schedule.h"
+#include "tensor/cuda/gpu.h"
 
 namespace wedge::app {
 
@@ -68,8 +69,8 @@ class Run {
       metrics_.emplace(folder_->metrics());
       std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
     }
-    progress_.start({fmt::format("{}, {:.2f} M parameters", model_name(result_.strategy),
-                                 static_cast<double>(result_.num_params) / 1e6),
+    progress_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
+                                 static_cast<double>(result_.num_params) / 1e6, on_device()),
                      train_.num_epochs, total_steps_, steps_per_epoch_});
     for (std::int64_t epoch = 1; step_ < total_steps_; ++epoch) run_epoch(epoch);
     result_.tokens_per_second = static_cast<double>(tokens_) / seconds_;
@@ -124,6 +125,13 @@ class Run {
     seconds_ += seconds;
     report({step_, epoch, mean_over_tokens, learning_rate, grad_norm, static_cast<double>(tokens) / seconds});
     return sum_of_batches;
+  }
+
+  // " on NVIDIA H200, ..." where a GPU trains.
+  std::string on_device() const {
+    if constexpr (kWithCuda)
+      if (model_->device() == Device::cuda) return " on " + cu::describe_device();
+    return {};
   }
 
   void report(const StepReport& r) {
@@ -189,7 +197,13 @@ class Run {
 void check_trainable(const Config& config, const data::Corpus& corpus) {
   const Blocks train(corpus.train, config.data.max_context_len, "train");
   const Blocks validation(corpus.validation, config.data.max_context_len, "validation");
-  make_model(config, corpus);
+  const auto model = make_model(config, corpus);
+  if (model->device() == Device::cpu) return;
+  // What only this GPU's kernels refuse (wide heads, many lags) shows in a first forward pass.
+  const NoGradGuard no_grad;
+  const Batches batches(train, 1, false, 0);
+  const auto [inputs, targets] = BatchFeed(train, batches, model->device()).at(0);
+  model->loss(inputs, targets).item();
 }
 
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,

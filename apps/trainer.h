@@ -17,8 +17,8 @@ class DivergenceError : public Error {
 };
 
 // Throws what train() would throw before its first step: a model that does not fit or is too large for the
-// memory (std::bad_alloc), no whole block in train or validation, weights of train.init_from that cannot be
-// loaded. Writes nothing.
+// memory (std::bad_alloc) or beyond what the device's kernels can do, no whole block in train or validation,
+// weights of train.init_from that cannot be loaded. Writes nothing.
 void check_trainable(const Config& config, const data::Corpus& corpus);
 
 // Trains a model by SPEC.md, section 4, and returns what came of it.

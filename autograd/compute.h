@@ -17,9 +17,9 @@ inline Exec exec_of(const Tensor& t) {
   return {t.device()};
 }
 
-// The weight as bfloat16 where products want it so, else null. The tensor keeps the copy.
+// The weight as bfloat16 where products want it so and the tensor keeps such a copy, else null.
 inline const BFloat16* rounded(const Exec& exec, const Tensor& weight) {
-  return exec.bf16_products && weight.dtype() == DType::f32 ? weight.bf16_copy() : nullptr;
+  return exec.bf16_products ? weight.bf16_copy() : nullptr;
 }
 
 // Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.

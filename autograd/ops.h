@@ -85,7 +85,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias 
 // gelu(x Wᵀ + b), bias and activation in one pass.
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias = {});
 
-// ---- Indexing ----
+// ---- Indexing: ids are checked on the CPU only; on a GPU the caller answers for them ----
 // weight [V, D], ids int32 [...] -> [..., D]: row ids[...] of weight.
 Variable embedding(const Variable& weight, const Tensor& ids);
 // x [..., N], ids int32 [...] -> [...]: element ids[...] of each row.

@@ -34,6 +34,10 @@ std::vector<std::int32_t>& stream(Corpus& corpus, Split split) {
 void require_file(const fs::path& path, const std::string& source, bool official) {
   std::error_code ignored;
   if (fs::exists(path, ignored)) return;
+  WEDGE_CHECK(!official || path.extension() != ".raw",
+              "{}: no file {}: data/fetch_wikitext2.sh fetches WikiText-2 as Parquet, for data=wikitext2; "
+              "data=builtin needs no files",
+              source, path.string());
   WEDGE_CHECK(!official,
               "{}: no file {}: WikiText-2 is fetched by data/fetch_wikitext2.sh; data=builtin needs no files",
               source, path.string());

@@ -83,7 +83,10 @@ bool bands_intact(const Storage& s) {
 void release_free_blocks(Pool& p, Device device) {
   for (auto& [capacity, blocks] : p.free)
     for (std::byte* block : blocks) release_block(block, device);
+  const bool any = !p.free.empty();
   p.free.clear();
+  if constexpr (kWithCuda)
+    if (any && device == Device::cuda) cu::trim();
 }
 
 // A block that was freed before, else a new one, if need be of the memory of all freed ones.
@@ -125,7 +128,12 @@ Storage::~Storage() {
   Pool& p = pool(device_);
   const std::scoped_lock lock(p.mutex);
   if (guarded_) {
-    if (!bands_intact(*this) && p.fault == nullptr) p.fault = "a freed block was written outside its bounds";
+    try {
+      if (!bands_intact(*this) && p.fault == nullptr)
+        p.fault = "a freed block was written outside its bounds";
+    } catch (const Error&) {
+      p.fault = "a freed block could not be read";
+    }
     p.guarded.erase(this);
   }
   p.free[capacity_].push_back(guarded_ ? data_ - kBand : data_);

@@ -223,9 +223,8 @@ Tensor Tensor::to(Device device) const {
 }
 
 const BFloat16* Tensor::bf16_copy() const {
-  WEDGE_CHECK(device() == Device::cuda && dtype_ == DType::f32 && is_contiguous() &&
-                  static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes(),
-              "bf16_copy: expected all of a dense float32 tensor on cuda");
+  const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
+  if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return nullptr;
   Storage::Rounded& rounded = storage_->rounded();
   const bool fresh = rounded.values == nullptr;
   if (fresh)
@@ -282,7 +281,9 @@ void Tensor::copy_from(const Tensor& source) {
                             static_cast<std::size_t>(numel_) * size_of(dtype_));
     }
   }
-  if (!dense_bytes && shares_storage_with(source)) return copy_from(source.clone());  // they may overlap
+  // They may overlap; only memmove minds that.
+  const bool apart = !shares_storage_with(source);
+  if (!apart && (!dense_bytes || device() == Device::cuda)) return copy_from(source.clone());
   if constexpr (kWithCuda) {
     if (device() == Device::cuda) return cu::copy_strided(strided_copy(*this, source), dtype_, source.dtype_);
   }

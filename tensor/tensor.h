@@ -85,9 +85,10 @@ class Tensor {
   void bump_version() const { storage_->bump_version(); }
   std::uint32_t version() const { return storage_->version(); }
 
-  // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor,
-  // which must be all of its storage. Kept beside the storage and made anew only when that has changed,
-  // unless whoever changed it wrote to bf16_target() as well, before bf16_is_current().
+  // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor.
+  // Null where the tensor is another, or not all of its storage. Kept beside the storage and made anew only
+  // when that has changed, unless whoever changed it wrote to bf16_target() as well, before
+  // bf16_is_current().
   const BFloat16* bf16_copy() const;
   BFloat16* bf16_target() const;  // null where no copy was asked for yet
   void bf16_is_current() const;

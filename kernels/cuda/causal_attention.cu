@@ -16,6 +16,8 @@
 
 #include <cmath>
 
+#include <string>
+
 #include "kernels/cuda/causal_attention.cuh"
 
 namespace wedge::cu {
@@ -212,7 +214,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class Args>
 Sizes sizes_of(const Args& args) {
   const std::int64_t width = args.D / args.H;
-  if (width > 128) fail("causal_attention", "expected heads of at most 128 columns, got wider ones");
+  if (width > 128)
+    fail("causal_attention", ("expected heads of at most 128 columns, got " + std::to_string(width)).c_str());
   return {args.L, args.H, args.D, static_cast<int>(width), 0, 1 / sqrtf(static_cast<float>(width))};
 }
 

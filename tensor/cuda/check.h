@@ -9,7 +9,9 @@ namespace wedge::cu {
 [[noreturn]] void fail(const char* what, const char* why);
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) fail(what, cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // the error is told here: the next launch must not be blamed for it
+  fail(what, cudaGetErrorString(status));
 }
 
 }  // namespace wedge::cu

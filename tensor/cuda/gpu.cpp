@@ -49,13 +49,13 @@ class Staging {
 // Made at the first use and never destroyed: tensors with static lifetime may outlive anything.
 struct Gpu {
   cudaStream_t stream{};
+  cudaMemPool_t pool{};
   Staging staging;
 
   Gpu() {
-    WEDGE_CHECK(device_count() > 0, "cuda: no GPU: CUDA shows none to this process");
+    WEDGE_CHECK(device_count() > 0, "cuda: no GPU: {}", why_no_device());
     check(cudaSetDevice(0), "device 0");
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
-    cudaMemPool_t pool{};
     check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
     std::uint64_t keep_everything = UINT64_MAX;
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_everything), "memory pool");
@@ -73,12 +73,41 @@ void fail(const char* what, const char* why) {
   throw Error(fmt::format("cuda: {}: {}", what, why));
 }
 
+namespace {
+
+struct Devices {
+  int count = 0;
+  std::string why_none;
+
+  Devices() {
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    int major = 0, minor = 0;
+    if (status != cudaSuccess || count == 0) {
+      count = 0;
+      why_none = fmt::format("CUDA shows none to this process ({})", cudaGetErrorString(status));
+    } else if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
+               cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess ||
+               major < 8) {
+      count = 0;
+      why_none = fmt::format("expected compute capability 8.0 or later, got {}.{}", major, minor);
+    }
+    (void)cudaGetLastError();
+  }
+};
+
+const Devices& devices() {
+  static const Devices instance;
+  return instance;
+}
+
+}  // namespace
+
 int device_count() {
-  static const int count = [] {
-    int n = 0;
-    return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
-  }();
-  return count;
+  return devices().count;
+}
+
+std::string why_no_device() {
+  return devices().why_none;
 }
 
 std::string describe_device() {
@@ -111,6 +140,11 @@ std::byte* allocate(std::size_t bytes) {
 
 void release(std::byte* block) noexcept {
   (void)cudaFreeAsync(block, gpu().stream);
+}
+
+void trim() noexcept {
+  (void)cudaStreamSynchronize(gpu().stream);
+  (void)cudaMemPoolTrimTo(gpu().pool, 0);
 }
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {

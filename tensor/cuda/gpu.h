@@ -12,9 +12,12 @@
 
 namespace wedge::cu {
 
-// Number of GPUs that CUDA shows to this process; 0 without a driver. CUDA_VISIBLE_DEVICES chooses among
-// them, and wedge uses the first.
+// Number of GPUs that CUDA shows to this process; 0 without a driver, and where the first, which is the one
+// that wedge uses, is older than its kernels (compute capability 8.0). CUDA_VISIBLE_DEVICES chooses among
+// them.
 int device_count();
+// Why device_count() is 0.
+std::string why_no_device();
 // "NVIDIA H200, compute capability 9.0, 139.8 GiB".
 std::string describe_device();
 
@@ -27,6 +30,8 @@ void synchronize();
 // naming what was asked for and what was free.
 std::byte* allocate(std::size_t bytes);
 void release(std::byte* block) noexcept;
+// Waits for the stream and gives what was released back from the pool to the driver.
+void trim() noexcept;
 
 // Copies bytes between or within devices; at least one of them is the GPU. Host memory is free to change when
 // the call returns (it passes through pinned buffers); only a copy to the host waits for the stream.

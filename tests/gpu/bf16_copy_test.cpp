@@ -77,3 +77,12 @@ TEST_CASE("gpu: products with kept copies are those with fresh ones", "[gpu][bf1
   }();
   CHECK(exact != first);
 }
+
+TEST_CASE("gpu: a part of a weight has no kept copy, and serves all the same", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const Tensor weight = on_gpu({6, 5}, 1), x = on_gpu({2, 5}, 2);
+  CHECK(weight.slice(0, 1, 4).bf16_copy() == nullptr);
+  CHECK(linear(x, weight.slice(0, 1, 4)).value().to_vector() ==
+        linear(x, weight.slice(0, 1, 4).clone()).value().to_vector());
+}

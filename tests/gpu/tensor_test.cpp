@@ -55,11 +55,13 @@ TEST_CASE("gpu: views are read and written through their strides", "[gpu][tensor
     b.slice(2, 1, 3).fill(-2);
     CHECK(a.to_vector() == b.to_vector());
   }
-  // Source and destination overlap.
-  Tensor a = host.clone(), b = device.clone();
-  a.slice(0, 0, 1).copy_from(a.slice(0, 1, 2).clone());
-  b.slice(0, 0, 1).copy_from(b.slice(0, 1, 2));
-  CHECK(a.to_vector() == b.to_vector());
+  // Source and destination overlap, over more than one block of threads.
+  for (const auto& [from, to] : {std::pair{0, 1}, std::pair{1, 0}}) {
+    Tensor a = counting({3000}), b = a.to(Device::cuda);
+    a.slice(0, to, to + 2999).copy_from(a.slice(0, from, from + 2999).clone());
+    b.slice(0, to, to + 2999).copy_from(b.slice(0, from, from + 2999));
+    CHECK(a.to_vector() == b.to_vector());
+  }
 }
 
 TEST_CASE("gpu: tensors are filled", "[gpu][tensor]") {

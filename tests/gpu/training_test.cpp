@@ -17,6 +17,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
+using Catch::Matchers::Contains;
 namespace fs = std::filesystem;
 
 namespace {
@@ -35,6 +36,11 @@ class Runs {
     ProgressSink quiet;
     train(config, load_corpus(config, {data::Split::train, data::Split::validation}), &folder, quiet);
     return folder;
+  }
+
+  void check_on(const std::string& device) const {
+    const wedge::app::Config config = config_on(device);
+    check_trainable(config, load_corpus(config, {data::Split::train, data::Split::validation}));
   }
 
   double evaluate_on(const std::string& device, const fs::path& checkpoint) const {
@@ -99,6 +105,17 @@ TEST_CASE("gpu: attention trains as on the CPU", "[gpu][train]") {
 TEST_CASE("gpu: Grassmann trains as on the CPU", "[gpu][train]") {
   if (skip_without_gpu()) return;
   check_training({"model=grassmann"});
+}
+
+TEST_CASE("gpu: what the kernels cannot do is said before training", "[gpu][train]") {
+  if (skip_without_gpu()) return;
+  const Runs wide({"model=attention", "model.d_model=160", "model.num_heads=1"});
+  CHECK_THROWS_WITH(wide.check_on("cuda"), Contains("heads of at most 128 columns, got 160"));
+  CHECK_NOTHROW(wide.check_on("cpu"));
+  std::string lags = "model.lags=[1";
+  for (int lag = 2; lag <= 129; ++lag) lags += "," + std::to_string(lag);
+  const Runs many({"model=grassmann", lags + "]"});
+  CHECK_THROWS_WITH(many.check_on("cuda"), Contains("at most 128 lags, got 129"));
 }
 
 // What bfloat16 products cost: the curve is the float32 one, but for the rounding of factors to 8 bits.
