@@ -1,0 +1,274 @@
+// Kernels around matrix products in bfloat16: gemm, the head's loss, the Grassmann mixer, attention.
+// kernel_check.h has the criterion; the numbers that naive() is given are counted here.
+#include "kernels/causal_attention.h"
+#include "kernels/linear_cross_entropy.h"
+#include "kernels/matmul.h"
+#include "kernels/plucker_linear.h"
+#include "tests/cases/case.h"
+#include "tests/gpu/kernel_check.h"
+
+using namespace wedge;
+using namespace wedge::test;
+using cases::Draw;
+
+namespace {
+
+// A gemm's sizes, with rows that are `padding` longer than they need to be.
+struct Product {
+  bool trans_a, trans_b;
+  std::int64_t M, N, K, padding, batches;
+  double alpha, beta;
+  bool share_b;  // one B for the whole batch
+
+  std::int64_t a_cols() const { return trans_a ? M : K; }
+  std::int64_t b_cols() const { return trans_b ? K : N; }
+  Tensor draw_a(Draw& draw) const { return draw.normal({batches, trans_a ? K : M, a_cols() + padding}); }
+  Tensor draw_b(Draw& draw) const {
+    return draw.normal({share_b ? 1 : batches, trans_b ? N : K, b_cols() + padding});
+  }
+  // Where C is not read, NaN, and then without padding: that must stay as it is.
+  std::int64_t c_padding() const { return beta == 0 ? 0 : padding; }
+  Tensor draw_c(Draw& draw) const { return before(beta != 0, draw.normal({batches, M, N + c_padding()})); }
+  // The product, · alpha, + β C with a rounding of its own.
+  int roundings() const { return (K > 0) + (K > 0 && alpha != 1) + (beta != 0); }
+
+  template <class T>
+  Gemm<T> on(const Side<T>& side, const Operand& a, const Operand& b, const Operand& c) const {
+    return {.trans_a = trans_a,
+            .trans_b = trans_b,
+            .M = M,
+            .N = N,
+            .K = K,
+            .alpha = static_cast<Stat<T>>(alpha),
+            .A = side(a),
+            .lda = a_cols() + padding,
+            .B = side(b),
+            .ldb = b_cols() + padding,
+            .beta = static_cast<Stat<T>>(beta),
+            .C = side(c),
+            .ldc = N + c_padding(),
+            .batches = batches,
+            .stride_a = (trans_a ? K : M) * (a_cols() + padding),
+            .stride_b = share_b ? 0 : (trans_b ? N : K) * (b_cols() + padding),
+            .stride_c = M * (N + c_padding())};
+  }
+};
+
+std::vector<Product> products() {
+  std::vector<Product> all;
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true}) {
+      all.push_back({ta, tb, 1, 1, 1, 0, 1, 1, 0, false});
+      all.push_back({ta, tb, 33, 31, 17, 3, 1, 1, 1, false});
+      all.push_back({ta, tb, 65, 70, 129, 0, 1, 0.5, 0, false});
+      all.push_back({ta, tb, 5, 9, 40, 2, 3, -0.75, 0.5, false});
+      all.push_back({ta, tb, 7, 8, 33, 1, 4, 1, 0, true});
+    }
+  all.push_back({false, false, 5, 7, 0, 1, 2, 1, 0.5, false});  // nothing to add up
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("gpu: gemm in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  for (const Product& p : products()) {
+    CAPTURE(p.trans_a, p.trans_b, p.M, p.N, p.K, p.padding, p.batches, p.alpha, p.beta, p.share_b);
+    Draw draw(1, DType::f64);
+    const Operand a(p.draw_a(draw)), b(p.draw_b(draw)), c("C", p.draw_c(draw), naive(p.roundings()));
+    check_kernel({&c}, [&]<class T>(const Side<T>& on) { gemm<T>(on.exec, p.on(on, a, b, c)); });
+  }
+}
+
+// float32 in and out, as train.amp has it: only the factors are rounded, on the way or before.
+TEST_CASE("gpu: gemm of factors that it rounds to bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  for (const Product& p : products())
+    for (const bool b_is_at_hand : {false, true}) {
+      CAPTURE(p.trans_a, p.trans_b, p.M, p.N, p.K, p.padding, p.batches, p.alpha, p.beta, p.share_b,
+              b_is_at_hand);
+      Draw draw(2, DType::f64);
+      const Tensor b_values = p.draw_b(draw);
+      const Operand a = Operand::to_be_rounded(p.draw_a(draw)), b = Operand::to_be_rounded(b_values);
+      const Operand b_rounded(b_values), c("C", p.draw_c(draw), kFloat32, DType::f32);
+      check_kernel<float>({&c},
+                          [&]<class T>(const Side<T>& on) {
+                            Gemm<T> args = p.on(on, a, b, c);
+                            if (b_is_at_hand && on.exec.device == Device::cuda)
+                              args.B_rounded = on(b_rounded);
+                            gemm<T>(on.exec, args);
+                          },
+                          {.bf16_products = true});
+    }
+}
+
+namespace {
+
+// `OnGpu` is BFloat16, or float with products of bfloat16 copies.
+template <class OnGpu>
+void check_linear_cross_entropy() {
+  struct Size {
+    std::int64_t rows, V, D;
+  };
+  constexpr bool kRounds = std::is_same_v<OnGpu, float>;
+  for (const Size& s : {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {1030, 19, 9}})
+    for (const bool with_gradients : {false, true}) {
+      CAPTURE(s.rows, s.V, s.D, with_gradients);
+      Draw draw(3, DType::f64);
+      const Tensor x_values = draw.normal({s.rows, s.D}), weight_values = draw.normal({s.V, s.D}, 0.5);
+      const Operand x = kRounds ? Operand::to_be_rounded(x_values) : Operand(x_values);
+      const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
+      const Operand weight_rounded(weight_values), targets(draw.ids({s.rows}, s.V), DType::i32);
+      const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
+      // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
+      // are float32: what is rounded is G, whose share of the error is that of one factor.
+      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN), dweight_start = Tensor::full({s.V, s.D}, NAN);
+      const Operand dx = with_gradients ? Operand("dx", dx_start, naive(5), dtype_of<OnGpu>) : Operand();
+      const Operand dweight =
+          with_gradients ? Operand("dweight", dweight_start, naive(2), DType::f32) : Operand();
+      for (const bool at_hand : {false, true}) {
+        if (at_hand && !(kRounds && with_gradients)) continue;
+        CAPTURE(at_hand);
+        check_kernel<OnGpu>({&loss, &dx, &dweight},
+                            [&]<class T>(const Side<T>& on) {
+                              LinearCrossEntropy<T> args{s.rows,   s.V,        s.D,
+                                                         on(x),    on(weight), on(targets),
+                                                         on(loss), on(dx),     on(dweight)};
+                              if (at_hand && on.exec.device == Device::cuda)
+                                args.weight_rounded = on(weight_rounded);
+                              linear_cross_entropy<T>(on.exec, args);
+                            },
+                            {.bf16_products = kRounds});
+      }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("gpu: the head's loss in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  check_linear_cross_entropy<BFloat16>();
+}
+
+TEST_CASE("gpu: the head's loss of factors that it rounds to bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  check_linear_cross_entropy<float>();
+}
+
+namespace {
+
+struct PluckerSize {
+  std::int64_t B, L, R, D;
+  std::vector<std::int64_t> lags;
+};
+
+void check_plucker_linear(const PluckerSize& n, const Operand& z, Draw& draw) {
+  const std::int64_t P = n.R * (n.R - 1) / 2;
+  const Shape reduced = {n.B, n.L, n.R}, wide = {n.B, n.L, n.D};
+  const Operand weight(draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P + 1))));
+  for (const bool with_bias : {false, true}) {
+    CAPTURE(with_bias);
+    const Operand bias = with_bias ? Operand(draw.normal({n.D}, 0.1)) : Operand();
+    // z / ‖z‖, a ·, v -, w / (n N), sum over lags
+    const Operand s("s", before(false, Tensor::empty(reduced)), naive(5));
+    // z ∧ s: ·, -; the product; + bias
+    const Operand g("g", before(false, Tensor::empty(wide)), naive(5 + 3 + with_bias));
+    check_kernel({&s, &g}, [&]<class T>(const Side<T>& on) {
+      plucker_linear_forward<T>(on.exec, {.B = n.B,
+                                          .L = n.L,
+                                          .R = n.R,
+                                          .D = n.D,
+                                          .lags = n.lags,
+                                          .z = on(z),
+                                          .weight = on(weight),
+                                          .bias = on(bias),
+                                          .s = on(s),
+                                          .g = on(g)});
+    });
+    const Operand kept(s.on(Device::cpu)), dg(draw.normal(wide));
+    for (const bool add : {false, true}) {
+      CAPTURE(add);
+      // z / ‖z‖, a ·, v -, w / ‖w‖, q·ŵ ·, q -, / ‖w‖, sum over lags
+      const Operand dz("dz", before(add, draw.normal(reduced)), naive(8 + add));
+      const Operand dweight("dweight", before(add, draw.normal({n.D, P})), kFloat32, DType::f32);
+      const Operand dbias =
+          with_bias ? Operand("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32) : Operand();
+      check_kernel({&dz, &dweight, &dbias}, [&]<class T>(const Side<T>& on) {
+        plucker_linear_backward<T>(on.exec, {.B = n.B,
+                                             .L = n.L,
+                                             .R = n.R,
+                                             .D = n.D,
+                                             .lags = n.lags,
+                                             .z = on(z),
+                                             .s = on(kept),
+                                             .weight = on(weight),
+                                             .dg = on(dg),
+                                             .dz = on(dz),
+                                             .dweight = on(dweight),
+                                             .dbias = on(dbias),
+                                             .dz_add = add,
+                                             .dweight_add = add,
+                                             .dbias_add = add});
+      });
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gpu: plucker_linear in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  for (const PluckerSize& n : {PluckerSize{2, 9, 5, 7, {1, 2, 4}},
+                               {1, 70, 33, 65, {1, 3}},
+                               {3, 100, 8, 16, {1, 2, 4, 8, 12, 16}},  // dweight in two pieces
+                               {1, 66, 182, 3, {1, 70}}}) {            // dF in two chunks
+    CAPTURE(n.B, n.L, n.R, n.D);
+    Draw draw(4, DType::f64);
+    check_plucker_linear(n, Operand(draw.normal({n.B, n.L, n.R})), draw);
+  }
+}
+
+// Twice the same state, its double and zero: vectors whose w counts as 0, in bfloat16 as in float64.
+TEST_CASE("gpu: plucker_linear of parallel states in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  Draw draw(5, DType::f64);
+  const Tensor z = draw.normal({1, 6, 9}).to(DType::bf16).to(DType::f64);
+  for (std::int64_t i = 0; i < 9; ++i) {
+    double* const column = z.data<double>() + i;
+    column[2 * 9] = column[9];
+    column[3 * 9] = 2 * column[9];
+    column[4 * 9] = 0;
+  }
+  check_plucker_linear({1, 6, 9, 4, {1, 2}}, Operand(z), draw);
+}
+
+TEST_CASE("gpu: causal attention in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  struct Size {
+    std::int64_t B, L, H, D;
+  };
+  // Heads of 3, 9, 24, 40 and 100 columns: every width of tiles.
+  for (const Size& n : {Size{2, 5, 2, 6}, {1, 33, 3, 27}, {2, 70, 1, 24}, {1, 97, 2, 80}, {1, 65, 1, 100}}) {
+    CAPTURE(n.B, n.L, n.H, n.D);
+    Draw draw(6, DType::f64);
+    const Operand qkv(draw.normal({n.B, n.L, 3 * n.D}));
+    // S, · scale, - max, exp, /, product with v
+    const Operand o("o", before(false, Tensor::empty({n.B, n.L, n.D})), naive(6));
+    const Operand lse("lse", Tensor::full({n.B, n.H, n.L}, NAN), kFloat32, DType::f32);
+    check_kernel({&o, &lse}, [&]<class T>(const Side<T>& on) {
+      causal_attention_forward<T>(on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(o), on(lse)});
+    });
+    const Operand kept(o.on(Device::cpu)), kept_lse(lse.on(Device::cpu), DType::f32);
+    const Operand dout(draw.normal({n.B, n.L, n.D}));
+    for (const bool add : {false, true}) {
+      CAPTURE(add);
+      // dq and dk: S, · scale, - lse, exp, P ∘, · scale, product. dv has two less.
+      const Operand dqkv =
+          Operand("dqkv", before(add, draw.normal({n.B, n.L, 3 * n.D})), naive(7 + add)).in_parts(3);
+      check_kernel({&dqkv}, [&]<class T>(const Side<T>& on) {
+        causal_attention_backward<T>(
+            on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(kept), on(kept_lse), on(dout), on(dqkv), add});
+      });
+    }
+  }
+}

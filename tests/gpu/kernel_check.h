@@ -1,0 +1,183 @@
+// A kernel's bfloat16 version on the GPU beside its float64 version on the CPU, at the same rounded inputs.
+//
+//   const Operand x(draw.normal({3, 5}));
+//   Operand y("y", Tensor::full({3, 5}, NAN), naive(4));
+//   check_kernel({&y}, [&]<class T>(const Side<T>& on) {
+//     softmax_forward<T>(on.exec, {.rows = 3, .n = 5, .log = false, .x = on(x), .y = on(y)});
+//   });
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kernels/exec.h"
+#include "tensor/cuda/gpu.h"
+#include "tensor/tensor.h"
+#include "tests/support/catch.h"
+#include "tests/support/gpu.h"
+#if defined(WEDGE_EMULATOR)
+#include "tests/support/emulator/emulator.h"
+#endif
+
+namespace wedge::test {
+
+// How far a result may be from the truth:
+//   |got - want| <= worst · (|want| + rms of want)  everywhere, and  rms of (got - want) <= rms · rms of want
+struct Bound {
+  double worst, rms;
+};
+
+// Twice the error of a naive composition, in which the result of every elementary step is rounded to
+// bfloat16; sums and matrix products, whose running sums are float32 there too, are one step each. A rounding
+// moves a number by up to 2^-8 of itself, 2^-9 on average. Of the k roundings on the longest way from an
+// input to the result, which are independent, rms grows as sqrt(k) · 2^-9, and the worst of many elements is
+// off by about k · 2^-9. Numbers that a whole row shares (means, norms, sums over it) weigh less and do not
+// count. 0 roundings: the exact bits. Compositions of softmax, layernorm, gate, loss, Plücker features and
+// attention written in NumPy bear the count out: 0.5 to 1.2 times that in rms, 0.6 to 3 times at worst.
+inline Bound naive(int roundings) {
+  return {2 * roundings * 0x1p-9, 2 * std::sqrt(static_cast<double>(roundings)) * 0x1p-9};
+}
+
+// What is float32 whatever the dtype (Stat<T>): the inputs are the same on both sides, so rounding to
+// bfloat16 has no part in it.
+inline constexpr Bound kFloat32{1e-5, 1e-5};
+
+// An argument of a kernel on both sides: of `dtype` on the GPU, with the same values in float64 (integers: as
+// they are) on the CPU. One that a kernel writes has a name and a bound.
+class Operand {
+ public:
+  Operand() = default;  // null on both sides
+  explicit Operand(const Tensor& values, DType dtype = DType::bf16) : start_(values.to(dtype)) {
+    host_ = is_floating(dtype) ? start_.to(DType::f64) : start_.clone();
+    device_ = start_.to(Device::cuda);
+  }
+  Operand(std::string name, const Tensor& start, const Bound& bound, DType dtype = DType::bf16)
+      : Operand(start, dtype) {
+    name_ = std::move(name);
+    bound_ = bound;
+  }
+
+  // float32 on the GPU, of which a kernel makes bfloat16 itself.
+  static Operand to_be_rounded(const Tensor& values) {
+    Operand x(values, DType::f32);
+    x.host_ = x.start_.to(DType::bf16).to(DType::f64);
+    return x;
+  }
+
+  // On the GPU, `elements` further than where allocations start: for kernels that read several at once.
+  Operand shifted(std::int64_t elements) && {
+    const std::int64_t n = start_.numel();
+    device_ = Tensor::empty({n + elements}, start_.dtype(), Device::cuda).slice(0, elements, n + elements);
+    Tensor(device_).copy_from(start_.reshape({n}));
+    return std::move(*this);
+  }
+  // The last dimension is so many results of sizes of their own.
+  Operand in_parts(int parts) && {
+    parts_ = parts;
+    return std::move(*this);
+  }
+
+  bool defined() const { return start_.defined(); }
+  const Tensor& on(Device device) const { return device == Device::cpu ? host_ : device_; }
+  const std::string& name() const { return name_; }
+
+  // The values that it was made with, on both sides.
+  void restore() const {
+    if (!defined()) return;
+    Tensor(host_).copy_from(start_);
+    Tensor(device_).copy_from(start_.reshape(device_.shape()));
+  }
+
+  // What is wrong with `got`, the result on the GPU, given the CPU's; "" if nothing is.
+  std::string complaint(const std::vector<double>& got) const {
+    const std::vector<double> want = host_.to_vector();
+    const std::size_t row = host_.rank() > 0 ? static_cast<std::size_t>(host_.size(-1)) : 1;
+    for (int part = 0; part < parts_; ++part) {
+      double squares = 0, errors = 0, count = 0;
+      const auto for_part = [&](const auto& body) {
+        for (std::size_t i = 0; i < want.size(); ++i)
+          if (parts_ == 1 || static_cast<int>(i % row * static_cast<std::size_t>(parts_) / row) == part)
+            body(i);
+      };
+      for_part([&](std::size_t i) {
+        squares += want[i] * want[i];
+        errors += (got[i] - want[i]) * (got[i] - want[i]);
+        ++count;
+      });
+      const double rms = std::sqrt(squares / std::max(1.0, count));
+      std::string text;
+      for_part([&](std::size_t i) {
+        if (text.empty() && !(std::abs(got[i] - want[i]) <= bound_.worst * (std::abs(want[i]) + rms)))
+          text =
+              fmt::format("element {} of {}: {} instead of {}, rms {}", i, want.size(), got[i], want[i], rms);
+      });
+      const double error = std::sqrt(errors / std::max(1.0, count));
+      if (text.empty() && !(error <= bound_.rms * rms))
+        text = fmt::format("rms of the error is {}, of the result {}", error, rms);
+      if (!text.empty()) return text;
+    }
+    return "";
+  }
+
+ private:
+  Tensor start_, host_, device_;
+  std::string name_;
+  Bound bound_{};
+  int parts_ = 1;
+};
+
+// The device that a kernel is called on, and its pointers: on(x) turns into whatever pointer is asked for.
+template <class T>
+struct Side {
+  struct Pointer {
+    const Tensor& tensor;
+    template <class U>
+    operator U*() const {
+      return tensor.defined() ? tensor.data<std::remove_const_t<U>>() : nullptr;
+    }
+  };
+
+  Exec exec;
+  Pointer operator()(const Operand& x) const { return {x.on(exec.device)}; }
+};
+
+// Calls the kernel on the CPU in float64 and twice on the GPU in OnGpu, emulated ones in different orders of
+// blocks and threads. Everything that it writes must be within its bound, and the same bits both times.
+template <class OnGpu = BFloat16, class Call>
+void check_kernel(std::initializer_list<const Operand*> results, const Call& call, Exec gpu = {}) {
+  gpu.device = Device::cuda;
+  gpu.stream = cu::stream();
+  std::vector<std::vector<double>> got[2];
+  for (auto& run : got) {
+    for (const Operand* result : results) result->restore();
+#if defined(WEDGE_EMULATOR)
+    emulator::set_seed(emulator::draw());
+#endif
+    call(Side<OnGpu>{gpu});
+    for (const Operand* result : results)
+      run.push_back(result->defined() ? result->on(Device::cuda).to_vector() : std::vector<double>());
+  }
+  call(Side<double>{{Device::cpu}});
+  std::size_t at = 0;
+  for (const Operand* result : results) {
+    const std::vector<double>&first = got[0][at], &again = got[1][at];
+    ++at;
+    if (!result->defined()) continue;
+    INFO(result->name());
+    CHECK(result->complaint(first) == "");
+    CHECK(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)) == 0);
+  }
+}
+
+// What a result holds before the kernel: something, where it is added to, or else what must not show.
+inline Tensor before(bool added_to, const Tensor& something) {
+  return added_to ? something : Tensor::full(something.shape(), NAN, something.dtype());
+}
+
+}  // namespace wedge::test
