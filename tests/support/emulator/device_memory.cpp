@@ -206,12 +206,19 @@ bool is_device_memory(const void* p, std::size_t bytes) {
 }
 
 // A word of the argument that is a mapped address outside the arena is taken for a pointer to host memory.
-// Below 2^36 there are only numbers, and two 32-bit numbers side by side rarely name a mapped page.
+// Below 2^36 there are only numbers, and two 32-bit numbers side by side rarely name a mapped page; under
+// AddressSanitizer its shadow is mapped up to a little over 2^44, and nothing else is below.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t kLowestPointer = 0x10007fff8000;
+#else
+constexpr std::uint64_t kLowestPointer = std::uint64_t{1} << 36;
+#endif
+
 void check_argument(const char* kernel, int position, const void* argument, std::size_t bytes) {
   for (std::size_t at = 0; at + 8 <= bytes; at += 8) {
     std::uint64_t word;
     std::memcpy(&word, static_cast<const std::byte*>(argument) + at, sizeof word);
-    if (word < std::uint64_t{1} << 36 || word >= std::uint64_t{1} << 48) continue;
+    if (word < kLowestPointer || word >= std::uint64_t{1} << 48) continue;
     auto* const p = reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(word));
     if (arena().in_range(p)) continue;
     static const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
