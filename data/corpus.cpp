@@ -33,7 +33,11 @@ std::vector<std::int32_t>& stream(Corpus& corpus, Split split) {
 // A file of WikiText-2 or its vocabulary. `official`: it is looked for where fetch_wikitext2.sh puts things.
 void require_file(const fs::path& path, const std::string& source, bool official) {
   std::error_code ignored;
-  if (fs::exists(path, ignored)) return;
+  if (fs::exists(path, ignored)) {
+    // A pipe that nobody writes to would be waited for, and a device may have no end.
+    WEDGE_CHECK(fs::is_regular_file(path, ignored), "{}: {} is not a regular file", source, path.string());
+    return;
+  }
   WEDGE_CHECK(!official || path.extension() != ".raw",
               "{}: no file {}: data/fetch_wikitext2.sh fetches WikiText-2 as Parquet, for data=wikitext2; "
               "data=builtin needs no files",

@@ -119,6 +119,9 @@ TEST_CASE("bad input: data", "[apps][command]") {
   bench.train_fails({"data=text", "data.path=texts", "data.vocab_file=none.txt"}, "none.txt");
   bench.train_fails({"data=text", "data.path=texts", "data.vocab_file=vocab.txt"},
                     "2");  // the row that is no UTF-8
+  bench.train_fails(
+      {"data=text", "data.path=texts", "data.vocab_file=vocab.txt", "data.train_file=/dev/zero"},
+      "/dev/zero is not a regular file");
   for (const char* source : {"data=wikitext2", "data=text"}) {
     bench.fails({"train", source}, "fetch_wikitext2.sh");
     bench.fails({"train", source}, "data=builtin");
@@ -170,6 +173,11 @@ TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a 
   const Outcome outcome = run_shell(bench.cwd(), R"(timeout 20 "$wedge" eval checkpoint=pipe)");
   CHECK(outcome.status == 2);
   CHECK_THAT(outcome.err, Contains("not a regular file"));
+  const Outcome trained = run_shell(
+      bench.cwd(),
+      R"(timeout 20 "$wedge" train data=text data.path=texts data.vocab_file=vocab.txt data.train_file=../pipe)");
+  CHECK(trained.status == 2);
+  CHECK_THAT(trained.err, Contains("not a regular file"));
 }
 
 TEST_CASE("bad input: checkpoints", "[apps][command]") {
