@@ -11,11 +11,14 @@ Shape without(Shape shape, int dim) {
   return shape;
 }
 
-// x's gradient from the gradient of a sum over `dim`: every element of a row gets the row's, times `scale`.
+// x's gradient from the gradient of a sum over `dim`: every element of a row gets the row's, times `scale`. A
+// product with broadcasting, which walks rows; scaling the broadcast view would first copy it element by
+// element.
 Tensor spread(const Tensor& grad, const Shape& shape, int dim, double scale) {
   Shape kept = shape;
   kept[dim] = 1;
-  return compute::scale(grad.reshape(kept).broadcast_to(shape), scale);
+  return compute::binary(BinaryOp::mul, grad.reshape(kept).broadcast_to(shape),
+                         Tensor::full({}, scale, grad.dtype(), grad.device()), "sum");
 }
 
 Variable scaled_sum(const char* name, const Variable& x, int dim, bool keep_dim, double scale) {
