@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "tensor/cuda/gpu.h"
 
 namespace wedge::cu {
 namespace {
@@ -67,11 +68,6 @@ __global__ void linear_cross_entropy_mean_kernel(std::int64_t rows, const double
   for (std::int64_t t = threadIdx.x; t < rows; t += kThreads) sum += losses[t];
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) *loss = static_cast<float>(sum / static_cast<double>(rows));
-}
-
-__global__ void linear_cross_entropy_round_kernel(std::int64_t n, const float* from, BFloat16* to) {
-  for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid())
-    to[i] = from_float<BFloat16>(from[i]);
 }
 
 // The loss with x and W given as the products' factors of type In.
@@ -153,10 +149,8 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
       const std::int64_t in_x = args.rows * args.D, in_weight = args.V * args.D;
       const bool have_weight = args.weight_rounded != nullptr;
       const Scratch<BFloat16> x(in_x), weight(have_weight ? 0 : in_weight);
-      const auto round = [&](std::int64_t n, const float* from, BFloat16* to) {
-        if (n == 0) return;
-        launch("linear_cross_entropy_round", linear_cross_entropy_round_kernel, blocks_for(n, kThreads),
-               kThreads, 0, exec.stream, n, from, to);
+      const auto round = [](std::int64_t n, const float* from, BFloat16* to) {
+        copy_strided({1, {n}, {1}, {1}, to, from}, DType::bf16, DType::f32);
       };
       round(in_x, args.x, x.data());
       if (!have_weight) round(in_weight, args.weight, weight.data());

@@ -75,14 +75,15 @@ __global__ void gemm_scale_kernel(std::int64_t M, std::int64_t N, std::int64_t b
   }
 }
 
-// Matrices of a batch as dense bfloat16 ones, in whatever layout they have.
+// The matrices of a batch as they lie in memory.
 struct Matrices {
   std::int64_t rows, cols, ld, stride, batches;
 };
-__global__ void gemm_round_kernel(Matrices m, const float* from, BFloat16* to) {
-  for (std::int64_t i = thread_in_grid(); i < m.rows * m.cols * m.batches; i += threads_in_grid())
-    to[i] = from_float<BFloat16>(
-        from[i / (m.rows * m.cols) * m.stride + i / m.cols % m.rows * m.ld + i % m.cols]);
+
+// Dense bfloat16 copies of them.
+void copy_rounded(const Matrices& m, const float* from, BFloat16* to) {
+  copy_strided({3, {m.batches, m.rows, m.cols}, {m.rows * m.cols, m.cols, 1}, {m.stride, m.ld, 1}, to, from},
+               DType::bf16, DType::f32);
 }
 
 // The product of bfloat16 copies of the factors, B's from the caller if it has one. One matrix that serves
@@ -97,12 +98,8 @@ void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
   const Matrices b = stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b);
   const bool have_b = g.B_rounded != nullptr;
   const Scratch<BFloat16> A(a.rows * a.cols * a.batches), B(have_b ? 0 : b.rows * b.cols * b.batches);
-  const auto round = [&](const Matrices& m, const float* from, BFloat16* to) {
-    launch("gemm_round", gemm_round_kernel, blocks_for(m.rows * m.cols * m.batches, kThreads), kThreads, 0,
-           exec.stream, m, from, to);
-  };
-  round(a, g.A, A.data());
-  if (!have_b) round(b, g.B, B.data());
+  copy_rounded(a, g.A, A.data());
+  if (!have_b) copy_rounded(b, g.B, B.data());
   gemm_to<BFloat16, float>(exec,
                            {.trans_a = g.trans_a,
                             .trans_b = g.trans_b,
