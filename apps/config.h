@@ -34,6 +34,7 @@ struct TrainConfig {
   std::int64_t accumulate = 1;
   std::int64_t warmup_steps = 0;
   std::optional<std::int64_t> max_steps;
+  std::optional<std::int64_t> checkpoint_every;
   double learning_rate = 1e-3;
   double weight_decay = 0.01;
   std::optional<double> grad_clip = 1.0;

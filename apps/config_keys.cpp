@@ -56,6 +56,8 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(train.accumulate, "batches whose gradients make one step", {1, 1 << 20}),
     WEDGE_KEY(train.warmup_steps, "steps of linear warm-up before the cosine", kCountFromZero),
     WEDGE_KEY(train.max_steps, "stop after so many steps of the full run's schedule; null: never", kCount),
+    WEDGE_KEY(train.checkpoint_every, "steps from one checkpoint to the next; null: one an epoch", kCount, {},
+              false),
     WEDGE_KEY(train.learning_rate, "peak learning rate", kNotNegative),
     WEDGE_KEY(train.weight_decay, "AdamW's decay, on every parameter", kNotNegative),
     WEDGE_KEY(train.grad_clip, "largest global gradient norm; null: no clipping", kPositive),

@@ -42,7 +42,11 @@ bool output_is_terminal() {
 }
 
 void print_error(std::string_view message) {
-  std::string line = "wedge: error: ";
+  print_notice(fmt::format("error: {}", message));
+}
+
+void print_notice(std::string_view message) {
+  std::string line = "wedge: ";
   for (const char c : message) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
       line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));

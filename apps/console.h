@@ -18,6 +18,9 @@ void finish_output();
 // Whether standard output is a terminal.
 bool output_is_terminal();
 
+// "wedge: MESSAGE", in the same way as print_error.
+void print_notice(std::string_view message);
+
 // "wedge: error: MESSAGE" as one line on standard error: line ends and control characters in it are escaped.
 void print_error(std::string_view message);
 

@@ -69,13 +69,9 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
 LineLog::LineLog(const std::filesystem::path& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0) throw system_error("write", path);
-  // Emptied only under the lock: another run's lines are never lost.
-  const bool locked = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
-  if (!locked || ::ftruncate(fd_, 0) != 0) {
-    const Error error = locked ? system_error("write", path)
-                               : Error(fmt::format("{}: another run is writing here", path.string()));
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd_);
-    throw error;
+    throw Error(fmt::format("{}: another run is writing here", path.string()));
   }
 }
 
@@ -85,6 +81,19 @@ LineLog::~LineLog() {
 
 void LineLog::append(std::string_view line) {
   if (!write_all(fd_, std::string(line) + "\n")) throw system_error("write", path_);
+}
+
+void LineLog::truncate(std::uint64_t bytes) {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) throw system_error("read", path_);
+  if (static_cast<std::uint64_t>(info.st_size) <= bytes) return;
+  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) throw system_error("write", path_);
+}
+
+std::uint64_t LineLog::sync() {
+  struct stat info {};
+  if (::fsync(fd_) != 0 || ::fstat(fd_, &info) != 0) throw system_error("write", path_);
+  return static_cast<std::uint64_t>(info.st_size);
 }
 
 }  // namespace wedge::app

@@ -1,6 +1,7 @@
 // Small files: whole reads, and writes that happen at once or not at all.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -18,7 +19,8 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 // A log that grows by whole lines. One process at a time: the file is locked while it is open.
 class LineLog {
  public:
-  // Empties the file. Throws wedge::Error when it cannot be written or another process has it open.
+  // Opens the file, made if need be, and leaves what is in it. Throws wedge::Error when it cannot be written
+  // or another process has it open.
   explicit LineLog(const std::filesystem::path& path);
   ~LineLog();
   LineLog(const LineLog&) = delete;
@@ -26,6 +28,12 @@ class LineLog {
 
   // Appends `line` and a line end. Throws wedge::Error when the disk does not take it.
   void append(std::string_view line);
+
+  // Cuts off what follows the first `bytes` bytes. Throws wedge::Error.
+  void truncate(std::uint64_t bytes);
+
+  // Waits until all lines are on the disk, and returns how many bytes they are. Throws wedge::Error.
+  std::uint64_t sync();
 
  private:
   std::filesystem::path path_;

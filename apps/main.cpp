@@ -7,10 +7,12 @@
 
 #include "apps/commands.h"
 #include "apps/console.h"
+#include "apps/interrupt.h"
 
 namespace {
 
 constexpr int kStatusError = 2;
+constexpr int kStatusSignal = 128;  // and the signal's number, as a shell reports it
 
 // A file that wedge opens must never get the number of a standard stream that the caller closed: output would
 // go into it. Opened for reading only, so that printing still fails.
@@ -28,10 +30,14 @@ void occupy_standard_streams() {
 int main(int argc, char** argv) {
   occupy_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe becomes a write error with a message
+  std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit on the size of files
   int status = 0;
   try {
     status = wedge::app::run_command_line(wedge::app::Arguments(argv + 1, argv + argc));
     wedge::app::finish_output();
+  } catch (const wedge::app::Interrupted& interrupted) {
+    wedge::app::print_notice(interrupted.what());
+    status = kStatusSignal + interrupted.signal();
   } catch (const std::bad_alloc&) {
     wedge::app::print_error("out of memory");
     status = kStatusError;

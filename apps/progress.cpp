@@ -19,10 +19,16 @@ constexpr std::chrono::milliseconds kRedraw{100};
 
 class ConsoleProgress : public ProgressSink {
  public:
+  ~ConsoleProgress() override {
+    if (line_is_open_) print("\n");
+    flush_output();
+  }
+
   void start(const RunStart& start) override {
     start_ = start;
     begin_ = Clock::now();
-    print(fmt::format("{}: {} steps\n", start.title, start.total_steps));
+    print(fmt::format("{}: {} steps{}\n", start.title, start.total_steps,
+                      start.first_step > 0 ? fmt::format(", going on after {}", start.first_step) : ""));
     flush_output();
   }
 
@@ -30,13 +36,15 @@ class ConsoleProgress : public ProgressSink {
     const std::int64_t done = report.step + 1;
     if (!due(done)) return;
     const double elapsed = std::chrono::duration<double>(Clock::now() - begin_).count();
-    const double left = elapsed / static_cast<double>(done) * static_cast<double>(start_.total_steps - done);
+    const double left = elapsed / static_cast<double>(done - start_.first_step) *
+                        static_cast<double>(start_.total_steps - done);
     const std::string line = fmt::format(
         "epoch {}/{}  step {}/{}  loss {:.4f}  ppl {}  {:.0f} tokens/s  {} left", report.epoch,
         start_.num_epochs, done, start_.total_steps, report.loss, format_perplexity(std::exp(report.loss)),
         report.tokens_per_second, format_duration(left));
     // ESC [K clears what a longer line before left on the terminal.
     print(terminal_ ? "\r" + line + "\x1b[K" : line + "\n");
+    line_is_open_ = terminal_;
     flush_output();
   }
 
@@ -45,6 +53,7 @@ class ConsoleProgress : public ProgressSink {
                       terminal_ ? "\r\x1b[K" : "", report.epoch, start_.num_epochs, report.train_loss,
                       report.val_loss, format_perplexity(std::exp(report.val_loss)),
                       report.best ? "  (best so far)" : ""));
+    line_is_open_ = false;
     flush_output();
   }
 
@@ -62,6 +71,7 @@ class ConsoleProgress : public ProgressSink {
   const bool terminal_ = output_is_terminal();
   RunStart start_;
   Clock::time_point begin_, drawn_;
+  bool line_is_open_ = false;
 };
 
 }  // namespace

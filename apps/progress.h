@@ -14,6 +14,7 @@ struct RunStart {
   std::int64_t num_epochs = 0;
   std::int64_t total_steps = 0;  // that will be done: with train.max_steps fewer than the schedule has
   std::int64_t steps_per_epoch = 0;
+  std::int64_t first_step = 0;  // steps done before, by a run that this one goes on from
 };
 
 struct StepReport {

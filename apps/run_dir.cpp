@@ -2,6 +2,10 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -68,7 +72,66 @@ fs::path make_new_folder(const fs::path& folder) {
   }
 }
 
+// The number in "state_NUMBER.safetensors".
+std::optional<std::int64_t> step_of(const fs::path& file) {
+  const std::string name = file.filename().string();
+  const std::string_view before = "state_", after = ".safetensors";
+  if (!name.starts_with(before) || !name.ends_with(after) || name.size() <= before.size() + after.size())
+    return {};
+  const char* const begin = name.data() + before.size();
+  const char* const end = name.data() + name.size() - after.size();
+  std::int64_t step = 0;
+  const auto [stop, error] = std::from_chars(begin, end, step);
+  if (error != std::errc() || stop != end || step < 0) return {};
+  return step;
+}
+
 }  // namespace
+
+fs::path RunFolder::state(std::int64_t step) const {
+  return path / fmt::format("state_{}.safetensors", step);
+}
+
+bool RunFolder::is_state(const fs::path& file) {
+  return step_of(file).has_value();
+}
+
+std::vector<fs::path> RunFolder::states() const {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, error))
+    if (is_state(entry.path())) found.push_back(entry.path());
+  WEDGE_CHECK(!error, "cannot read {}: {}", path.string(), error.message());
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return step_of(a) > step_of(b); });
+  return found;
+}
+
+void RunFolder::remove_leftovers() const {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours =
+        name.starts_with(".wedge-") || name.starts_with("config.json.") || name.starts_with("results.json.");
+    if (ours && name.ends_with(".tmp")) fs::remove(entry.path(), ignored);
+  }
+}
+
+std::vector<RunFolder> find_members(const fs::path& above) {
+  std::vector<std::pair<std::int64_t, RunFolder>> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(above, error)) {
+    const RunFolder member{entry.path()};
+    const std::string name = member.path.filename().string();
+    std::int64_t index = 0;
+    if (is_member_name(name) && fs::exists(member.config(), error) &&
+        std::from_chars(name.data(), name.data() + name.size(), index).ec == std::errc())
+      found.emplace_back(index, member);
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<RunFolder> members;
+  for (auto& [index, member] : found) members.push_back(std::move(member));
+  return members;
+}
 
 void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   const auto& run_dir = configs.front().experiment.run_dir;

@@ -19,7 +19,19 @@ struct RunFolder {
   std::filesystem::path results() const { return path / "results.json"; }
   std::filesystem::path best() const { return path / "best.safetensors"; }
   std::filesystem::path last() const { return path / "last.safetensors"; }
+
+  // What a run goes on from after so many steps; see run_state.h.
+  std::filesystem::path state(std::int64_t step) const;
+  // Those that are there, the newest first.
+  std::vector<std::filesystem::path> states() const;
+  // Whether `file` is named as state() does.
+  static bool is_state(const std::filesystem::path& file);
+  // Removes what a process that was killed while it wrote has left: temporary files under wedge's names.
+  void remove_leftovers() const;
 };
+
+// The folders of a multirun's runs in `above` that hold a configuration, in order of number.
+std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
 // folder, or it or a run's folder below it already holds a checkpoint (*.safetensors), or the runs of a

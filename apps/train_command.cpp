@@ -1,4 +1,6 @@
 // wedge train: one run, or with -m the product of comma lists and the table that compares them.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -9,11 +11,15 @@
 #include "apps/corpus_source.h"
 #include "apps/files.h"
 #include "apps/help.h"
+#include "apps/interrupt.h"
+#include "apps/run_state.h"
 #include "apps/table.h"
 #include "apps/threads.h"
 #include "apps/trainer.h"
 
 namespace wedge::app {
+
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -35,27 +41,57 @@ std::vector<CorpusPointer> load_corpora(const std::vector<Config>& configs) {
   return corpora;
 }
 
-int train_one(const Config& config, const data::Corpus& corpus) {
-  const RunFolder folder = make_single_folder(config, std::time(nullptr));
-  const auto progress = make_console_progress();
-  const RunResult result = train(config, corpus, &folder, *progress);
-  print(fmt::format("{} trained; its files are in {}\n", model_name(result.strategy), folder.path.string()));
+// A run to be trained, or taken up again, or that is finished.
+struct Member {
+  RunFolder folder;
+  Config config;
+  std::optional<fs::path> state;
+  bool finished = false;
+};
+
+std::string quoted(const fs::path& path) {
+  const std::string text = path.string();
+  if (text.find_first_of(" \t\n\"'$`\\\\*?[]{}()<>|&;!#~") == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+// Trains what is not finished. `above` is the folder that a user names to go on.
+RunResult train_member(const Member& member, const data::Corpus& corpus, const fs::path& above) {
+  try {
+    const auto progress = make_console_progress();
+    return train(member.config, corpus, &member.folder, *progress, member.state);
+  } catch (const Interrupted& stopped) {
+    throw Interrupted(stopped.signal(),
+                      fmt::format("{}; to go on: wedge train resume={}", stopped.what(), quoted(above)));
+  }
+}
+
+int train_one(const Member& run, const data::Corpus& corpus) {
+  const RunResult result = train_member(run, corpus, run.folder.path);
+  print(fmt::format("{} trained; its files are in {}\n", model_name(result.strategy),
+                    run.folder.path.string()));
   return 0;
 }
 
 // A run that diverges does not keep the others from being trained; the first such error is thrown at the end.
-int train_many(const std::vector<Config>& configs, const std::vector<CorpusPointer>& corpora) {
-  const std::filesystem::path above = make_multirun_folder(configs.front(), std::time(nullptr));
+int train_many(const std::vector<Member>& runs, const std::vector<CorpusPointer>& corpora,
+               const fs::path& above) {
   std::vector<LabelledResult> results;
   std::string first_failure;
   std::size_t failures = 0;
-  for (std::size_t i = 0; i < configs.size(); ++i) {
-    const RunFolder folder = make_multirun_member(above, i, configs[i]);
-    print(fmt::format("run {} of {}: {}\n", i + 1, configs.size(), folder.path.string()));
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const RunFolder& folder = runs[i].folder;
+    const std::string label = folder.path.filename().string();
+    print(fmt::format("run {} of {}: {}{}\n", i + 1, runs.size(), folder.path.string(),
+                      runs[i].finished ? " is finished" : ""));
+    if (runs[i].finished) {
+      results.push_back({label, read_result(folder.results())});
+      continue;
+    }
     try {
-      const auto progress = make_console_progress();
-      results.push_back(
-          {folder.path.filename().string(), train(configs[i], *corpora[i], &folder, *progress)});
+      results.push_back({label, train_member(runs[i], *corpora[i], above)});
     } catch (const DivergenceError& error) {
       if (failures++ == 0) first_failure = error.what();
     }
@@ -66,15 +102,107 @@ int train_many(const std::vector<Config>& configs, const std::vector<CorpusPoint
     print("\n" + table);
   }
   if (failures == 1) throw Error(first_failure);
-  WEDGE_CHECK(failures == 0, "{} of {} runs stopped early; the first: {}", failures, configs.size(),
+  WEDGE_CHECK(failures == 0, "{} of {} runs stopped early; the first: {}", failures, runs.size(),
               first_failure);
   return 0;
+}
+
+std::vector<Config> configs_of(const std::vector<Member>& runs) {
+  std::vector<Config> configs;
+  for (const Member& run : runs) configs.push_back(run.config);
+  return configs;
+}
+
+// Everything that can be wrong is found before anything is written.
+std::vector<CorpusPointer> check_runs(const std::vector<Config>& configs, const std::vector<Member>& runs) {
+  use_threads(configs.front().train.threads);
+  const std::vector<CorpusPointer> corpora = load_corpora(configs);
+  for (std::size_t i = 0; i < configs.size(); ++i)
+    check_trainable(configs[i], *corpora[i], !runs.empty() && runs[i].state.has_value());
+  return corpora;
+}
+
+int start(const std::vector<Config>& configs, bool multirun) {
+  check_run_folders(configs, multirun);
+  const std::vector<CorpusPointer> corpora = check_runs(configs, {});
+  const std::time_t now = std::time(nullptr);
+  if (!multirun)
+    return train_one({make_single_folder(configs.front(), now), configs.front(), {}}, *corpora.front());
+  // All configurations at once, so that the whole can be taken up again.
+  const fs::path above = make_multirun_folder(configs.front(), now);
+  std::vector<Member> runs;
+  for (std::size_t i = 0; i < configs.size(); ++i) {
+    runs.push_back({make_multirun_member(above, i, configs[i]), configs[i], {}});
+    write_file(runs.back().folder.config(), to_json(configs[i]).dump(2) + "\n");
+  }
+  return train_many(runs, corpora, above);
+}
+
+// The run in `folder` as it stands, with the words of the command line, which may change what does not change
+// the result.
+Member find_run(const RunFolder& folder, const Arguments& words) {
+  Member run{folder, {}, {}};
+  const std::string origin = folder.config().string();
+  const Json json = parse_json(read_file(folder.config()));
+  WEDGE_CHECK(!json.is_discarded(), "{}: not JSON", origin);
+  update_from_json(run.config, json, origin);
+  run.config = compose_over(run.config, words);
+  validate(run.config);
+  run.finished = fs::exists(folder.results());
+  return run;
+}
+
+void check_words_of_resume(const Arguments& words) {
+  constexpr std::string_view allowed[] = {"train.threads", "train.device", "train.checkpoint_every"};
+  for (const std::string& word : words) {
+    const std::string name = word.substr(0, word.find('='));
+    WEDGE_CHECK(std::ranges::find(allowed, name) != std::end(allowed),
+                "resume: the configuration is that of the run; beside it only {} can be given, got {}",
+                fmt::join(allowed, ", "), word);
+  }
+}
+
+// `path`: a run's folder, a state in it, or a multirun's folder.
+int resume(const fs::path& path, const Arguments& words) {
+  check_words_of_resume(words);
+  std::error_code ignored;
+  WEDGE_CHECK(fs::exists(path, ignored), "resume: {} does not exist", path.string());
+  const bool is_file = !fs::is_directory(path, ignored);
+  WEDGE_CHECK(!is_file || RunFolder::is_state(path),
+              "resume: expected a run's folder or a state_STEP.safetensors in it, got {}", path.string());
+  const RunFolder folder{is_file ? fs::absolute(path).parent_path() : path};
+
+  std::vector<Member> runs;
+  const bool single = fs::exists(folder.config(), ignored);
+  if (single)
+    runs.push_back(find_run(folder, words));
+  else
+    for (const RunFolder& member : find_members(folder.path)) runs.push_back(find_run(member, words));
+  WEDGE_CHECK(!runs.empty(), "resume: {} holds no config.json and no runs: nothing to go on with",
+              folder.path.string());
+
+  bool all_finished = true;
+  for (Member& run : runs) {
+    if (run.finished) continue;
+    all_finished = false;
+    if (is_file)
+      check_state(path), run.state = path;
+    else
+      run.state = newest_state(run.folder);
+  }
+  if (all_finished && (single || fs::exists(folder.path / "comparison.md"))) {
+    print(fmt::format("{} is finished: nothing to do\n", folder.path.string()));
+    return 0;
+  }
+  const std::vector<CorpusPointer> corpora = check_runs(configs_of(runs), runs);
+  return single ? train_one(runs.front(), *corpora.front()) : train_many(runs, corpora, folder.path);
 }
 
 }  // namespace
 
 std::string train_help() {
   return "usage: wedge train [-m] [group=preset | group.key=value]...\n"
+         "       wedge train resume=FOLDER\n"
          "\n"
          "Trains a language model and writes config.json, metrics.jsonl, results.json, best.safetensors and\n"
          "last.safetensors to runs/single/DATE/TIME_STRATEGY, or to experiment.run_dir.\n"
@@ -83,6 +211,19 @@ std::string train_help() {
          "is\n"
          "trained in runs/multirun/DATE/TIME/N_STRATEGY, and a table compares them on the screen and in\n"
          "comparison.md beside them.\n"
+         "\n"
+         "After every epoch, every train.checkpoint_every steps, and when Ctrl-C (SIGINT) or SIGTERM stops "
+         "it, a "
+         "run\n"
+         "writes state_STEP.safetensors, of which the newest two stay. resume=FOLDER goes on from the newest "
+         "of "
+         "a\n"
+         "run, or with every unfinished run of a multirun, and ends with the same bits as if nothing had "
+         "happened;\n"
+         "resume=FOLDER/state_STEP.safetensors goes on from that one. The configuration is the run's; only\n"
+         "train.threads, train.device and train.checkpoint_every can be given anew (other threads or "
+         "another\n"
+         "device: no longer the same bits).\n"
          "\n"
          "Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or "
          "list,\n"
@@ -107,22 +248,24 @@ std::string train_help() {
 int run_train(const Arguments& arguments) {
   bool multirun = false;
   Arguments assignments;
+  std::optional<fs::path> from;
   for (const std::string& word : arguments) {
     if (word == "-m" || word == "--multirun") {
       multirun = true;
+      continue;
+    }
+    if (word.starts_with("resume=")) {
+      WEDGE_CHECK(!from, "resume: given twice");
+      from = word.substr(7);
       continue;
     }
     WEDGE_CHECK(!word.starts_with("-"), "train: unknown option '{}'; the nearest is -m", word);
     assignments.push_back(word);
   }
 
-  // Everything that can be wrong is found before anything is written.
-  const std::vector<Config> configs = compose(assignments, multirun);
-  check_run_folders(configs, multirun);
-  use_threads(configs.front().train.threads);
-  const std::vector<CorpusPointer> corpora = load_corpora(configs);
-  for (std::size_t i = 0; i < configs.size(); ++i) check_trainable(configs[i], *corpora[i]);
-  return multirun ? train_many(configs, corpora) : train_one(configs.front(), *corpora.front());
+  if (!from) return start(compose(assignments, multirun), multirun);
+  WEDGE_CHECK(!multirun, "resume: no -m; the folder of a multirun is known as one");
+  return resume(*from, assignments);
 }
 
 }  // namespace wedge::app

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <limits>
 
 #include "apps/batch_feed.h"
@@ -9,6 +10,8 @@
 #include "apps/device.h"
 #include "apps/evaluate.h"
 #include "apps/files.h"
+#include "apps/interrupt.h"
+#include "apps/run_state.h"
 #include "apps/table.h"
 #include "apps/threads.h"
 #include "models/checkpoint.h"
@@ -29,25 +32,29 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus) {
+// A run that goes on takes its weights from its state, and needs train.init_from no more.
+std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus, bool goes_on) {
   auto model = make_language_model(complete_model(config, corpus.vocab_size), config.seed, DType::f32,
                                    resolve_device(config.train.device));
-  if (config.train.init_from) load_weights(*config.train.init_from, *model);
+  if (config.train.init_from && !goes_on) load_weights(*config.train.init_from, *model);
   return model;
 }
 
 // One run, from the first step to the last.
 class Run {
  public:
-  Run(const Config& config, const data::Corpus& corpus, const RunFolder* folder, ProgressSink& progress)
+  Run(const Config& config, const data::Corpus& corpus, const RunFolder* folder, ProgressSink& progress,
+      const std::optional<std::filesystem::path>& state)
       : config_(config),
+        corpus_(fingerprint(corpus)),
         train_(config.train),
         folder_(folder),
-        progress_(progress),
+        sink_(progress),
+        state_(state),
         train_blocks_(corpus.train, config.data.max_context_len, "train"),
         validation_blocks_(corpus.validation, config.data.max_context_len, "validation"),
         batches_(train_blocks_, train_.batch_size, train_.shuffle, config.seed),
-        model_(make_model(config, corpus)),
+        model_(make_model(config, corpus, state.has_value())),
         feed_(train_blocks_, batches_, model_->device()),
         optimizer_(model_->named_parameters(),
                    {.weight_decay = train_.weight_decay, .grad_clip = train_.grad_clip.value_or(0)}),
@@ -57,7 +64,6 @@ class Run {
         total_steps_(std::min(schedule_steps_, train_.max_steps.value_or(schedule_steps_))) {
     result_.strategy = config.model.tensor_lifting_strategy;
     result_.num_params = model_->num_parameters();
-    result_.best_val_loss = std::numeric_limits<double>::infinity();
     result_.config = to_json(config);
     result_.floor = corpus.floor(config.data.max_context_len);
   }
@@ -65,32 +71,76 @@ class Run {
   RunResult run() {
     if (folder_) {
       // The write that can be refused comes before those that empty what an earlier run left.
-      write_file(folder_->config(), result_.config.dump(2) + "\n");
-      metrics_.emplace(folder_->metrics());
+      if (!state_) write_file(folder_->config(), result_.config.dump(2) + "\n");
+      metrics_.emplace(folder_->metrics());  // holds the folder's lock
+      folder_->remove_leftovers();
+      if (state_) go_on();
+      metrics_->truncate(done_.metrics_bytes);
       std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
     }
-    progress_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
-                                 static_cast<double>(result_.num_params) / 1e6, on_device()),
-                     train_.num_epochs, total_steps_, steps_per_epoch_});
-    for (std::int64_t epoch = 1; step_ < total_steps_; ++epoch) run_epoch(epoch);
-    result_.tokens_per_second = static_cast<double>(tokens_) / seconds_;
+    sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
+                             static_cast<double>(result_.num_params) / 1e6, on_device()),
+                 train_.num_epochs, total_steps_, steps_per_epoch_, done_.step});
+    while (done_.step < total_steps_ || done_.batches_done > 0) run_epoch();
+    result_.train_losses = done_.train_losses;
+    result_.val_losses = done_.val_losses;
+    result_.best_val_loss = best_val_loss();
+    result_.tokens_per_second = static_cast<double>(done_.tokens) / done_.seconds;
     if (folder_) write_file(folder_->results(), to_json(result_).dump(2) + "\n");
     return std::move(result_);
   }
 
  private:
-  void run_epoch(std::int64_t epoch) {
-    batches_.start_epoch(epoch - 1);
+  void go_on() {
+    done_ = load_state(*state_, config_, corpus_, *model_, optimizer_);
+    saved_ = folder_->path / state_->filename();
+    have_checkpoint_ = !done_.val_losses.empty();
+  }
+
+  std::int64_t epoch() const { return static_cast<std::int64_t>(done_.train_losses.size()) + 1; }
+
+  double best_val_loss() const {
+    double best = std::numeric_limits<double>::infinity();
+    for (const double loss : done_.val_losses) best = std::min(best, loss);
+    return best;
+  }
+
+  // From where the epoch under way stands to its end.
+  void run_epoch() {
+    batches_.start_epoch(epoch() - 1);
     model_->set_training(true);
-    double sum_of_batches = 0;
-    std::int64_t batches_done = 0;
-    while (batches_done < batches_.count() && step_ < total_steps_) {
-      const std::int64_t micro_steps = std::min(train_.accumulate, batches_.count() - batches_done);
-      sum_of_batches += run_step(epoch, batches_done, micro_steps);
-      batches_done += micro_steps;
-      ++step_;
+    while (done_.batches_done < batches_.count() && done_.step < total_steps_) {
+      const std::int64_t micro_steps = std::min(train_.accumulate, batches_.count() - done_.batches_done);
+      done_.sum_of_batches += run_step(epoch(), done_.batches_done, micro_steps);
+      done_.batches_done += micro_steps;
+      ++done_.step;
+      if (interrupt_.signal() != 0) {
+        save();
+        stop();
+      }
+      const bool more = done_.batches_done < batches_.count() && done_.step < total_steps_;
+      if (more && train_.checkpoint_every && done_.step % *train_.checkpoint_every == 0) save();
     }
-    finish_epoch(epoch, sum_of_batches / static_cast<double>(batches_done));
+    finish_epoch();
+    if (interrupt_.signal() != 0 && done_.step < total_steps_) stop();
+  }
+
+  // Writes the state and keeps the one before it. Those of later steps are of a run that was taken up from an
+  // earlier one, and would be gone on from by mistake.
+  void save() {
+    if (!folder_) return;
+    done_.metrics_bytes = metrics_->sync();
+    const std::filesystem::path path = folder_->state(done_.step);
+    save_state(path, config_, corpus_, *model_, optimizer_, done_);
+    if (path != saved_) before_ = std::exchange(saved_, path);
+    for (const std::filesystem::path& other : folder_->states())
+      if (other != saved_ && other != before_) std::filesystem::remove(other);
+  }
+
+  [[noreturn]] void stop() const {
+    throw Interrupted(interrupt_.signal(), fmt::format("stopped by {} after step {} of {}",
+                                                       interrupt_.signal() == SIGINT ? "SIGINT" : "SIGTERM",
+                                                       done_.step, total_steps_));
   }
 
   // Trains on batches [first, first + micro_steps) of the epoch; returns the sum of their losses.
@@ -102,10 +152,10 @@ class Run {
     double sum_of_batches = 0, mean_over_tokens = 0;
     for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
       const auto [inputs, targets] = feed_.at(first + micro);
-      model_->set_dropout_counter(static_cast<std::uint64_t>(step_), static_cast<std::uint64_t>(micro));
+      model_->set_dropout_counter(static_cast<std::uint64_t>(done_.step), static_cast<std::uint64_t>(micro));
       const Variable loss = model_->loss(inputs, targets);
       const double value = loss.item();
-      check_finite(value, "loss", step_);
+      check_finite(value, "loss", done_.step);
       const double weight = static_cast<double>(targets.numel()) / static_cast<double>(tokens);
       if (micro_steps == 1)
         loss.backward();
@@ -115,15 +165,16 @@ class Run {
       mean_over_tokens += weight * value;
     }
     const double learning_rate =
-        learning_rate_at(step_, schedule_steps_, train_.learning_rate, train_.warmup_steps);
+        learning_rate_at(done_.step, schedule_steps_, train_.learning_rate, train_.warmup_steps);
     const double grad_norm = optimizer_.step(learning_rate);
-    check_finite(grad_norm, "gradient norm", step_);
+    check_finite(grad_norm, "gradient norm", done_.step);
     optimizer_.zero_grad();
 
     const double seconds = seconds_since(begin);
-    tokens_ += tokens;
-    seconds_ += seconds;
-    report({step_, epoch, mean_over_tokens, learning_rate, grad_norm, static_cast<double>(tokens) / seconds});
+    done_.tokens += tokens;
+    done_.seconds += seconds;
+    report({done_.step, epoch, mean_over_tokens, learning_rate, grad_norm,
+            static_cast<double>(tokens) / seconds});
     return sum_of_batches;
   }
 
@@ -143,23 +194,27 @@ class Run {
                             {"grad_norm", r.grad_norm},
                             {"tokens_per_second", r.tokens_per_second}}
                            .dump());
-    progress_.step(r);
+    sink_.step(r);
   }
 
-  void finish_epoch(std::int64_t epoch, double train_loss) {
+  void finish_epoch() {
+    const std::int64_t finished = epoch();
+    const double train_loss = done_.sum_of_batches / static_cast<double>(done_.batches_done);
     const double val_loss = evaluate(*model_, validation_blocks_, train_.batch_size).mean_over_batches;
-    check_finite(val_loss, "validation loss after it", step_ - 1);
-    const bool best = val_loss < result_.best_val_loss;
-    result_.train_losses.push_back(train_loss);
-    result_.val_losses.push_back(val_loss);
-    if (best) result_.best_val_loss = val_loss;
+    check_finite(val_loss, "validation loss after it", done_.step - 1);
+    const bool best = val_loss < best_val_loss();
+    done_.train_losses.push_back(train_loss);
+    done_.val_losses.push_back(val_loss);
+    done_.batches_done = 0;
+    done_.sum_of_batches = 0;
     if (folder_) {
       if (best) save_weights(folder_->best(), *model_, metadata_);
       save_weights(folder_->last(), *model_, metadata_);
       have_checkpoint_ = true;
-      metrics_->append(Json{{"epoch", epoch}, {"train_loss", train_loss}, {"val_loss", val_loss}}.dump());
+      metrics_->append(Json{{"epoch", finished}, {"train_loss", train_loss}, {"val_loss", val_loss}}.dump());
+      save();
     }
-    progress_.epoch({epoch, train_loss, val_loss, best});
+    sink_.epoch({finished, train_loss, val_loss, best});
   }
 
   void check_finite(double value, const char* what, std::int64_t step) const {
@@ -172,9 +227,11 @@ class Run {
   }
 
   const Config& config_;
+  std::uint32_t corpus_;
   const TrainConfig& train_;
   const RunFolder* folder_;
-  ProgressSink& progress_;
+  ProgressSink& sink_;
+  std::optional<std::filesystem::path> state_;  // to go on from
   Blocks train_blocks_, validation_blocks_;
   Batches batches_;
   std::unique_ptr<LanguageModel> model_;
@@ -186,18 +243,18 @@ class Run {
   std::int64_t total_steps_;     // that are done
   std::optional<LineLog> metrics_;
   RunResult result_;
-  std::int64_t step_ = 0;  // from 0
-  std::int64_t tokens_ = 0;
-  double seconds_ = 0;
+  RunProgress done_;
+  std::filesystem::path saved_, before_;  // the newest states that are known to be good
   bool have_checkpoint_ = false;
+  InterruptGuard interrupt_;
 };
 
 }  // namespace
 
-void check_trainable(const Config& config, const data::Corpus& corpus) {
+void check_trainable(const Config& config, const data::Corpus& corpus, bool goes_on) {
   const Blocks train(corpus.train, config.data.max_context_len, "train");
   const Blocks validation(corpus.validation, config.data.max_context_len, "validation");
-  const auto model = make_model(config, corpus);
+  const auto model = make_model(config, corpus, goes_on);
   if (model->device() == Device::cpu) return;
   // What only this GPU's kernels refuse (wide heads, many lags) shows in a first forward pass.
   const NoGradGuard no_grad;
@@ -207,10 +264,10 @@ void check_trainable(const Config& config, const data::Corpus& corpus) {
 }
 
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
-                ProgressSink& progress) {
+                ProgressSink& progress, const std::optional<std::filesystem::path>& state) {
   use_threads(config.train.threads);
   const Bf16ProductsGuard reduced(config.train.amp);
-  return Run(config, corpus, folder, progress).run();
+  return Run(config, corpus, folder, progress, state).run();
 }
 
 }  // namespace wedge::app

@@ -18,8 +18,8 @@ class DivergenceError : public Error {
 
 // Throws what train() would throw before its first step: a model that does not fit or is too large for the
 // memory (std::bad_alloc) or beyond what the device's kernels can do, no whole block in train or validation,
-// weights of train.init_from that cannot be loaded. Writes nothing.
-void check_trainable(const Config& config, const data::Corpus& corpus);
+// weights of train.init_from that cannot be loaded (not asked for in a run that goes on). Writes nothing.
+void check_trainable(const Config& config, const data::Corpus& corpus, bool goes_on = false);
 
 // Trains a model by SPEC.md, section 4, and returns what came of it.
 //
@@ -28,12 +28,18 @@ void check_trainable(const Config& config, const data::Corpus& corpus);
 // train.max_steps says; a run that it stops is validated and saved as at the end of an epoch.
 //
 // With a folder, writes config.json at once, metrics.jsonl as it goes, last.safetensors after every epoch,
-// best.safetensors after one with the smallest validation loss so far, and results.json in the end; all but
-// metrics.jsonl are replaced as a whole. Throws DivergenceError, and leaves the checkpoints of the epochs
-// before, when a loss or a gradient is not finite; wedge::Error when a file cannot be written.
+// best.safetensors after one with the smallest validation loss so far, state_STEP.safetensors after every
+// epoch and every train.checkpoint_every steps (the newest two are kept), and results.json in the end; all
+// but metrics.jsonl are replaced as a whole. Throws DivergenceError, and leaves the checkpoints of the epochs
+// before, when a loss or a gradient is not finite; wedge::Error when a file cannot be written. At a first
+// SIGINT or SIGTERM finishes the step, writes the state, and throws Interrupted; a second one ends the
+// process.
+//
+// With `state`, a state_STEP.safetensors of that folder, goes on from it and ends with the same files as if
+// the run had never stopped, but for the times in them. Throws wedge::Error as load_state does.
 //
 // Same configuration, corpus, build and number of threads: same bits.
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
-                ProgressSink& progress);
+                ProgressSink& progress, const std::optional<std::filesystem::path>& state = {});
 
 }  // namespace wedge::app

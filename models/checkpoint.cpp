@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
-
-#include "tensor/safetensors.h"
 
 namespace wedge {
 namespace {
@@ -44,17 +41,25 @@ void load_weights(const std::filesystem::path& path, Module& model) {
                 "{}: {} must equal {} when weights are tied", path.string(), kHead, kEmbedding);
   }
   // Everything is read and checked before the first parameter changes.
+  const std::vector<Tensor> values = read_like_parameters(file, parameters);
+  for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].second.set_value(values[i]);
+}
+
+std::vector<Tensor> read_like_parameters(const SafetensorsFile& file, const NamedParameters& parameters,
+                                         const std::string& prefix) {
+  const std::string path = file.path().string();
   std::vector<Tensor> values;
-  for (const auto& [name, p] : parameters) {
-    WEDGE_CHECK(file.contains(name), "{}: parameter {} is missing", path.string(), name);
-    Tensor value = file.tensor(name);
-    WEDGE_CHECK(value.shape() == p.shape(), "{}: {} must be {}, got {}", path.string(), name,
-                to_string(p.shape()), to_string(value.shape()));
-    WEDGE_CHECK(is_floating(value.dtype()), "{}: {} must be of a floating dtype, got {}", path.string(), name,
+  for (const auto& [parameter, p] : parameters) {
+    const std::string name = prefix + parameter;
+    WEDGE_CHECK(file.contains(name), "{}: parameter {} is missing", path, name);
+    const Tensor value = file.tensor(name);
+    WEDGE_CHECK(value.shape() == p.shape(), "{}: {} must be {}, got {}", path, name, to_string(p.shape()),
+                to_string(value.shape()));
+    WEDGE_CHECK(is_floating(value.dtype()), "{}: {} must be of a floating dtype, got {}", path, name,
                 name_of(value.dtype()));
     values.push_back(value.dtype() == p.dtype() ? value : value.to(p.dtype()));
   }
-  for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].second.set_value(values[i]);
+  return values;
 }
 
 }  // namespace wedge

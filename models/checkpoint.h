@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "models/module.h"
+#include "tensor/safetensors.h"
 
 namespace wedge {
 
@@ -18,5 +20,11 @@ void save_weights(const std::filesystem::path& path, const Module& model,
 // unchanged. With tied weights a `lm_head.weight` in the file must equal the embedding. The buffers
 // attention.causal_mask, .idx_i and .idx_j of PyTorch's files are ignored.
 void load_weights(const std::filesystem::path& path, Module& model);
+
+// One tensor for each parameter, in their order, from the file's tensors PREFIX + name, and converted to its
+// dtype. Throws wedge::Error naming the file and the tensor when one is missing, has another shape, or is not
+// floating.
+std::vector<Tensor> read_like_parameters(const SafetensorsFile& file, const NamedParameters& parameters,
+                                         const std::string& prefix = "");
 
 }  // namespace wedge

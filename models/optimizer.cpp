@@ -56,6 +56,26 @@ double AdamW::step(double learning_rate, double grad_scale) {
   });
 }
 
+void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const std::vector<Tensor>& second) {
+  WEDGE_CHECK(steps >= 0, "adamw: expected at least 0 steps, got {}", steps);
+  for (const std::vector<Tensor>* moments : {&first, &second}) {
+    WEDGE_CHECK(moments->size() == parameters_.size(), "adamw: expected {} moments, got {}",
+                parameters_.size(), moments->size());
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const Tensor& moment = (*moments)[i];
+      WEDGE_CHECK(moment.shape() == first_[i].shape() && moment.dtype() == first_[i].dtype(),
+                  "adamw: the moments of {} must be {} {}, got {} {}", parameters_[i].first,
+                  name_of(first_[i].dtype()), to_string(first_[i].shape()), name_of(moment.dtype()),
+                  to_string(moment.shape()));
+    }
+  }
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    first_[i].copy_from(first[i]);
+    second_[i].copy_from(second[i]);
+  }
+  step_ = steps;
+}
+
 void AdamW::zero_grad() {
   for (const auto& [name, p] : parameters_) p.zero_grad();
 }

@@ -31,10 +31,14 @@ class AdamW {
   // Forgets all gradients.
   void zero_grad();
 
+  // What a step depends on besides weights and gradients: the number of steps done, and the moments in the
+  // order of the parameters.
   std::int64_t steps() const { return step_; }
-  // Moments in the order of the parameters, for checkpoints of the optimizer's state.
   const std::vector<Tensor>& first_moments() const { return first_; }
   const std::vector<Tensor>& second_moments() const { return second_; }
+  // Puts such a state back (copied; on any device). Throws wedge::Error, and changes nothing, when `steps` is
+  // negative or the moments' number, shapes or dtypes are not those of the parameters.
+  void restore(std::int64_t steps, const std::vector<Tensor>& first, const std::vector<Tensor>& second);
 
  private:
   NamedParameters parameters_;

@@ -60,7 +60,7 @@ TEST_CASE("train command: a single run's folder", "[apps][command]") {
   std::set<std::string> files;
   for (const auto& entry : fs::directory_iterator(run)) files.insert(entry.path().filename());
   CHECK(files == std::set<std::string>{"best.safetensors", "config.json", "last.safetensors", "metrics.jsonl",
-                                       "results.json"});
+                                       "results.json", "state_14.safetensors", "state_28.safetensors"});
 }
 
 TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][command]") {

@@ -87,3 +87,35 @@ TEST_CASE("cosine annealing with warm-up", "[models][optimizer]") {
   CHECK(learning_rate_at(4, 10, 1.0, 4) == Approx(1.0));
   CHECK(learning_rate_at(7, 10, 1.0, 4) == Approx(0.5));
 }
+
+TEST_CASE("a restored optimizer goes on with the same bits", "[models][optimizer]") {
+  const auto gradient = [](int t) { return std::sin(3.0 * t) + 0.1 * t; };
+  const Variable p = scalar(2), q = scalar(2);
+  AdamW whole({{"p", p}}, {}), first({{"q", q}}, {});
+  for (int t = 0; t < 5; ++t) {
+    set_gradient(p, gradient(t));
+    whole.step(0.1);
+    set_gradient(q, gradient(t));
+    first.step(0.1);
+  }
+  const Variable r = scalar(q.item());
+  AdamW second({{"r", r}}, {});
+  second.restore(first.steps(), first.first_moments(), first.second_moments());
+  CHECK(second.steps() == 5);
+  for (int t = 5; t < 8; ++t) {
+    set_gradient(p, gradient(t));
+    whole.step(0.1);
+    set_gradient(r, gradient(t));
+    second.step(0.1);
+  }
+  CHECK(p.item() == r.item());
+  CHECK(q.item() != r.item());  // the moments were copied, not shared
+
+  CHECK_THROWS_WITH(second.restore(-1, first.first_moments(), first.second_moments()),
+                    Catch::Matchers::Contains("at least 0 steps, got -1"));
+  CHECK_THROWS_WITH(second.restore(1, {}, first.second_moments()),
+                    Catch::Matchers::Contains("expected 1 moments"));
+  CHECK_THROWS_WITH(second.restore(1, first.first_moments(), {Tensor::zeros({2}, DType::f64)}),
+                    Catch::Matchers::Contains("moments of r"));
+  CHECK(second.steps() == 8);
+}

@@ -1,0 +1,269 @@
+// wedge train resume=...: the command, with signals, kills and disks that refuse.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "apps/config.h"
+#include "apps/run_dir.h"
+#include "tensor/rng.h"
+#include "tests/apps/command_runner.h"
+#include "tests/apps/tiny_corpus.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+using namespace wedge::test;
+using Catch::Matchers::Contains;
+using wedge::app::Json;
+using wedge::app::RunFolder;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Workplace {
+  Workplace() {
+    fs::create_directories(cwd);
+    write_tiny_corpus(cwd / "tokens.safetensors");
+  }
+
+  // The words of a run in cwd/NAME.
+  std::vector<std::string> words(const std::string& name, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {"train"};
+    for (const std::string& word : tiny_words()) all.push_back(word);
+    all.insert(all.end(), {"data.path=tokens.safetensors", "experiment.run_dir=" + name, "train.threads=1"});
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  Outcome train(const std::string& name, const std::vector<std::string>& more = {}) const {
+    return run_wedge(cwd, words(name, more));
+  }
+  Outcome resume(const std::string& path, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {"train", "resume=" + path};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_wedge(cwd, all);
+  }
+
+  // Starts the command, all of whose output goes to `log`.
+  pid_t start(const std::vector<std::string>& arguments, const fs::path& log) const {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::chdir(cwd.c_str()) != 0) ::_exit(98);
+      const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      ::dup2(fd, STDOUT_FILENO);
+      ::dup2(fd, STDERR_FILENO);
+      ::signal(SIGINT, SIG_DFL);
+      std::vector<char*> argv = {const_cast<char*>("wedge")};
+      for (const std::string& word : arguments) argv.push_back(const_cast<char*>(word.c_str()));
+      argv.push_back(nullptr);
+      ::execv(WEDGE_COMMAND, argv.data());
+      ::_exit(99);
+    }
+    return child;
+  }
+
+  TempDir temp;
+  fs::path cwd = temp / "cwd";
+};
+
+bool wait_for(const fs::path& path) {
+  for (int i = 0; i < 3000 && !fs::exists(path); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return fs::exists(path);
+}
+
+std::string without_times(const fs::path& jsonl) {
+  std::string text;
+  std::istringstream lines(slurp(jsonl));
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line);
+    json.erase("tokens_per_second");
+    text += json.dump() + "\n";
+  }
+  return text;
+}
+
+// Names and contents of what must not depend on interruptions.
+std::map<std::string, std::string> end_of(const RunFolder& folder) {
+  std::map<std::string, std::string> end = {{"best", slurp(folder.best())},
+                                            {"last", slurp(folder.last())},
+                                            {"metrics", without_times(folder.metrics())}};
+  Json results = Json::parse(slurp(folder.results()));
+  results.erase("tokens_per_second");
+  results["config"]["experiment"].erase("run_dir");
+  end["results"] = results.dump();
+  for (const auto& entry : fs::directory_iterator(folder.path))
+    end["name " + entry.path().filename().string()];
+  return end;
+}
+
+}  // namespace
+
+TEST_CASE("resume: a signal ends the step, saves, tells how to go on, and sets the status",
+          "[apps][resume]") {
+  const auto [signal, status, name] =
+      GENERATE(table<int, int, std::string>({{SIGINT, 130, "SIGINT"}, {SIGTERM, 143, "SIGTERM"}}));
+  const Workplace place;
+  const RunFolder folder{place.cwd / "my run"};
+  const fs::path log = place.temp / "log";
+  const pid_t child = place.start(place.words("my run", {"train.num_epochs=100000"}), log);
+  REQUIRE(wait_for(folder.last()));
+  ::kill(child, signal);
+  int raw = 0;
+  REQUIRE(::waitpid(child, &raw, 0) == child);
+  REQUIRE(WIFEXITED(raw));
+  CHECK(WEXITSTATUS(raw) == status);
+  CHECK_THAT(slurp(log), Contains("wedge: stopped by " + name + " after step "));
+  CHECK_THAT(slurp(log), Contains("; to go on: wedge train resume='my run'\n"));
+  CHECK_FALSE(folder.states().empty());
+  CHECK_FALSE(fs::exists(folder.results()));
+  for (const auto& entry : fs::directory_iterator(folder.path)) CHECK(entry.path().extension() != ".tmp");
+}
+
+TEST_CASE("resume: killed fifty times at random moments, a run ends as one never interrupted",
+          "[apps][resume]") {
+  const Workplace place;
+  const std::string model = "model=grassmann";
+  // A state after each step, so that most moments are moments of writing.
+  const std::vector<std::string> more = {model, "train.num_epochs=3", "train.checkpoint_every=1"};
+  REQUIRE(place.train("whole", more).status == 0);
+  const auto whole = end_of({place.cwd / "whole"});
+  wedge::Rng rng(7);
+  int kills = 0, runs = 0, while_writing = 0;
+  while (kills < 50) {
+    const std::string name = "run_" + std::to_string(runs++);
+    const RunFolder folder{place.cwd / name};
+    for (;;) {
+      const bool begun = fs::exists(folder.config());
+      const pid_t child =
+          place.start(begun ? std::vector<std::string>{"train", "resume=" + name} : place.words(name, more),
+                      place.temp / "log");
+      std::this_thread::sleep_for(std::chrono::microseconds(2000 + rng.below(60000)));
+      const bool kill = kills < 50;
+      if (kill) ::kill(child, SIGKILL);
+      int raw = 0;
+      REQUIRE(::waitpid(child, &raw, 0) == child);
+      if (WIFSIGNALED(raw)) {
+        ++kills;
+        if (fs::exists(folder.path))
+          for (const auto& entry : fs::directory_iterator(folder.path))
+            while_writing += entry.path().extension() == ".tmp";
+        continue;
+      }
+      INFO(slurp(place.temp / "log"));
+      REQUIRE(WEXITSTATUS(raw) == 0);
+      break;
+    }
+    CHECK(end_of(folder) == whole);
+  }
+  CHECK(while_writing > 0);
+}
+
+TEST_CASE("resume: a finished run says so; a run without a state starts afresh", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole").status == 0);
+  REQUIRE(place.train("run").status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  const auto before = snapshot(folder.path);
+  const Outcome finished = place.resume("run");
+  CHECK(finished.status == 0);
+  CHECK(finished.out == "run is finished: nothing to do\n");
+  CHECK(snapshot(folder.path) == before);
+  const Outcome by_state = place.resume("run/state_14.safetensors");
+  CHECK(by_state.status == 0);
+  CHECK_THAT(by_state.out, Contains("is finished"));
+
+  fs::remove(folder.results());
+  for (const fs::path& state : folder.states()) fs::remove(state);
+  spill(folder.metrics(), "of a run that was killed\n");
+  REQUIRE(place.resume("run").status == 0);
+  CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
+}
+
+TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume]") {
+  const Workplace place;
+  const std::vector<std::string> more = {"-m", "model=attention,grassmann"};
+  const Outcome whole = place.train("whole", more);
+  REQUIRE(whole.status == 0);
+  REQUIRE(place.train("runs", more).status == 0);
+  const fs::path above = place.cwd / "runs";
+  fs::remove(above / "comparison.md");
+  const RunFolder second{above / "1_grassmann"};
+  fs::remove(second.results());
+  fs::remove(second.state(28));
+  const std::string first = slurp(above / "0_attention" / "results.json");
+  const Outcome outcome = place.resume("runs");
+  CHECK(outcome.status == 0);
+  CHECK_THAT(outcome.out, Contains("run 1 of 2: runs/0_attention is finished"));
+  CHECK_THAT(outcome.out, Contains("28 steps, going on after 14"));
+  CHECK(slurp(above / "0_attention" / "results.json") == first);
+  CHECK(end_of(second) == end_of({place.cwd / "whole" / "1_grassmann"}));
+  CHECK(fs::exists(above / "comparison.md"));
+  CHECK(place.resume("runs").out == "runs is finished: nothing to do\n");
+}
+
+TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps][resume][bad]") {
+  const Workplace place;
+  REQUIRE(place.train("run", {"train.checkpoint_every=5"}).status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  fs::create_directories(place.cwd / "empty");
+  const auto check = [&](const Outcome& outcome, const std::string& text) {
+    CAPTURE(outcome.err);
+    CHECK(outcome.status == 2);
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, Contains(text));
+  };
+  check(place.resume("nowhere"), "nowhere does not exist");
+  check(place.resume("empty"), "empty holds no config.json");
+  check(place.resume("tokens.safetensors"), "expected a run's folder or a state_STEP.safetensors");
+  check(place.resume("run", {"resume=run"}), "given twice");
+  check(place.resume("run", {"-m"}), "no -m");
+  check(place.resume("run", {"train.learning_rate=1"}), "got train.learning_rate=1");
+  check(place.resume("run", {"model=grassmann"}), "got model=grassmann");
+
+  const std::string state = slurp(folder.state(28));
+  spill(folder.state(28), state.substr(0, 1000));
+  check(place.resume("run"), "to go on from the one before it: wedge train resume=run/state_25.safetensors");
+  check(place.resume("run/state_28.safetensors"), "state_28.safetensors");
+  const std::string other = slurp(folder.state(25));
+  spill(folder.state(25), "");
+  check(place.resume("run"), "remove it to start afresh");
+  spill(folder.state(25), other);
+  const std::string config = slurp(folder.config());
+  spill(folder.config(), "{");
+  check(place.resume("run"), "config.json: not JSON");
+  spill(folder.config(), config);
+
+  REQUIRE(place.resume("run/state_25.safetensors", {"train.checkpoint_every=1"}).status == 0);
+}
+
+TEST_CASE("resume: a disk that takes no more leaves the state before, and its word", "[apps][resume][bad]") {
+  const Workplace place;
+  REQUIRE(place.train("whole", {"train.checkpoint_every=5"}).status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  std::string line = "\"$wedge\"";
+  for (const std::string& word : place.words("run", {"train.checkpoint_every=5", "train.num_epochs=1"}))
+    line += " " + shell_quote(word);
+  const Outcome full = run_shell(place.cwd, "ulimit -f 40; " + line);
+  CHECK(full.status == 2);
+  CHECK(is_one_error_line(full.err));
+  CHECK_THAT(full.err, Contains("state_5.safetensors") && Contains("File too large"));
+  for (const auto& entry : fs::directory_iterator(folder.path)) {
+    CHECK(entry.path().extension() != ".tmp");
+    CHECK(entry.path().extension() != ".safetensors");
+  }
+
+  REQUIRE(place.train("run", {"train.checkpoint_every=5"}).status == 0);
+  fs::remove(folder.results());
+  fs::remove(folder.state(28));
+  const auto before = slurp(folder.state(25));
+  const Outcome again = run_shell(place.cwd, "ulimit -f 40; \"$wedge\" train resume=run");
+  CHECK(again.status == 2);
+  CHECK_THAT(again.err, Contains("File too large"));
+  CHECK(slurp(folder.state(25)) == before);
+  REQUIRE(place.resume("run").status == 0);
+  CHECK(end_of(folder)["best"] == end_of({place.cwd / "whole"})["best"]);
+}
