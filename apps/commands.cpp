@@ -15,6 +15,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"train", "train one model, or with -m many, and compare them", run_train, train_help},
     {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help},
+    {"generate", "text from a checkpoint", run_generate, generate_help},
     {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help},
     {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help},
 };
@@ -55,6 +56,7 @@ std::string general_help() {
       "  wedge train -m model=attention,grassmann data=builtin experiment=quick\n"
       "  wedge train model=grassmann data=text train.num_epochs=3\n"
       "  wedge eval checkpoint=runs/single/DATE/TIME_grassmann\n"
+      "  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river'\n"
       "\n"
       "WikiText-2 and the vocabulary are looked for in $WEDGE_DATA (default ~/.cache/wedge).\n"
       "Bad input ends with one line on standard error and exit status 2.\n";

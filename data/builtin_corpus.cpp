@@ -316,25 +316,27 @@ std::vector<double> builtin_surprisal(std::span<const std::int32_t> tokens, cons
   }
 }
 
-std::string builtin_text(std::span<const std::int32_t> tokens) {
+std::string BuiltinReader::operator()(std::int32_t token) {
   const BuiltinWords& words = builtin_words();
-  std::string text;
-  bool starts_sentence = true;
-  for (const std::int32_t token : tokens) {
-    WEDGE_CHECK(token >= 0 && token < static_cast<std::int32_t>(words.vocabulary.size()),
-                "builtin: {} is no token of the built-in corpus", token);
-    std::string word = words.vocabulary[static_cast<std::size_t>(token)];
-    if (words.end.contains(token)) {
-      text += "\n\n";
-    } else if (words.stop.contains(token) || words.comma.contains(token)) {
-      text += word;
-    } else {
-      if (starts_sentence) word[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(word[0])));
-      if (!text.empty() && text.back() != '\n') text += ' ';
-      text += word;
-    }
-    starts_sentence = words.end.contains(token) || words.stop.contains(token);
+  WEDGE_CHECK(token >= 0 && token < static_cast<std::int32_t>(words.vocabulary.size()),
+              "builtin: {} is no token of the built-in corpus", token);
+  std::string word = words.vocabulary[static_cast<std::size_t>(token)];
+  const bool ends = words.end.contains(token), stops = words.stop.contains(token);
+  if (ends) {
+    word = "\n\n";
+  } else if (!stops && !words.comma.contains(token)) {
+    if (starts_sentence_) word[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(word[0])));
+    if (!starts_line_) word.insert(0, " ");
   }
+  starts_sentence_ = ends || stops;
+  starts_line_ = ends;
+  return word;
+}
+
+std::string builtin_text(std::span<const std::int32_t> tokens) {
+  BuiltinReader read;
+  std::string text;
+  for (const std::int32_t token : tokens) text += read(token);
   return text;
 }
 

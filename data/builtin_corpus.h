@@ -52,7 +52,16 @@ using NextWordVisitor = std::function<void(std::size_t position, std::span<const
 std::vector<double> builtin_surprisal(std::span<const std::int32_t> tokens,
                                       const NextWordVisitor& visit = {});
 
-// The tokens as readable text: capital letters, no space before punctuation, a blank line between paragraphs.
+// Tokens as readable text: capital letters, no space before punctuation, a blank line between paragraphs.
+// Called with one token after another, gives what each adds. Throws wedge::Error for what is no token.
+class BuiltinReader {
+ public:
+  std::string operator()(std::int32_t token);
+
+ private:
+  bool starts_sentence_ = true;
+  bool starts_line_ = true;
+};
 std::string builtin_text(std::span<const std::int32_t> tokens);
 
 }  // namespace wedge::data

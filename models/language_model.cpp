@@ -24,14 +24,20 @@ class Block : public Module {
     add_child("ffn", ffn_);
   }
 
-  Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2) const {
+  // With a memory h are the positions that follow those in it.
+  Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2, Mixer::Memory* memory) const {
+    const auto mixer = [&](const Variable& x) { return memory ? mixer_->extend(x, *memory) : (*mixer_)(x); };
     if (pre_norm_) {
-      h = residual_dropout(h, (*mixer_)(norm1_(h)), drop1);
+      h = residual_dropout(h, mixer(norm1_(h)), drop1);
       return residual_dropout(h, ffn_(norm2_(h)), drop2);
     }
-    const Variable mix = (*mixer_)(h);
+    const Variable mix = mixer(h);
     h = mixer_->carries_residual() ? dropout(norm1_(mix), drop1) : norm1_(h, mix, drop1);
     return norm2_(h, ffn_(h), drop2);
+  }
+
+  std::unique_ptr<Mixer::Memory> make_memory(std::int64_t batch, std::int64_t capacity) const {
+    return mixer_->make_memory(batch, capacity);
   }
 
  private:
@@ -72,6 +78,22 @@ class DecoderLM : public LanguageModel {
     return linear_cross_entropy(hidden(ids), head_, targets);
   }
 
+  Decoding start_decoding(std::int64_t B) const override {
+    Decoding decoding;
+    for (const auto& block : blocks_)
+      decoding.layers.push_back(block->make_memory(B, config_.max_context_len));
+    return decoding;
+  }
+  Variable extend(const Tensor& ids, Decoding& decoding) const override {
+    WEDGE_CHECK(!training_, "language model: decoding is for evaluation mode");
+    WEDGE_CHECK(ids.rank() == 2 && (ids.size(1) == 1 || decoding.position == 0),
+                "language model: expected ids [B, 1], or [B, n] at the beginning, got {} at position {}",
+                to_string(ids.shape()), decoding.position);
+    const NoGradGuard no_grad;
+    const Variable h = hidden(ids, &decoding);
+    return linear(reshape(slice(h, 1, h.size(1) - 1, h.size(1)), {h.size(0), h.size(2)}), head_);
+  }
+
   void set_training(bool on) override { training_ = on; }
   void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) override {
     // A new tensor: graphs that are still alive keep the counter of their own forward pass.
@@ -85,16 +107,19 @@ class DecoderLM : public LanguageModel {
   Device device() const override { return device_; }
 
  private:
-  Variable hidden(const Tensor& ids) const {
-    WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && ids.size(1) <= config_.max_context_len,
-                "language model: expected ids [B, L] with 1 <= L <= {}, got {}", config_.max_context_len,
-                to_string(ids.shape()));
-    const Variable positions = slice(position_embedding_.weight, 0, 0, ids.size(1));
+  // With a decoding, ids are the positions that follow those in it.
+  Variable hidden(const Tensor& ids, Decoding* decoding = nullptr) const {
+    const std::int64_t begin = decoding ? decoding->position : 0;
+    WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
+                "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
+                config_.max_context_len - begin, to_string(ids.shape()));
+    const Variable positions = slice(position_embedding_.weight, 0, begin, begin + ids.size(1));
     Variable h = dropout(token_embedding_(ids) + positions, drop(0));
     for (std::size_t k = 0; k < blocks_.size(); ++k) {
       const auto site = static_cast<std::uint32_t>(1 + 2 * k);
-      h = (*blocks_[k])(h, drop(site), drop(site + 1));
+      h = (*blocks_[k])(h, drop(site), drop(site + 1), decoding ? decoding->layers[k].get() : nullptr);
     }
+    if (decoding) decoding->position += ids.size(1);
     return output_norm_(h);
   }
 

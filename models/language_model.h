@@ -2,12 +2,20 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "autograd/ops.h"
+#include "models/mixers.h"
 #include "models/model_config.h"
 #include "models/module.h"
 
 namespace wedge {
+
+// A sequence that is read token by token: how many there were, and what each layer remembers of them.
+struct Decoding {
+  std::int64_t position = 0;
+  std::vector<std::unique_ptr<Mixer::Memory>> layers;
+};
 
 // A decoder-only language model (SPEC: token ids to next-token distribution).
 class LanguageModel : public Module {
@@ -16,6 +24,14 @@ class LanguageModel : public Module {
   virtual Variable logits(const Tensor& ids) = 0;
   // Mean cross-entropy over the B·L targets (int32 [B, L]), computed without ever holding all logits.
   virtual Variable loss(const Tensor& ids, const Tensor& targets) = 0;
+
+  // Incremental decoding: the state of B sequences of which nothing was read.
+  virtual Decoding start_decoding(std::int64_t B) const = 0;
+  // Reads on: ids int32 [B, n] follow what was read; n = 1 unless that is nothing. Returns the logits of the
+  // last position, [B, V]: those of logits() over the whole sequences but for rounding. In evaluation mode;
+  // no gradients flow. Throws wedge::Error past max_context_len positions, where no position embedding is
+  // left.
+  virtual Variable extend(const Tensor& ids, Decoding& decoding) const = 0;
 
   // Dropout is on in training mode (the default) and off in evaluation mode.
   virtual void set_training(bool on) = 0;

@@ -16,7 +16,22 @@ namespace wedge {
 // h [B, L, D] -> [B, L, D]; the value at position t may depend on positions <= t only.
 class Mixer : public Module {
  public:
+  // What the positions to come need of those that were read.
+  class Memory {
+   public:
+    virtual ~Memory() = default;
+  };
+
   virtual Variable operator()(const Variable& h) const = 0;
+
+  // An empty memory for sequences of at most `capacity` positions.
+  virtual std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const;
+  // Reads on: h [B, n, D] holds the n positions that follow those in `memory`, n = 1 unless it is empty.
+  // Returns what operator() over all positions so far has in its last n rows, and remembers. No gradients
+  // flow. Here: remembers every h and runs operator() over all of them; a mixer that can do with less says
+  // so.
+  virtual Variable extend(const Variable& h, Memory& memory) const;
+
   // Whether the result already contains h, so that a post-norm block adds no residual of its own.
   virtual bool carries_residual() const { return false; }
 };

@@ -34,7 +34,7 @@ WEDGE_HOST_DEVICE inline Philox4 philox(std::uint64_t key, std::uint32_t c0, std
 }
 
 // What a stream of random numbers is for; the last word of its counter, so that streams never meet.
-enum class RandomStream : std::uint32_t { init = 1, shuffle = 2, corpus = 3, user = 4 };
+enum class RandomStream : std::uint32_t { init = 1, shuffle = 2, corpus = 3, user = 4, sample = 5 };
 
 // A sequential generator over one Philox stream: (seed, stream, substream) gives the same numbers everywhere.
 class Rng {

@@ -1,5 +1,8 @@
 #include "models/mixers/attention.h"
 
+#include <cmath>
+#include <utility>
+
 namespace wedge {
 
 AttentionMixer::AttentionMixer(const ModelConfig& config, std::int64_t /*layer*/, Init& init)
@@ -13,6 +16,43 @@ AttentionMixer::AttentionMixer(const ModelConfig& config, std::int64_t /*layer*/
 Variable AttentionMixer::operator()(const Variable& h) const {
   const Variable qkv = qkv_projection_(h);
   return out_projection_(causal_attention(qkv, num_heads_));
+}
+
+namespace {
+
+struct KeysAndValues : Mixer::Memory {
+  Tensor keys, values;  // [B, heads, capacity, d / heads]
+  std::int64_t length = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Mixer::Memory> AttentionMixer::make_memory(std::int64_t batch, std::int64_t capacity) const {
+  const Tensor weight = qkv_projection_.weight.value();
+  const Shape shape = {batch, num_heads_, capacity, weight.size(1) / num_heads_};
+  auto memory = std::make_unique<KeysAndValues>();
+  memory->keys = Tensor::empty(shape, weight.dtype(), weight.device());
+  memory->values = Tensor::empty(shape, weight.dtype(), weight.device());
+  return memory;
+}
+
+Variable AttentionMixer::extend(const Variable& h, Memory& memory) const {
+  auto& past = static_cast<KeysAndValues&>(memory);
+  const std::int64_t B = h.size(0), n = h.size(1), head = h.size(2) / num_heads_;
+  const Variable qkv = qkv_projection_(h);
+  const Tensor parts = qkv.value().reshape({B, n, 3, num_heads_, head}).permute({2, 0, 3, 1, 4});
+  const auto part = [&](std::int64_t i) {
+    return parts.slice(0, i, i + 1).reshape({B, num_heads_, n, head});
+  };
+  const std::int64_t end = past.length + n;
+  past.keys.slice(2, past.length, end).copy_from(part(1));
+  past.values.slice(2, past.length, end).copy_from(part(2));
+  const bool is_first = std::exchange(past.length, end) == 0;
+  if (is_first) return out_projection_(causal_attention(qkv, num_heads_));
+
+  const Variable q = part(0), k = past.keys.slice(2, 0, end), v = past.values.slice(2, 0, end);
+  const Variable weights = softmax(matmul(q, transpose(k, 2, 3)) / std::sqrt(static_cast<double>(head)));
+  return out_projection_(reshape(permute(matmul(weights, v), {0, 2, 1, 3}), h.shape()));
 }
 
 void AttentionMixer::validate(const ModelConfig& config) {

@@ -11,6 +11,9 @@ class AttentionMixer : public Mixer {
  public:
   AttentionMixer(const ModelConfig& config, std::int64_t layer, Init& init);
   Variable operator()(const Variable& h) const override;
+  // Remembers every key and value.
+  std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const override;
+  Variable extend(const Variable& h, Memory& memory) const override;
   // d_model must be a multiple of num_heads.
   static void validate(const ModelConfig& config);
 

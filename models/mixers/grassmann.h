@@ -16,11 +16,16 @@ class GrassmannMixer : public Mixer {
  public:
   GrassmannMixer(const ModelConfig& config, std::int64_t layer, Init& init);
   Variable operator()(const Variable& h) const override;
+  // Remembers the reduced states that the largest lag reaches back to, and no more.
+  std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const override;
+  Variable extend(const Variable& h, Memory& memory) const override;
   bool carries_residual() const override { return true; }
   // d_low >= 2, lags >= 1, and with layerwise_lags one lag a layer.
   static void validate(const ModelConfig& config);
 
  private:
+  Variable gate(const Variable& h, const Variable& g) const;
+
   std::vector<std::int64_t> lags_;
   Linear reduce_, expand_, gate_proj_;
 };

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "models/mixers.h"
+#include "models/mixers/grassmann.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
 
@@ -208,4 +209,58 @@ TEST_CASE("a configuration that does not fit is refused by name", "[models]") {
 TEST_CASE("a sequence that is too long is refused", "[models]") {
   const auto model = make_language_model(tiny("attention"), 1);
   CHECK_THROWS_AS(model->logits(ids_of(1, 11, 23, 1)), Error);
+}
+
+TEST_CASE("decoding token by token gives the logits of the whole sequence", "[models][decoding]") {
+  const std::int64_t B = GENERATE(1, 3), first = GENERATE(1, 2, 7, 40);
+  const auto dtype = GENERATE(DType::f64, DType::f32);
+  const bool pre_norm = GENERATE(false, true);
+  for (const MixerEntry& mixer : mixer_table()) {
+    ModelConfig c = tiny(mixer.name);
+    c.max_context_len = 40;
+    c.pre_norm = pre_norm;
+    c.lags = {1, 1, 3, 7};  // longer than a first part, shorter than the sequence
+    CAPTURE(mixer.name, B, first, name_of(dtype), pre_norm);
+    const auto model = make_language_model(c, 3, dtype);
+    model->set_training(false);
+    const Tensor ids = ids_of(B, 40, 23, 5);
+    const Tensor whole = model->logits(ids).value();
+    Decoding decoding = model->start_decoding(B);
+    double error = 0;
+    for (std::int64_t t = first; t <= 40; ++t) {
+      const Variable logits =
+          model->extend(t == first ? ids.slice(1, 0, t) : ids.slice(1, t - 1, t), decoding);
+      REQUIRE(logits.shape() == Shape{B, 23});
+      CHECK(decoding.position == t);
+      const auto got = logits.value().to_vector(),
+                 expected = whole.slice(1, t - 1, t).contiguous().to_vector();
+      for (std::size_t i = 0; i < got.size(); ++i) error = std::max(error, std::abs(got[i] - expected[i]));
+    }
+    CHECK(error < (dtype == DType::f64 ? 1e-13 : 1e-5));
+    CHECK_THROWS_WITH(model->extend(ids.slice(1, 0, 1), decoding), Catch::Matchers::Contains("1 <= L <= 0"));
+  }
+}
+
+TEST_CASE("decoding: a mixer that says nothing of it is right all the same", "[models][decoding]") {
+  const ModelConfig c = tiny("grassmann");
+  Init init(c, 1, DType::f64, Device::cpu);
+  const GrassmannMixer mixer(c, 0, init);
+  Rng rng(2);
+  const Variable h = Tensor::normal({2, 9, c.d_model}, rng, 0, 1, DType::f64);
+  const auto whole = mixer(h).value().to_vector();
+  const auto memory = mixer.Mixer::make_memory(2, 9);
+  std::vector<Variable> parts;
+  for (std::int64_t t = 0; t < 9; ++t) parts.push_back(mixer.Mixer::extend(slice(h, 1, t, t + 1), *memory));
+  const auto steps = concat(parts, 1).value().to_vector();
+  for (std::size_t i = 0; i < whole.size(); ++i) CHECK(steps[i] == Approx(whole[i]).margin(1e-13));
+}
+
+TEST_CASE("decoding is refused where dropout is on, and in parts after the first", "[models][decoding]") {
+  const auto model = make_language_model(tiny("attention"), 3);
+  Decoding decoding = model->start_decoding(1);
+  CHECK_THROWS_WITH(model->extend(ids_of(1, 1, 23, 1), decoding),
+                    Catch::Matchers::Contains("evaluation mode"));
+  model->set_training(false);
+  model->extend(ids_of(1, 3, 23, 1), decoding);
+  CHECK_THROWS_WITH(model->extend(ids_of(1, 2, 23, 1), decoding), Catch::Matchers::Contains("at position 3"));
 }

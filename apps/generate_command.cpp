@@ -1,0 +1,165 @@
+// wedge generate: text from a checkpoint.
+#include <chrono>
+
+#include "apps/checkpoint_metadata.h"
+#include "apps/commands.h"
+#include "apps/compose.h"
+#include "apps/config_keys.h"
+#include "apps/console.h"
+#include "apps/device.h"
+#include "apps/generator.h"
+#include "apps/threads.h"
+#include "apps/words.h"
+#include "data/text_codec.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// One text, or a JSON list of texts.
+std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
+  if (!word || *word == "null") return {};
+  std::vector<std::string> stops = {*word};
+  if (const Json value = parse_json(*word); value.is_array()) {
+    stops.clear();
+    for (const Json& stop : value) {
+      WEDGE_CHECK(stop.is_string(), "generate: stop: expected a text or a JSON list of texts, got {}", *word);
+      stops.push_back(stop);
+    }
+  } else if (value.is_string()) {
+    stops = {value};
+  }
+  for (const std::string& stop : stops)
+    WEDGE_CHECK(!stop.empty(), "generate: stop: expected texts that are not empty, got {}", *word);
+  return stops;
+}
+
+// Passes text on until one of the stops comes. What may be the beginning of one is held back.
+class StoppingPrinter {
+ public:
+  explicit StoppingPrinter(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+
+  // Whether to go on.
+  bool operator()(const std::string& text) {
+    held_ += text;
+    std::size_t safe = held_.size();
+    for (const std::string& stop : stops_) {
+      if (const std::size_t at = held_.find(stop); at != std::string::npos) {
+        held_.resize(at);
+        return false;
+      }
+      for (std::size_t length = std::min(stop.size() - 1, held_.size()); length > 0; --length)
+        if (held_.ends_with(std::string_view(stop).substr(0, length))) {
+          safe = std::min(safe, held_.size() - length);
+          break;
+        }
+    }
+    print(std::string_view(held_).substr(0, safe));
+    flush_output();
+    held_.erase(0, safe);
+    return true;
+  }
+
+  void finish() {
+    print(held_);
+    held_.clear();
+    flush_output();
+  }
+
+ private:
+  std::vector<std::string> stops_;
+  std::string held_;
+};
+
+}  // namespace
+
+std::string generate_help() {
+  return "usage: wedge generate checkpoint=FILE_OR_RUN_DIR prompt=TEXT [key=value]...\n"
+         "\n"
+         "Prints the prompt and what the model goes on with, token by token as it comes; at the end, on "
+         "standard\n"
+         "error, how many tokens a second that was. The same seed gives the same text.\n"
+         "\n"
+         "  checkpoint=FILE_OR_RUN_DIR   a .safetensors file of wedge train; a run folder means its\n"
+         "                               best.safetensors\n"
+         "  prompt=TEXT                  in words that the checkpoint's vocabulary knows; token ids with "
+         "spaces\n"
+         "                               between them where it has none (data=tokens)\n"
+         "  max_tokens=100               how many tokens to add\n"
+         "  temperature=1                logits are divided by it; 0: always the most likely token\n"
+         "  top_k=null                   draw from the k most likely tokens only\n"
+         "  top_p=null                   draw from the fewest tokens whose probability reaches p only\n"
+         "  seed=42                      of the random numbers\n"
+         "  stop=null                    end before this text would come; several: a JSON list\n"
+         "  train.device=auto            where to compute: auto, cpu or cuda\n"
+         "  train.threads=null           null: one for each core\n"
+         "\n"
+         "A token costs the same wherever it stands: attention keeps its keys and values, the Grassmann "
+         "model the\n"
+         "last max(lags) reduced states. Past the checkpoint's data.max_context_len tokens, the last half of "
+         "them\n"
+         "is read again as the beginning of a text, and so on.\n"
+         "\n"
+         "examples:\n"
+         "  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river' top_p=0.9\n"
+         "  wedge generate checkpoint=best.safetensors prompt='Anna kept' temperature=0.7 "
+         "stop='[\"\\n\\n\"]'\n";
+}
+
+int run_generate(const Arguments& arguments) {
+  const Words words("generate", arguments,
+                    {"checkpoint", "prompt", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop",
+                     "train.device", "train.threads"});
+  const std::string path = words.required("checkpoint", "FILE_OR_RUN_DIR");
+  const std::string prompt = words.required("prompt", "TEXT");
+  const std::int64_t max_tokens = words.integer("max_tokens", 0, 1'000'000'000).value_or(100);
+  SamplerOptions options;
+  options.temperature = words.number("temperature", 0, 1e6).value_or(1);
+  options.top_k = words.integer("top_k", 1);
+  options.top_p = words.number("top_p", 0, 1);
+  options.seed = static_cast<std::uint64_t>(words.integer("seed", 0).value_or(42));
+  const std::vector<std::string> stops = parse_stops(words.text("stop"));
+  Config run;  // for the two keys that a run has too
+  for (const char* name : {"train.device", "train.threads"})
+    if (const auto value = words.text(name)) set_key(run, find_key(name), parse_value(*value));
+  const Device device = resolve_device(run.train.device);
+  use_threads(run.train.threads);
+
+  const Checkpoint checkpoint = read_checkpoint(path);
+  std::vector<std::int32_t> ids;
+  try {
+    ids = data::encode_text(prompt, checkpoint.vocabulary, checkpoint.vocab_size);
+  } catch (const Error& error) {
+    throw Error(fmt::format("generate: prompt: {}", error.what()));
+  }
+  WEDGE_CHECK(!ids.empty(), "generate: prompt: expected at least one token, got none in '{}'", prompt);
+  const auto model = load_model(checkpoint, device);
+
+  data::Detokenizer text_of = data::make_detokenizer(checkpoint.vocabulary);
+  for (const std::int32_t id : ids) text_of(id);
+  StoppingPrinter printer(stops);
+  print(prompt);
+  flush_output();
+  Sampler sample(options);
+  Generator generator(*model, ids);
+  const Clock::time_point begin = Clock::now();
+  std::int64_t count = 0;
+  bool going = true;
+  while (going && count < max_tokens) {
+    const std::int32_t id = sample(generator.logits());
+    ++count;
+    going = printer(text_of(id));
+    if (going && count < max_tokens) generator.push(id);
+  }
+  printer.finish();
+  print("\n");
+  finish_output();
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  print_notice(fmt::format("{} tokens, {:.0f} a second", count, static_cast<double>(count) / seconds));
+  return 0;
+}
+
+}  // namespace wedge::app
