@@ -17,7 +17,7 @@ EOF
 say() { printf '== %s\n' "$*"; }
 
 packages=(g++ cmake ninja-build libopenblas-openmp-dev libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev zlib1g-dev)
-test_packages=(catch2 libbenchmark-dev python3 python3-venv)
+test_packages=(catch2 libbenchmark-dev gnuplot-nox python3 python3-venv)
 
 install_missing() {
   command -v apt-get >/dev/null || { say "no apt-get here: assuming that the libraries are installed"; return; }

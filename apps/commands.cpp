@@ -17,6 +17,8 @@ constexpr Command kCommands[] = {
     {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help},
     {"generate", "text from a checkpoint", run_generate, generate_help},
     {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help},
+    {"plot", "pictures of runs", run_plot, plot_help},
+    {"report", "one page about a tree of runs", run_report, report_help},
     {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help},
 };
 

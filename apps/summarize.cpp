@@ -38,20 +38,26 @@ bool natural_less(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::vector<LabelledResult> find_results(const fs::path& root) {
+std::vector<fs::path> find_files(const fs::path& root, const std::string& name) {
   std::error_code error;
-  WEDGE_CHECK(fs::is_directory(root, error), "summarize: {} is not a folder", root.string());
-  std::vector<LabelledResult> found;
+  WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
+  std::vector<fs::path> found;
   fs::recursive_directory_iterator entry(root, error), end;
-  for (; !error && entry != end; entry.increment(error)) {
-    if (entry->path().filename() != "results.json" || entry->is_directory()) continue;
-    found.push_back(
-        {entry->path().parent_path().lexically_relative(root).generic_string(), read_result(entry->path())});
-  }
-  WEDGE_CHECK(!error, "summarize: cannot read {}: {}", root.string(), error.message());
-  WEDGE_CHECK(!found.empty(), "summarize: no results.json in {} or below", root.string());
-  std::sort(found.begin(), found.end(),
-            [](const LabelledResult& a, const LabelledResult& b) { return natural_less(a.label, b.label); });
+  for (; !error && entry != end; entry.increment(error))
+    if (entry->path().filename() == name && !entry->is_directory()) found.push_back(entry->path());
+  WEDGE_CHECK(!error, "cannot read {}: {}", root.string(), error.message());
+  std::sort(found.begin(), found.end(), [&](const fs::path& a, const fs::path& b) {
+    return natural_less(a.lexically_relative(root).generic_string(),
+                        b.lexically_relative(root).generic_string());
+  });
+  return found;
+}
+
+std::vector<LabelledResult> find_results(const fs::path& root) {
+  std::vector<LabelledResult> found;
+  for (const fs::path& file : find_files(root, "results.json"))
+    found.push_back({file.parent_path().lexically_relative(root).generic_string(), read_result(file)});
+  WEDGE_CHECK(!found.empty(), "no results.json in {} or below", root.string());
   return found;
 }
 

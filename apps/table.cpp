@@ -12,6 +12,24 @@
 
 namespace wedge::app {
 
+Json lookup(const Json& config, std::string_view name) {
+  if (!config.is_object()) return nullptr;
+  const std::size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return config.value(std::string(name), Json());
+  return lookup(config.value(std::string(name.substr(0, dot)), Json()), name.substr(dot + 1));
+}
+
+std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results) {
+  std::vector<std::string> names;
+  for (const Key& key : config_keys()) {
+    if (!key.in_checkpoint || key.name == "model.tensor_lifting_strategy") continue;
+    std::set<std::string> values;
+    for (const LabelledResult& r : results) values.insert(lookup(r.result.config, key.name).dump());
+    if (values.size() > 1) names.emplace_back(key.name);
+  }
+  return names;
+}
+
 namespace {
 
 constexpr std::size_t kMaxKeysInLabel = 4;
@@ -28,26 +46,6 @@ Spread spread_of(const std::vector<double>& values) {
   if (values.size() > 1)
     spread.deviation = std::sqrt(spread.deviation / static_cast<double>(values.size() - 1));
   return spread;
-}
-
-// The value of a dotted key in a nested configuration, or null.
-Json lookup(const Json& config, std::string_view name) {
-  if (!config.is_object()) return nullptr;
-  const std::size_t dot = name.find('.');
-  if (dot == std::string_view::npos) return config.value(std::string(name), Json());
-  return lookup(config.value(std::string(name.substr(0, dot)), Json()), name.substr(dot + 1));
-}
-
-// Keys, apart from those that belong to one run or one machine, whose values are not the same in all results.
-std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results) {
-  std::vector<std::string> names;
-  for (const Key& key : config_keys()) {
-    if (!key.in_checkpoint || key.name == "model.tensor_lifting_strategy") continue;
-    std::set<std::string> values;
-    for (const LabelledResult& r : results) values.insert(lookup(r.result.config, key.name).dump());
-    if (values.size() > 1) names.emplace_back(key.name);
-  }
-  return names;
 }
 
 // " (key=value ...)", or nothing where that would be too long to help.
@@ -79,7 +77,7 @@ std::string identity_without_seed(const RunResult& result) {
 }
 
 // A cell holds no line end and no bar, which would end it.
-std::string cell(std::string text) {
+std::string cell(const std::string& text) {
   std::string safe;
   for (char c : text) {
     if (c == '|') safe += '\\';
@@ -99,9 +97,11 @@ std::string pad(const std::string& text, std::size_t width, bool right) {
   return right ? spaces + text : text + spaces;
 }
 
-using Row = std::vector<std::string>;
+using Row = TableRow;
 
-std::string render(const std::vector<Row>& rows, std::size_t text_columns) {
+std::string render(std::vector<Row> rows, std::size_t text_columns) {
+  for (Row& row : rows)
+    for (std::string& text : row) text = cell(text);
   std::vector<std::size_t> widths(rows.front().size(), 3);
   for (const Row& row : rows)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));
@@ -142,7 +142,7 @@ Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<std::s
   const Spread loss = spread_of(losses), perplexity = spread_of(perplexities);
   const bool all_rates = rates.size() == group.size();
   return {model_name(group.front()->result.strategy),
-          cell(label),
+          label,
           format_params(group.front()->result.num_params),
           fmt::format("{:.4f} ± {:.4f}", loss.mean, loss.deviation),
           fmt::format("{} ± {}", format_perplexity(perplexity.mean), format_perplexity(perplexity.deviation)),
@@ -154,7 +154,7 @@ Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<std::s
 std::string model_name(const std::string& strategy) {
   for (const MixerEntry& mixer : mixer_table())
     if (mixer.name == strategy) return mixer.model_name;
-  return cell(strategy);
+  return strategy;
 }
 
 std::string format_perplexity(double perplexity) {
@@ -162,6 +162,11 @@ std::string format_perplexity(double perplexity) {
 }
 
 std::string comparison_table(const std::vector<LabelledResult>& results) {
+  const Table table = comparison_of(results);
+  return render(table.rows, table.text_columns);
+}
+
+Table comparison_of(const std::vector<LabelledResult>& results) {
   std::map<std::string, int> count_of_model;
   bool with_run = false;
   for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
@@ -172,7 +177,7 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
   std::set<double> floors;
   for (const LabelledResult& r : results) {
     const RunResult& result = r.result;
-    rows.push_back({model_name(result.strategy), cell(r.label + describe_keys_of(result, differing)),
+    rows.push_back({model_name(result.strategy), r.label + describe_keys_of(result, differing),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});
@@ -194,7 +199,7 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
                     format_perplexity(std::exp(floor)), kNone});
   if (!with_run)
     for (Row& row : rows) row.erase(row.begin() + 1);
-  return render(rows, with_run ? 2 : 1);
+  return {std::move(rows), with_run ? 2u : 1u};
 }
 
 }  // namespace wedge::app

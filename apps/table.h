@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/results.h"
@@ -13,11 +14,26 @@ struct LabelledResult {
   RunResult result;
 };
 
+using TableRow = std::vector<std::string>;
+
 // Model | Params (M) | Best Val Loss | Best Val PPL | tokens/s, a row a run, in the order given. Where a
 // model appears more than once, a column Run tells the rows apart by label and by the keys that differ, and
 // every group of runs that differ in the seed alone gets a row with mean ± sample standard deviation. The
 // floor of the built-in corpus comes last. `results` must not be empty.
 std::string comparison_table(const std::vector<LabelledResult>& results);
+
+// The same as cells of plain text, the head first; numbers begin in column `text_columns`.
+struct Table {
+  std::vector<TableRow> rows;
+  std::size_t text_columns = 1;
+};
+Table comparison_of(const std::vector<LabelledResult>& results);
+
+// The keys (GROUP.KEY), but for the mixer's name, whose values are not the same in all configurations, in the
+// order of the key table; what may differ between two equal runs is left out.
+std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results);
+// The value of such a key in a configuration, nested by group; null where it has none.
+Json lookup(const Json& config, std::string_view key);
 
 // What the mixer table calls a model with this mixer (TransformerLM, GrassmannLM); for a mixer that is not
 // in it, its name.

@@ -1,0 +1,52 @@
+// Pictures, drawn by gnuplot.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace wedge::app {
+
+enum class ImageFormat { svg, png };
+
+struct Series {
+  std::string label;  // empty: not in the legend
+  std::vector<double> x, y;
+  std::size_t color = 0;  // index into the palette, which repeats
+  bool thin = false;      // a pale line behind the others
+  bool points = false;    // a mark at each value
+};
+
+struct Curves {
+  std::string title, x_label, y_label;
+  std::vector<Series> series;
+  std::optional<double> y_max = {};  // what lies above is cut off
+};
+
+struct Bar {
+  std::string label;
+  double value = 0;
+  std::string text;  // what stands beside it
+  std::size_t color = 0;
+  bool hollow = false;  // of somebody else
+};
+
+// Horizontal bars from 0, the first on top.
+struct Bars {
+  std::string title, x_label;
+  std::vector<Bar> bars;
+  std::optional<double> line;  // a dashed vertical line
+};
+
+// The picture's bytes. Throws wedge::Error when gnuplot is not installed or refuses.
+std::string draw(const Curves& curves, ImageFormat format);
+std::string draw(const Bars& bars, ImageFormat format);
+
+// Writes NAME.svg and NAME.png into the folder, each at once or not at all, and returns their paths.
+template <class Picture>
+std::vector<std::filesystem::path> draw_files(const Picture& picture, const std::filesystem::path& folder,
+                                              const std::string& name);
+
+}  // namespace wedge::app

@@ -1,0 +1,163 @@
+#include "apps/learning_curve.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <sstream>
+
+#include "apps/files.h"
+#include "apps/published.h"
+#include "apps/summarize.h"
+#include "apps/table.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kPoints = 200;
+
+Json read_json(const fs::path& path) {
+  const Json json = parse_json(read_file(path));
+  WEDGE_CHECK(!json.is_discarded(), "{}: not JSON", path.string());
+  return json;
+}
+
+// Means of neighbouring values, about kPoints of them.
+Series thinned(const std::vector<double>& x, const std::vector<double>& y) {
+  Series series;
+  const std::size_t bucket = std::max<std::size_t>(1, x.size() / kPoints);
+  for (std::size_t begin = 0; begin < x.size(); begin += bucket) {
+    const std::size_t end = std::min(begin + bucket, x.size());
+    double sum_x = 0, sum_y = 0;
+    for (std::size_t i = begin; i < end; ++i) sum_x += x[i], sum_y += y[i];
+    series.x.push_back(sum_x / static_cast<double>(end - begin));
+    series.y.push_back(sum_y / static_cast<double>(end - begin));
+  }
+  return series;
+}
+
+// The first steps of a run can be so far up that nothing else is seen: what lies above all that comes after
+// the first twentieth is cut off.
+std::optional<double> limit_of(const Curves& picture) {
+  double high = -INFINITY, low = INFINITY;
+  for (const Series& s : picture.series)
+    for (std::size_t i = s.thin ? s.y.size() / 20 : 0; i < s.y.size(); ++i) {
+      high = std::max(high, s.y[i]);
+      low = std::min(low, s.y[i]);
+    }
+  if (!(high > low) || !std::isfinite(high - low)) return {};
+  return high + 0.05 * (high - low);
+}
+
+}  // namespace
+
+LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
+  LearningCurve curve;
+  curve.label = label;
+  if (fs::exists(folder.config())) curve.config = read_json(folder.config());
+  if (fs::exists(folder.results())) curve.result = read_result(folder.results());
+
+  std::vector<std::int64_t> epochs;  // of the steps
+  std::istringstream lines(read_file(folder.metrics()));
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    const Json json = parse_json(line);
+    const auto has = [&](const char* key) {
+      return json.is_object() && json.contains(key) && json[key].is_number();
+    };
+    if (has("step") && has("epoch") && has("loss")) {
+      epochs.push_back(json["epoch"].get<std::int64_t>());
+      curve.step_losses.push_back(json["loss"]);
+    } else if (has("epoch") && has("val_loss")) {
+      curve.val_epochs.push_back(json["epoch"].get<double>());
+      curve.val_losses.push_back(json["val_loss"]);
+    } else {
+      WEDGE_CHECK(lines.eof() && json.is_discarded(), "{}: line {} is not one of a run's metrics: {}",
+                  folder.metrics().string(), number, line.substr(0, 60));
+    }
+  }
+  // An epoch has as many steps as the first; of a run's only epoch no more is known than what is there.
+  const auto per_epoch = std::count(epochs.begin(), epochs.end(), epochs.empty() ? 0 : epochs.front());
+  for (std::size_t i = 0, in_epoch = 0; i < epochs.size(); ++i) {
+    in_epoch = i > 0 && epochs[i] == epochs[i - 1] ? in_epoch + 1 : 1;
+    curve.step_epochs.push_back(static_cast<double>(epochs[i] - epochs.front()) +
+                                static_cast<double>(in_epoch) / static_cast<double>(per_epoch));
+  }
+  return curve;
+}
+
+std::vector<LearningCurve> find_curves(const fs::path& root) {
+  const RunFolder itself{root};
+  std::error_code error;
+  WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
+  if (fs::exists(itself.metrics())) {
+    const fs::path name = fs::absolute(root).lexically_normal();
+    return {read_curve(itself, (name.has_filename() ? name : name.parent_path()).filename().string())};
+  }
+  std::vector<LearningCurve> curves;
+  for (const fs::path& file : find_files(root, "metrics.jsonl"))
+    curves.push_back(
+        read_curve({file.parent_path()}, file.parent_path().lexically_relative(root).generic_string()));
+  WEDGE_CHECK(!curves.empty(), "{} holds no metrics.jsonl, nor does a folder below it", root.string());
+  return curves;
+}
+
+Curves picture_of(const std::vector<LearningCurve>& curves) {
+  Curves picture{"Loss", "epoch", "mean cross-entropy (nats)", {}, {}};
+  for (std::size_t i = 0; i < curves.size(); ++i) {
+    Series train = thinned(curves[i].step_epochs, curves[i].step_losses);
+    train.label = curves.size() == 1 ? "training" : "";
+    train.color = i;
+    train.thin = true;
+    if (!train.x.empty()) picture.series.push_back(train);
+  }
+  for (std::size_t i = 0; i < curves.size(); ++i) {
+    Series validation{curves.size() == 1 ? "validation" : curves[i].label,
+                      curves[i].val_epochs,
+                      curves[i].val_losses,
+                      i,
+                      false,
+                      true};
+    if (!validation.x.empty()) picture.series.push_back(validation);
+  }
+  picture.y_max = limit_of(picture);
+  if (curves.size() > 1) picture.title = "Loss: validation, and training (pale)";
+  return picture;
+}
+
+Bars best_of(const std::vector<LearningCurve>& curves) {
+  Bars bars{"Best validation perplexity", "perplexity", {}, {}};
+  std::set<std::string> published;
+  std::vector<Bar> of_others;
+  for (std::size_t i = 0; i < curves.size(); ++i) {
+    if (!curves[i].result) continue;
+    const RunResult& result = *curves[i].result;
+    const double perplexity = std::exp(result.best_val_loss);
+    bars.bars.push_back({curves[i].label, perplexity, format_perplexity(perplexity), i, false});
+    if (result.floor) bars.line = std::exp(*result.floor);
+    for (const Published& other : published_for(result.config)) {
+      const std::string label = fmt::format("{}: {}", model_name(other.strategy), other.source);
+      if (other.strategy == result.strategy && published.insert(label).second)
+        of_others.push_back({label, other.perplexity, format_perplexity(other.perplexity), i, true});
+    }
+  }
+  bars.bars.insert(bars.bars.end(), of_others.begin(), of_others.end());
+  if (bars.line) bars.title += " (dashed: the floor of the corpus)";
+  return bars;
+}
+
+Bars throughput_of(const std::vector<LearningCurve>& curves) {
+  Bars bars{"Training throughput", "tokens/s", {}, {}};
+  for (std::size_t i = 0; i < curves.size(); ++i)
+    if (curves[i].result && curves[i].result->tokens_per_second) {
+      const double rate = *curves[i].result->tokens_per_second;
+      bars.bars.push_back({curves[i].label, rate, fmt::format("{:.0f}", rate), i, false});
+    }
+  return bars;
+}
+
+}  // namespace wedge::app

@@ -1,0 +1,66 @@
+// wedge plot: pictures of runs.
+#include "apps/commands.h"
+#include "apps/console.h"
+#include "apps/learning_curve.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace fs = std::filesystem;
+
+std::string plot_help() {
+  return "usage: wedge plot RUN... [out=FOLDER]\n"
+         "\n"
+         "Draws learning_curves (training and validation loss by epoch) and best (the best validation "
+         "perplexities,\n"
+         "and published ones of the same experiment), each as SVG and PNG, through gnuplot (Debian: "
+         "gnuplot-nox).\n"
+         "\n"
+         "  RUN          a run's folder, finished or not; or one above several, such as a multirun's\n"
+         "  out=FOLDER   where the pictures go (default: RUN, or with several the current folder)\n"
+         "\n"
+         "examples:\n"
+         "  wedge plot runs/multirun/DATE/TIME\n"
+         "  wedge plot runs/a runs/b out=pictures\n";
+}
+
+int run_plot(const Arguments& arguments) {
+  std::vector<fs::path> roots;
+  fs::path out;
+  for (const std::string& word : arguments) {
+    if (word.starts_with("out=")) {
+      WEDGE_CHECK(out.empty() && word.size() > 4, "plot: out=FOLDER: expected one folder, got '{}'", word);
+      out = word.substr(4);
+      continue;
+    }
+    WEDGE_CHECK(!word.starts_with("-"), "plot: unknown option '{}'; the nearest is out=FOLDER", word);
+    roots.emplace_back(word);
+  }
+  WEDGE_CHECK(!roots.empty(), "plot: no run was named; see wedge plot --help");
+  if (out.empty()) out = roots.size() == 1 ? roots.front() : fs::path(".");
+
+  std::vector<LearningCurve> curves;
+  for (const fs::path& root : roots)
+    for (LearningCurve& curve : find_curves(root)) {
+      // Runs of several roots are told apart by them.
+      const bool itself = fs::exists(RunFolder{root}.metrics());
+      if (roots.size() > 1) curve.label = itself ? root.string() : (root / curve.label).string();
+      curves.push_back(std::move(curve));
+    }
+  std::error_code error;
+  fs::create_directories(out, error);
+  WEDGE_CHECK(!error, "plot: cannot make the folder {}: {}", out.string(), error.message());
+
+  std::vector<fs::path> written;
+  const auto add = [&](const auto& picture, const char* name) {
+    for (fs::path& path : draw_files(picture, out, name)) written.push_back(std::move(path));
+  };
+  const Curves learning = picture_of(curves);
+  WEDGE_CHECK(!learning.series.empty(), "plot: no run has done a step yet");
+  add(learning, "learning_curves");
+  if (const Bars best = best_of(curves); !best.bars.empty()) add(best, "best");
+  for (const fs::path& path : written) print(path.string() + "\n");
+  return 0;
+}
+
+}  // namespace wedge::app

@@ -1,0 +1,22 @@
+// What others published for experiments that wedge can repeat (SPEC.md, section 5).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/config.h"
+
+namespace wedge::app {
+
+struct Published {
+  std::string source;    // who, and how it differs
+  std::string strategy;  // the mixer's name
+  double perplexity;     // best validation perplexity
+};
+
+// The figures for experiments like the one that `config` (of a results.json) describes: WikiText-2, as many
+// layers and positions, the same norm order and initial weights where the source says which. Empty where
+// there are none.
+std::vector<Published> published_for(const Json& config);
+
+}  // namespace wedge::app

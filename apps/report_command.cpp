@@ -1,0 +1,123 @@
+// wedge report: one page that tells what a tree of runs found out.
+#include <cmath>
+
+#include "apps/commands.h"
+#include "apps/console.h"
+#include "apps/files.h"
+#include "apps/html.h"
+#include "apps/learning_curve.h"
+#include "apps/published.h"
+#include "apps/table.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// The figures that others published for the experiments of these runs, beside ours.
+Table published_beside(const std::vector<LabelledResult>& results) {
+  Table table{{{"Model", "Source", "Published PPL", "Best of ours"}}, 2};
+  for (const LabelledResult& ours : results)
+    for (const Published& other : published_for(ours.result.config)) {
+      if (other.strategy != ours.result.strategy) continue;
+      const TableRow row = {model_name(other.strategy), other.source, format_perplexity(other.perplexity)};
+      double best = ours.result.best_val_loss;
+      for (const LabelledResult& same : results)
+        if (same.result.strategy == other.strategy && !published_for(same.result.config).empty())
+          best = std::min(best, same.result.best_val_loss);
+      TableRow full = row;
+      full.push_back(format_perplexity(std::exp(best)));
+      if (std::find(table.rows.begin(), table.rows.end(), full) == table.rows.end())
+        table.rows.push_back(full);
+    }
+  return table;
+}
+
+Table differences(const std::vector<LabelledResult>& results, const std::vector<std::string>& keys) {
+  Table table{{{"Run"}}, 1 + keys.size()};
+  for (const std::string& key : keys) table.rows.front().push_back(key);
+  for (const LabelledResult& r : results) {
+    table.rows.push_back({r.label});
+    for (const std::string& key : keys) table.rows.back().push_back(lookup(r.result.config, key).dump());
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string report_help() {
+  return "usage: wedge report ROOT [out=FILE.html]\n"
+         "\n"
+         "Writes one self-contained page about all runs in ROOT and below, such as a multirun's folder: the\n"
+         "comparison table, the learning curves, what differs between the configurations, throughput, and "
+         "the\n"
+         "published figures of the same experiments beside ours. Pictures are drawn by gnuplot (Debian: "
+         "gnuplot-nox).\n"
+         "\n"
+         "  out=FILE.html   (default: ROOT/report.html)\n"
+         "\n"
+         "example:\n"
+         "  wedge report runs/multirun/DATE/TIME\n";
+}
+
+int run_report(const Arguments& arguments) {
+  std::optional<fs::path> root, out;
+  for (const std::string& word : arguments) {
+    if (word.starts_with("out=") && word.size() > 4 && !out) {
+      out = word.substr(4);
+      continue;
+    }
+    WEDGE_CHECK(!root && !word.starts_with("-") && !word.starts_with("out="),
+                "report: expected ROOT [out=FILE.html], got '{}'", word);
+    root = word;
+  }
+  WEDGE_CHECK(root.has_value(), "report: no folder was named; see wedge report --help");
+
+  const std::vector<LearningCurve> curves = find_curves(*root);
+  std::vector<LabelledResult> results;
+  std::string unfinished;
+  for (const LearningCurve& curve : curves) {
+    if (curve.result)
+      results.push_back({curve.label, *curve.result});
+    else
+      unfinished += (unfinished.empty() ? "" : ", ") + curve.label;
+  }
+
+  HtmlPage page(fmt::format("wedge: {}", root->string()));
+  if (!results.empty()) {
+    page.heading("Comparison");
+    page.table(comparison_of(results));
+  }
+  if (!unfinished.empty()) page.paragraph("Not finished: " + unfinished + ".");
+  page.heading("Learning curves");
+  if (const Curves picture = picture_of(curves); !picture.series.empty())
+    page.picture(picture);
+  else
+    page.paragraph("No run has done a step yet.");
+  if (!results.empty()) {
+    page.picture(best_of(curves));
+    page.heading("Published figures");
+    if (const Table table = published_beside(results); table.rows.size() > 1)
+      page.table(table);
+    else
+      page.paragraph("None are known for experiments like these.");
+    page.heading("Throughput");
+    if (const Bars bars = throughput_of(curves); !bars.bars.empty()) page.picture(bars);
+    page.heading("Configuration");
+    if (const auto keys = differing_keys(results); !keys.empty()) {
+      page.table(differences(results, keys));
+    } else {
+      page.paragraph("Apart from the mixer, all runs are configured alike.");
+    }
+    for (const LabelledResult& r : results)
+      if (r.result.config.is_object()) page.fold("Everything of " + r.label, r.result.config.dump(2));
+  }
+  const fs::path file = out.value_or(*root / "report.html");
+  write_file(file, page.finish());
+  print(file.string() + "\n");
+  return 0;
+}
+
+}  // namespace wedge::app

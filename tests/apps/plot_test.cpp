@@ -1,0 +1,184 @@
+// wedge plot and wedge report.
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+
+#include "apps/html.h"
+#include "apps/learning_curve.h"
+#include "apps/published.h"
+#include "tests/apps/command_runner.h"
+#include "tests/apps/tiny_corpus.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+using namespace wedge;
+using namespace wedge::app;
+using namespace wedge::test;
+using Catch::Matchers::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+bool have_gnuplot() {
+  const bool have = std::system("gnuplot --version > /dev/null 2>&1") == 0;
+  if (!have) WARN("skipped: no gnuplot");
+  return have;
+}
+
+std::size_t count(const std::string& text, const std::string& word) {
+  std::size_t n = 0;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("learning curve: steps are placed by the part of the epochs that is done", "[apps][plot]") {
+  const TempDir temp;
+  const RunFolder folder{temp.path()};
+  std::string lines;
+  for (int step = 0; step < 7; ++step) {
+    lines += Json{{"step", step}, {"epoch", step / 4 + 1}, {"loss", 5.0 - step}}.dump() + "\n";
+    if (step == 3)
+      lines += R"({"epoch":1,"train_loss":3.5,"val_loss":3.25})"
+               "\n";
+  }
+  spill(folder.metrics(), lines + "{\"step\":7,\"ep");
+  const LearningCurve curve = read_curve(folder, "it");
+  CHECK(curve.step_epochs == std::vector<double>{0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75});
+  CHECK(curve.step_losses == std::vector<double>{5, 4, 3, 2, 1, 0, -1});
+  CHECK(curve.val_epochs == std::vector<double>{1});
+  CHECK(curve.val_losses == std::vector<double>{3.25});
+  CHECK_FALSE(curve.result.has_value());
+  CHECK(curve.config.is_null());
+
+  spill(folder.metrics(), lines + "{\"step\":7,\"ep\n" + lines);
+  CHECK_THROWS_WITH(read_curve(folder, "it"), Contains(folder.metrics().string() + ": line 9 is not one of"));
+  spill(folder.metrics(), "");
+  CHECK(read_curve(folder, "it").step_losses.empty());
+}
+
+TEST_CASE("learning curve: the picture has about 200 points a run, and leaves out how far up it began",
+          "[apps][plot]") {
+  LearningCurve curve;
+  curve.label = "a";
+  for (int i = 0; i < 10000; ++i) {
+    curve.step_epochs.push_back((i + 1) / 5000.0);
+    curve.step_losses.push_back(i < 100 ? 1000 : 3 - i / 10000.0);
+  }
+  curve.val_epochs = {1, 2};
+  curve.val_losses = {2.5, 2.25};
+  const Curves picture = picture_of({curve, curve});
+  REQUIRE(picture.series.size() == 4);
+  CHECK(picture.series[0].x.size() == 200);
+  double mean = 0;
+  for (const double y : picture.series[0].y) mean += y / 200;
+  double expected = 0;
+  for (const double y : curve.step_losses) expected += y / 10000;
+  CHECK(mean == Approx(expected));
+  CHECK(picture.series[2].y == curve.val_losses);
+  CHECK(*picture.y_max < 3.1);
+  CHECK(*picture.y_max > 2.9);
+}
+
+TEST_CASE("published figures stand beside runs like theirs only", "[apps][plot]") {
+  wedge::app::Config config;  // the paper's six layers
+  const auto perplexities = [&] {
+    std::vector<double> values;
+    for (const Published& p : published_for(to_json(config))) values.push_back(p.perplexity);
+    return values;
+  };
+  CHECK(perplexities() == std::vector<double>{238.71, 321.05, 248.4, 275.7});
+  config.data.max_samples_train = 800;
+  CHECK(perplexities() == std::vector<double>{std::exp(23.8336), std::exp(23.5390)});
+  config.data.max_samples_train = 700;
+  CHECK(perplexities().empty());
+  config.data.max_samples_train.reset();
+  config.model.num_layers = 12;
+  CHECK(perplexities().empty());
+  config.data.max_context_len = 256;
+  CHECK(perplexities() == std::vector<double>{1381.35, 290.60, 235.2, 261.1});
+  config.model.pre_norm = true;
+  CHECK(perplexities() == std::vector<double>{235.2, 261.1});
+  config.model.init = "gpt2";
+  CHECK(perplexities() == std::vector<double>{218.28, 200.29, 235.2, 261.1});
+  config.data.source = "builtin";
+  CHECK(perplexities().empty());
+  CHECK(published_for(nullptr).empty());
+}
+
+TEST_CASE("html: what comes from outside is text", "[apps][plot]") {
+  HtmlPage page("a <b>");
+  page.table({{{"<i>", "n"}, {"x & \"y\"", "1"}}, 1});
+  page.fold("<s>", "</pre><script>");
+  const std::string html = page.finish();
+  CHECK_THAT(html, Contains("<title>a &lt;b&gt;</title>") &&
+                       Contains("<th>&lt;i&gt;</th><th class=\"n\">n</th>") &&
+                       Contains("<td>x &amp; &quot;y&quot;</td><td class=\"n\">1</td>"));
+  CHECK_THAT(html, !Contains("<script"));
+}
+
+TEST_CASE("plot and report commands", "[apps][plot][command]") {
+  if (!have_gnuplot()) return;
+  const TempDir temp;
+  const fs::path cwd = temp / "cwd";
+  fs::create_directories(cwd);
+  write_tiny_corpus(cwd / "tokens.safetensors");
+  std::vector<std::string> words = {"train", "-m", "model=attention,grassmann",
+                                    "data.path=tokens.safetensors", "experiment.run_dir=runs \"a\" $x\\"};
+  for (const std::string& word : tiny_words()) words.push_back(word);
+  REQUIRE(run_wedge(cwd, words).status == 0);
+  const std::string root = "runs \"a\" $x\\";
+
+  const Outcome plot = run_wedge(cwd, {"plot", root});
+  CAPTURE(plot.err);
+  CHECK(plot.status == 0);
+  CHECK(plot.out == root + "/learning_curves.svg\n" + root + "/learning_curves.png\n" + root + "/best.svg\n" +
+                        root + "/best.png\n");
+  for (const char* name : {"learning_curves", "best"}) {
+    const std::string svg = slurp(cwd / root / (std::string(name) + ".svg"));
+    CHECK_THAT(svg,
+               Contains("<svg") && Contains("0_attention") && Contains("1_grassmann") && Contains("</svg>"));
+    CHECK(slurp(cwd / root / (std::string(name) + ".png")).starts_with("\x89PNG"));
+  }
+  const Outcome both =
+      run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
+  CHECK(both.status == 0);
+  CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), Contains("$x\\/0_attention"));
+
+  // A run that was stopped has curves and no result.
+  fs::remove(cwd / root / "1_grassmann" / "results.json");
+  const Outcome report = run_wedge(cwd, {"report", root});
+  CAPTURE(report.err);
+  CHECK(report.status == 0);
+  CHECK(report.out == root + "/report.html\n");
+  const std::string html = slurp(cwd / root / "report.html");
+  CHECK(count(html, "<svg") == 3);
+  CHECK_THAT(html, Contains("TransformerLM") && Contains("Not finished: 1_grassmann.") &&
+                       Contains("None are known for experiments like these."));
+  CHECK(count(html, "http") == count(html, "http://www.w3.org/"));  // nothing is fetched
+  CHECK(count(html, "<script") == 0);
+
+  const auto refused = [&](const std::vector<std::string>& arguments, const std::string& text) {
+    const Outcome outcome = run_wedge(cwd, arguments);
+    CAPTURE(outcome.err);
+    CHECK(outcome.status == 2);
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, Contains(text));
+  };
+  fs::create_directories(cwd / "empty");
+  refused({"plot"}, "no run was named");
+  refused({"plot", "nowhere"}, "nowhere is not a folder");
+  refused({"plot", "empty"}, "empty holds no metrics.jsonl");
+  refused({"plot", root, "out="}, "expected one folder");
+  refused({"plot", "--out", "x"}, "unknown option '--out'");
+  refused({"report"}, "no folder was named");
+  refused({"report", root, root}, "expected ROOT");
+  spill(cwd / root / "0_attention" / "metrics.jsonl", "{}\n");
+  refused({"report", root}, "metrics.jsonl: line 1");
+  const Outcome without =
+      run_shell(cwd, "PATH=/nowhere \"$wedge\" plot new 2>&1; PATH=/nowhere \"$wedge\" plot " +
+                         shell_quote(root + "/1_grassmann"));
+  CHECK(without.status == 2);
+  CHECK_THAT(without.err, Contains("cannot run gnuplot") && Contains("Debian: gnuplot-nox"));
+}
