@@ -8,15 +8,16 @@ usage() {
 Usage: ./quickstart.sh         install what is missing, build, train both models on the builtin corpus, print the table
        ./quickstart.sh build   install what is missing and build
        ./quickstart.sh test    install what is missing, build with Parquet, and run the tests
+       ./quickstart.sh test all   the same with PyTorch, pandas and TensorBoard, for the tests that use them
 
 Packages come from apt (Debian, Ubuntu; as root or through sudo). Elsewhere install a C++20 compiler, CMake, Ninja,
-Eigen 3, fmt, nlohmann-json, utf8proc, zlib, and OpenBLAS (OpenMP build), and run the same command.
+Eigen 3, fmt, nlohmann-json, utf8proc, zlib, protobuf, and OpenBLAS (OpenMP build), and run the same command.
 EOF
 }
 
 say() { printf '== %s\n' "$*"; }
 
-packages=(g++ cmake ninja-build libopenblas-openmp-dev libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev zlib1g-dev)
+packages=(g++ cmake ninja-build libopenblas-openmp-dev libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev zlib1g-dev libprotobuf-dev protobuf-compiler)
 test_packages=(catch2 libbenchmark-dev gnuplot-nox python3 python3-venv)
 
 install_missing() {
@@ -36,15 +37,17 @@ install_missing() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 }
 
-# The pyarrow wheel brings Apache Arrow's C++ library where the system has no package of it.
-install_pyarrow() {
-  local pin
-  pin=$(grep '^pyarrow==' tests/goldens/requirements.txt)
-  [ -x .venv/bin/python ] && .venv/bin/python -m pip freeze 2>/dev/null | grep -qx "$pin" && return
-  say "installing $pin into .venv"
-  if ! { python3 -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check "$pin"; }; then
-    say "could not install $pin: going on without Parquet"
-  fi
+# Into .venv, those of tests/goldens/requirements.txt that are named, or all. The pyarrow wheel brings Apache Arrow's C++
+# library where the system has no package of it; the tests do without the others.
+install_python() {
+  local pins package
+  pins=$(for package in "$@"; do grep "^$package==" tests/goldens/requirements.txt; done)
+  [ $# -gt 0 ] || pins=$(cat tests/goldens/requirements.txt)
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  if [ -z "$(.venv/bin/python -m pip freeze 2>/dev/null | sed 's/+.*//' | grep -vxFf - <(echo "$pins"))" ]; then return; fi
+  say "installing into .venv: ${pins//$'\n'/ }"
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check $pins || say "could not: going on without"
 }
 
 build() {
@@ -66,7 +69,7 @@ case "${1:-train}" in
     ;;
   test)
     install_missing "${packages[@]}" "${test_packages[@]}"
-    install_pyarrow
+    if [ "${2:-}" = all ]; then install_python; else install_python pyarrow; fi
     build -DWEDGE_TESTS=ON -DWEDGE_BENCH=ON
     say "running the tests"
     ctest --test-dir build --output-on-failure --parallel "$(nproc)"

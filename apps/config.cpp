@@ -2,6 +2,7 @@
 
 #include "apps/config_keys.h"
 #include "apps/device.h"
+#include "apps/tensorboard.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -41,6 +42,7 @@ ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
 void validate(const Config& config) {
   complete_model(config, 1).validate();
   resolve_device(config.train.device);
+  if (config.train.tensorboard) check_tensorboard();
   const std::string& source = config.data.source;
   WEDGE_CHECK(source != "tokens" || config.data.path, "data=tokens needs data.path=FILE.safetensors");
   if (source == "tokens" || source == "builtin")

@@ -42,6 +42,7 @@ struct TrainConfig {
   bool shuffle = true;
   bool amp = true;
   std::optional<std::string> init_from;
+  bool tensorboard = false;
   std::optional<std::int64_t> threads;
   std::int64_t num_workers = 0;  // accepted, does nothing
   bool pin_memory = false;       // accepted, does nothing

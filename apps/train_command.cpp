@@ -153,7 +153,8 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
 }
 
 void check_words_of_resume(const Arguments& words) {
-  constexpr std::string_view allowed[] = {"train.threads", "train.device", "train.checkpoint_every"};
+  constexpr std::string_view allowed[] = {"train.threads", "train.device", "train.checkpoint_every",
+                                          "train.tensorboard"};
   for (const std::string& word : words) {
     const std::string name = word.substr(0, word.find('='));
     WEDGE_CHECK(std::ranges::find(allowed, name) != std::end(allowed),
@@ -221,7 +222,8 @@ std::string train_help() {
          "run, or with every unfinished run of a multirun, and ends with the same bits as if nothing had "
          "happened;\n"
          "resume=FOLDER/state_STEP.safetensors goes on from that one. The configuration is the run's; only\n"
-         "train.threads, train.device and train.checkpoint_every can be given anew (other threads or "
+         "train.threads, train.device, train.checkpoint_every and train.tensorboard can be given anew (other "
+         "threads or "
          "another\n"
          "device: no longer the same bits).\n"
          "\n"

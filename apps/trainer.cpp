@@ -13,6 +13,7 @@
 #include "apps/interrupt.h"
 #include "apps/run_state.h"
 #include "apps/table.h"
+#include "apps/tensorboard.h"
 #include "apps/threads.h"
 #include "models/checkpoint.h"
 #include "models/language_model.h"
@@ -77,6 +78,7 @@ class Run {
       if (state_) go_on();
       metrics_->truncate(done_.metrics_bytes);
       std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
+      if (train_.tensorboard) tensorboard_.emplace(folder_->path, done_.step);
     }
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
                              static_cast<double>(result_.num_params) / 1e6, on_device()),
@@ -194,6 +196,11 @@ class Run {
                             {"grad_norm", r.grad_norm},
                             {"tokens_per_second", r.tokens_per_second}}
                            .dump());
+    if (tensorboard_)
+      tensorboard_->scalars(r.step, {{"loss/train", r.loss},
+                                     {"learning_rate", r.learning_rate},
+                                     {"grad_norm", r.grad_norm},
+                                     {"tokens_per_second", r.tokens_per_second}});
     sink_.step(r);
   }
 
@@ -212,6 +219,9 @@ class Run {
       save_weights(folder_->last(), *model_, metadata_);
       have_checkpoint_ = true;
       metrics_->append(Json{{"epoch", finished}, {"train_loss", train_loss}, {"val_loss", val_loss}}.dump());
+      if (tensorboard_)
+        tensorboard_->scalars(done_.step - 1,
+                              {{"loss/train_epoch", train_loss}, {"loss/validation", val_loss}});
       save();
     }
     sink_.epoch({finished, train_loss, val_loss, best});
@@ -242,6 +252,7 @@ class Run {
   std::int64_t schedule_steps_;  // N of the schedule
   std::int64_t total_steps_;     // that are done
   std::optional<LineLog> metrics_;
+  std::optional<TensorboardLog> tensorboard_;
   RunResult result_;
   RunProgress done_;
   std::filesystem::path saved_, before_;  // the newest states that are known to be good
