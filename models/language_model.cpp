@@ -1,5 +1,7 @@
 #include "models/language_model.h"
 
+#include <functional>
+
 #include "models/layers.h"
 #include "models/mixers.h"
 
@@ -24,15 +26,16 @@ class Block : public Module {
     add_child("ffn", ffn_);
   }
 
-  // With a memory h are the positions that follow those in it.
-  Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2, Mixer::Memory* memory) const {
-    const auto mixer = [&](const Variable& x) { return memory ? mixer_->extend(x, *memory) : (*mixer_)(x); };
+  // `mix` is called with the mixer and its input in place of the mixer itself.
+  using Mix = std::function<Variable(const Mixer& mixer, const Variable& x)>;
+  Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2, const Mix& mix) const {
+    const auto mixer = [&](const Variable& x) { return mix(*mixer_, x); };
     if (pre_norm_) {
       h = residual_dropout(h, mixer(norm1_(h)), drop1);
       return residual_dropout(h, ffn_(norm2_(h)), drop2);
     }
-    const Variable mix = mixer(h);
-    h = mixer_->carries_residual() ? dropout(norm1_(mix), drop1) : norm1_(h, mix, drop1);
+    const Variable mixed = mixer(h);
+    h = mixer_->carries_residual() ? dropout(norm1_(mixed), drop1) : norm1_(h, mixed, drop1);
     return norm2_(h, ffn_(h), drop2);
   }
 
@@ -90,8 +93,23 @@ class DecoderLM : public LanguageModel {
                 "language model: expected ids [B, 1], or [B, n] at the beginning, got {} at position {}",
                 to_string(ids.shape()), decoding.position);
     const NoGradGuard no_grad;
-    const Variable h = hidden(ids, &decoding);
+    const Variable h =
+        hidden(ids, decoding.position, [&](std::size_t layer, const Mixer& mixer, const Variable& x) {
+          return mixer.extend(x, *decoding.layers[layer]);
+        });
+    decoding.position += ids.size(1);
     return linear(reshape(slice(h, 1, h.size(1) - 1, h.size(1)), {h.size(0), h.size(2)}), head_);
+  }
+
+  std::vector<Mixer::Trace> trace(const Tensor& ids) const override {
+    WEDGE_CHECK(!training_, "language model: traces are for evaluation mode");
+    const NoGradGuard no_grad;
+    std::vector<Mixer::Trace> traces;
+    hidden(ids, 0, [&](std::size_t, const Mixer& mixer, const Variable& x) {
+      traces.push_back(mixer.trace(x));
+      return mixer(x);
+    });
+    return traces;
   }
 
   void set_training(bool on) override { training_ = on; }
@@ -107,9 +125,11 @@ class DecoderLM : public LanguageModel {
   Device device() const override { return device_; }
 
  private:
-  // With a decoding, ids are the positions that follow those in it.
-  Variable hidden(const Tensor& ids, Decoding* decoding = nullptr) const {
-    const std::int64_t begin = decoding ? decoding->position : 0;
+  using Mix = std::function<Variable(std::size_t layer, const Mixer& mixer, const Variable& x)>;
+  static Variable mix_all(std::size_t, const Mixer& mixer, const Variable& x) { return mixer(x); }
+
+  // ids are those of positions from `begin` on; `mix` stands for the mixers.
+  Variable hidden(const Tensor& ids, std::int64_t begin = 0, const Mix& mix = mix_all) const {
     WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
                 "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
                 config_.max_context_len - begin, to_string(ids.shape()));
@@ -117,9 +137,9 @@ class DecoderLM : public LanguageModel {
     Variable h = dropout(token_embedding_(ids) + positions, drop(0));
     for (std::size_t k = 0; k < blocks_.size(); ++k) {
       const auto site = static_cast<std::uint32_t>(1 + 2 * k);
-      h = (*blocks_[k])(h, drop(site), drop(site + 1), decoding ? decoding->layers[k].get() : nullptr);
+      h = (*blocks_[k])(h, drop(site), drop(site + 1),
+                        [&](const Mixer& mixer, const Variable& x) { return mix(k, mixer, x); });
     }
-    if (decoding) decoding->position += ids.size(1);
     return output_norm_(h);
   }
 

@@ -33,6 +33,9 @@ class LanguageModel : public Module {
   // left.
   virtual Variable extend(const Tensor& ids, Decoding& decoding) const = 0;
 
+  // The trace of each layer's mixer over ids, int32 [B, L], in evaluation mode.
+  virtual std::vector<Mixer::Trace> trace(const Tensor& ids) const = 0;
+
   // Dropout is on in training mode (the default) and off in evaluation mode.
   virtual void set_training(bool on) = 0;
   // Names this forward pass's dropout masks: they are a function of (seed, step, micro_step, place, element).

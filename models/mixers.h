@@ -2,6 +2,7 @@
 // the table.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,6 +32,11 @@ class Mixer : public Module {
   // flow. Here: remembers every h and runs operator() over all of them; a mixer that can do with less says
   // so.
   virtual Variable extend(const Variable& h, Memory& memory) const;
+
+  // What goes on inside at this input, by name, for those who study it; each mixer says what it has. No
+  // gradients.
+  using Trace = std::map<std::string, Tensor>;
+  virtual Trace trace(const Variable& /*h*/) const { return {}; }
 
   // Whether the result already contains h, so that a post-norm block adds no residual of its own.
   virtual bool carries_residual() const { return false; }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <utility>
+#include <vector>
 
 namespace wedge {
 
@@ -53,6 +54,21 @@ Variable AttentionMixer::extend(const Variable& h, Memory& memory) const {
   const Variable q = part(0), k = past.keys.slice(2, 0, end), v = past.values.slice(2, 0, end);
   const Variable weights = softmax(matmul(q, transpose(k, 2, 3)) / std::sqrt(static_cast<double>(head)));
   return out_projection_(reshape(permute(matmul(weights, v), {0, 2, 1, 3}), h.shape()));
+}
+
+Mixer::Trace AttentionMixer::trace(const Variable& h) const {
+  const std::int64_t B = h.size(0), L = h.size(1), head = h.size(2) / num_heads_;
+  const Tensor parts =
+      qkv_projection_(h).value().reshape({B, L, 3, num_heads_, head}).permute({2, 0, 3, 1, 4});
+  const auto part = [&](std::int64_t i) {
+    return parts.slice(0, i, i + 1).reshape({B, num_heads_, L, head});
+  };
+  std::vector<double> mask(static_cast<std::size_t>(L * L));
+  for (std::int64_t t = 0; t < L; ++t)
+    for (std::int64_t s = t + 1; s < L; ++s) mask[static_cast<std::size_t>(t * L + s)] = -1e30;
+  const Variable future = Tensor::from(mask, {L, L}).to(h.dtype()).to(h.value().device());
+  const Variable scores = matmul(part(0), part(1).transpose(2, 3)) / std::sqrt(static_cast<double>(head));
+  return {{"weights", softmax(scores + future).value()}};
 }
 
 void AttentionMixer::validate(const ModelConfig& config) {

@@ -14,6 +14,8 @@ class AttentionMixer : public Mixer {
   // Remembers every key and value.
   std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const override;
   Variable extend(const Variable& h, Memory& memory) const override;
+  // "weights" [B, heads, L, L]: row t holds what position t takes of each position.
+  Trace trace(const Variable& h) const override;
   // d_model must be a multiple of num_heads.
   static void validate(const ModelConfig& config);
 

@@ -66,6 +66,12 @@ Variable GrassmannMixer::gate(const Variable& h, const Variable& g) const {
   return gate_blend(h, g, gate_proj_.weight, gate_proj_.bias);
 }
 
+Mixer::Trace GrassmannMixer::trace(const Variable& h) const {
+  const Variable z = reduce_(h);
+  const Variable g = plucker_linear(z, expand_.weight, expand_.bias, lags_);
+  return {{"z", z.value()}, {"alpha", sigmoid(gate_proj_(concat({h, g}, 2))).value()}};
+}
+
 void GrassmannMixer::validate(const ModelConfig& config) {
   WEDGE_CHECK(config.d_low >= 2, "model.d_low: expected at least 2, got {}", config.d_low);
   WEDGE_CHECK(!config.lags.empty(), "model.lags: expected at least one lag, got none");

@@ -19,6 +19,8 @@ class GrassmannMixer : public Mixer {
   // Remembers the reduced states that the largest lag reaches back to, and no more.
   std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const override;
   Variable extend(const Variable& h, Memory& memory) const override;
+  // "z" [B, L, d_low] and "alpha" [B, L, D], as in the formulas above.
+  Trace trace(const Variable& h) const override;
   bool carries_residual() const override { return true; }
   // d_low >= 2, lags >= 1, and with layerwise_lags one lag a layer.
   static void validate(const ModelConfig& config);
