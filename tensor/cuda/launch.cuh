@@ -17,8 +17,8 @@ template <class... Params, class... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
             void* stream, const Args&... args) {
   emulator::check_arguments<Params...>(name, static_cast<Params>(args)...);
-  emulator::run({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream)},
-                [&] { kernel(static_cast<Params>(args)...); });
+  emulator::submit({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream)},
+                   [kernel, ... params = static_cast<Params>(args)] { kernel(params...); });
 }
 
 // The block's dynamic shared memory, as many bytes as the launch asked for, 16-byte aligned.

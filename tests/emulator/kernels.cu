@@ -131,9 +131,9 @@ __global__ void load_matrices_kernel(const std::uint16_t* rows, bool transposed,
 void indices(dim3 grid, dim3 block, std::uint64_t* out) {
   launch("indices", indices_kernel, grid, block, 0, nullptr, out);
 }
-void reverse(int n, const float* x, float* y) {
+void reverse(int n, const float* x, float* y, cudaStream_t stream) {
   launch("reverse", reverse_kernel, 1, static_cast<unsigned>(n), static_cast<unsigned>(n) * sizeof(float),
-         nullptr, x, y);
+         stream, x, y);
 }
 void shuffles(const int* x, int operand, int width, int* y) {
   launch("shuffles", shuffles_kernel, 1, 32, 0, nullptr, x, operand, width, y);

@@ -13,7 +13,7 @@ void indices(dim3 grid, dim3 block, std::uint64_t* out);
 std::uint64_t packed(uint3 block, uint3 thread);
 
 // One block: y[i] = x[n - 1 - i], through dynamic shared memory.
-void reverse(int n, const float* x, float* y);
+void reverse(int n, const float* x, float* y, cudaStream_t stream = nullptr);
 
 // One warp: y[how][lane] = what each shuffle gives for x[lane] and this operand and width; kinds idx, up,
 // down, xor.

@@ -9,6 +9,7 @@
 
 struct cublasContext {
   cublasPointerMode_t pointer_mode = CUBLAS_POINTER_MODE_HOST;
+  cudaStream_t stream = nullptr;
 };
 
 const char* cublasGetStatusName(cublasStatus_t status) {
@@ -50,7 +51,8 @@ cublasStatus_t cublasGetVersion(cublasHandle_t, int* version) {
   *version = 130000;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t) {
+cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+  handle->stream = stream;
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) {
@@ -146,34 +148,43 @@ cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cublasOperat
   }
   c.check_in_device_memory("C", batches);
 
-  const wedge::emulator::DeviceAccess access;
-  std::vector<float> columns(static_cast<std::size_t>(reads ? m * k : 0)), sum(static_cast<std::size_t>(m)),
-      factors(static_cast<std::size_t>(k));
-  for (std::int64_t batch = 0; batch < batches; ++batch) {
-    if (reads)
-      for (std::int64_t l = 0; l < k; ++l)
-        for (std::int64_t i = 0; i < m; ++i) columns[l * m + i] = ta ? a.at(batch, l, i) : a.at(batch, i, l);
-    for (std::int64_t j = 0; j < n; ++j) {
-      std::fill(sum.begin(), sum.end(), 0.0f);
-      if (reads) {
-        for (std::int64_t l = 0; l < k; ++l) factors[l] = tb ? b.at(batch, j, l) : b.at(batch, l, j);
-        std::int64_t l = 0;
-        for (; l + 4 <= k; l += 4)
-          wedge::emulator::add_columns(m, &columns[l * m], m, &factors[l], sum.data());
-        for (; l < k; ++l)
-          for (std::int64_t i = 0; i < m; ++i) sum[i] += columns[l * m + i] * factors[l];
-      }
-      for (std::int64_t i = 0; i < m; ++i) {
-        float result = alpha * sum[i];
-        if (beta != 0) result += beta * c.at(batch, i, j);
-        if (float_out) {
-          static_cast<float*>(C)[c.offset(batch, i, j)] = result;
-        } else {
-          static_cast<wedge::BFloat16*>(C)[c.offset(batch, i, j)] = wedge::BFloat16(result);
+  const auto multiply = [=] {
+    const wedge::emulator::DeviceAccess access;
+    std::vector<float> columns(static_cast<std::size_t>(reads ? m * k : 0)), sum(static_cast<std::size_t>(m)),
+        factors(static_cast<std::size_t>(k));
+    for (std::int64_t batch = 0; batch < batches; ++batch) {
+      if (reads)
+        for (std::int64_t l = 0; l < k; ++l)
+          for (std::int64_t i = 0; i < m; ++i)
+            columns[l * m + i] = ta ? a.at(batch, l, i) : a.at(batch, i, l);
+      for (std::int64_t j = 0; j < n; ++j) {
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        if (reads) {
+          for (std::int64_t l = 0; l < k; ++l) factors[l] = tb ? b.at(batch, j, l) : b.at(batch, l, j);
+          std::int64_t l = 0;
+          for (; l + 4 <= k; l += 4)
+            wedge::emulator::add_columns(m, &columns[l * m], m, &factors[l], sum.data());
+          for (; l < k; ++l)
+            for (std::int64_t i = 0; i < m; ++i) sum[i] += columns[l * m + i] * factors[l];
+        }
+        for (std::int64_t i = 0; i < m; ++i) {
+          float result = alpha * sum[i];
+          if (beta != 0) result += beta * c.at(batch, i, j);
+          if (float_out) {
+            static_cast<float*>(C)[c.offset(batch, i, j)] = result;
+          } else {
+            static_cast<wedge::BFloat16*>(C)[c.offset(batch, i, j)] = wedge::BFloat16(result);
+          }
         }
       }
     }
+    wedge::emulator::check_memory();
+  };
+  if (wedge::emulator::is_captured(handle->stream)) {
+    wedge::emulator::capture_work(multiply);
+  } else {
+    wedge::emulator::count_call();
+    multiply();
   }
-  wedge::emulator::check_memory();
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <type_traits>
 
 struct uint3 {
@@ -39,6 +40,22 @@ void run(const Launch& launch, const Body& body) {
   run(
       launch, [](const void* b) { (*static_cast<const Body*>(b))(); }, &body);
 }
+
+// Whether work for this stream is being captured into a graph; captures it; says that it is done now instead.
+bool is_captured(cudaStream_t stream);
+void capture_work(std::function<void()> work);
+void count_call();
+
+// Runs the kernel, or captures it with a copy of `body`.
+template <class Body>
+void submit(const Launch& launch, const Body& body) {
+  if (is_captured(launch.stream)) return capture_work([launch, body] { run(launch, body); });
+  count_call();
+  run(launch, body);
+}
+
+// Calls so far that gave work to the device: a kernel, a product, a copy, a fill, or a whole graph.
+std::uint64_t calls();
 
 // Throws wedge::Error if the argument holds the address of host memory, which a GPU cannot read.
 void check_argument(const char* kernel, int position, const void* argument, std::size_t bytes);

@@ -5,9 +5,13 @@
 #include <utility>
 
 #include "arena.h"
+#include "graphs.h"
+#include "tensor/check.h"
 
 using wedge::emulator::arena;
 using wedge::emulator::DeviceAccess;
+using wedge::emulator::is_captured;
+using wedge::emulator::refuse_in_capture;
 
 namespace {
 
@@ -37,6 +41,18 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
+    case cudaErrorIllegalState:
+      return "cudaErrorIllegalState";
+    case cudaErrorNotSupported:
+      return "cudaErrorNotSupported";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
   }
   return "unknown";
 }
@@ -58,6 +74,18 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "invalid resource handle";
     case cudaErrorNotReady:
       return "device not ready";
+    case cudaErrorIllegalState:
+      return "the operation cannot be performed in the present state";
+    case cudaErrorNotSupported:
+      return "operation not supported";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
   }
   return "unknown error";
 }
@@ -128,25 +156,39 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaDriverGetVersion(version);
 }
 cudaError_t cudaDeviceSynchronize() {
-  return cudaSuccess;
+  return refuse_in_capture(true);
 }
 
 // ---- memory
 
-cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+namespace {
+
+cudaError_t allocate(void** p, std::size_t bytes) {
   *p = nullptr;
   if (bytes == 0) return cudaSuccess;
   *p = arena().allocate(bytes);
   return *p != nullptr ? cudaSuccess : fail(cudaErrorMemoryAllocation);
 }
-cudaError_t cudaFree(void* p) {
+cudaError_t release(void* p) {
   return p == nullptr || arena().release(p) ? cudaSuccess : fail(cudaErrorInvalidValue);
 }
-cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t) {
-  return cudaMalloc(p, bytes);
+
+}  // namespace
+
+cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  if (const cudaError_t status = refuse_in_capture(false); status != cudaSuccess) return status;
+  return allocate(p, bytes);
 }
-cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
-  return cudaFree(p);
+cudaError_t cudaFree(void* p) {
+  if (const cudaError_t status = refuse_in_capture(false); status != cudaSuccess) return status;
+  return release(p);
+}
+// Memory that belongs to a graph is not modelled.
+cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t stream) {
+  return is_captured(stream) ? fail(cudaErrorNotSupported) : allocate(p, bytes);
+}
+cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
+  return is_captured(stream) ? fail(cudaErrorNotSupported) : release(p);
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = arena().limit;
@@ -155,6 +197,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 
 cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
+  if (const cudaError_t status = refuse_in_capture(false); status != cudaSuccess) return status;
   *p = bytes == 0 ? nullptr : std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   return bytes == 0 || *p != nullptr ? cudaSuccess : fail(cudaErrorMemoryAllocation);
 }
@@ -184,9 +227,7 @@ bool side_is(const void* p, std::size_t bytes, bool device) {
   return device ? arena().holds(p, bytes) : !arena().in_range(p);
 }
 
-}  // namespace
-
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   if (bytes == 0) return cudaSuccess;
   bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
@@ -200,17 +241,44 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   std::memmove(to, from, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
-}
-cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
+cudaError_t fill(void* p, int value, std::size_t bytes) {
   if (bytes == 0) return cudaSuccess;
   if (!arena().holds(p, bytes)) return fail(cudaErrorInvalidValue);
   const DeviceAccess access;
   std::memset(p, value, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
-  return cudaMemset(p, value, bytes);
+
+// Does it, or captures it: then a launch of the graph throws what the call would have returned.
+template <class Work>
+cudaError_t submit(cudaStream_t stream, const char* what, const Work& work) {
+  if (!is_captured(stream)) {
+    wedge::emulator::count_call();
+    return work();
+  }
+  wedge::emulator::capture_work([what, work] {
+    const cudaError_t status = work();
+    WEDGE_CHECK(status == cudaSuccess, "emulator: {} in a graph: {}", what, cudaGetErrorString(status));
+  });
+  return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  if (const cudaError_t status = refuse_in_capture(true); status != cudaSuccess) return status;
+  wedge::emulator::count_call();
+  return copy(to, from, bytes, kind);
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  return submit(stream, "a copy", [=] { return copy(to, from, bytes, kind); });
+}
+cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
+  if (const cudaError_t status = refuse_in_capture(true); status != cudaSuccess) return status;
+  wedge::emulator::count_call();
+  return fill(p, value, bytes);
+}
+cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t stream) {
+  return submit(stream, "a fill", [=] { return fill(p, value, bytes); });
 }

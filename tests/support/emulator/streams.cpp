@@ -1,13 +1,17 @@
 // Streams and events. Work is done when it is given, so a stream is a name and an event a time.
 #include <chrono>
 
-#include "cuda_runtime.h"
+#include "arena.h"
+#include "graphs.h"
+
+using wedge::emulator::is_captured;
+using wedge::emulator::refuse_in_capture;
 
 struct CUstream_st {
   unsigned flags;
 };
 struct CUevent_st {
-  bool recorded;
+  bool recorded, captured;
   std::chrono::steady_clock::time_point time;
 };
 
@@ -22,15 +26,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return cudaSuccess;
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return refuse_in_capture(is_captured(stream));
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-  return cudaSuccess;
+// A fork of a capture into another stream is not modelled.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (is_captured(stream) == event->captured) return cudaSuccess;
+  return wedge::emulator::arena().last_error = cudaErrorStreamCaptureIsolation;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st{false, {}};
+  *event = new CUevent_st{false, false, {}};
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -40,15 +46,17 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  *event = {true, std::chrono::steady_clock::now()};
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const bool captured = is_captured(stream);
+  *event = {!captured, captured, std::chrono::steady_clock::now()};
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return cudaSuccess;
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->captured) return wedge::emulator::arena().last_error = cudaErrorCapturedEvent;
+  return refuse_in_capture(false);
 }
-cudaError_t cudaEventQuery(cudaEvent_t) {
-  return cudaSuccess;
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return cudaEventSynchronize(event);
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   if (!from->recorded || !to->recorded) return cudaErrorInvalidResourceHandle;
