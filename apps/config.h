@@ -41,6 +41,7 @@ struct TrainConfig {
   double dropout_rate = 0.1;
   bool shuffle = true;
   bool amp = true;
+  bool graph = true;
   std::optional<std::string> init_from;
   bool tensorboard = false;
   std::optional<std::int64_t> threads;

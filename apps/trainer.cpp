@@ -1,6 +1,5 @@
 #include "apps/trainer.h"
 
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <limits>
@@ -15,6 +14,7 @@
 #include "apps/table.h"
 #include "apps/tensorboard.h"
 #include "apps/threads.h"
+#include "apps/train_steps.h"
 #include "models/checkpoint.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -25,13 +25,8 @@ namespace wedge::app {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using data::Batches;
 using data::Blocks;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // A run that goes on takes its weights from its state, and needs train.init_from no more.
 std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus, bool goes_on) {
@@ -56,12 +51,11 @@ class Run {
         validation_blocks_(corpus.validation, config.data.max_context_len, "validation"),
         batches_(train_blocks_, train_.batch_size, train_.shuffle, config.seed),
         model_(make_model(config, corpus, state.has_value())),
-        feed_(train_blocks_, batches_, model_->device()),
         optimizer_(model_->named_parameters(),
                    {.weight_decay = train_.weight_decay, .grad_clip = train_.grad_clip.value_or(0)}),
         metadata_(make_metadata(config, corpus.vocab_size, corpus.vocabulary)),
-        steps_per_epoch_((batches_.count() - 1) / train_.accumulate + 1),
-        schedule_steps_(train_.num_epochs * steps_per_epoch_),
+        steps_(config, train_blocks_, batches_, *model_, optimizer_),
+        schedule_steps_(train_.num_epochs * steps_.per_epoch()),
         total_steps_(std::min(schedule_steps_, train_.max_steps.value_or(schedule_steps_))) {
     result_.strategy = config.model.tensor_lifting_strategy;
     result_.num_params = model_->num_parameters();
@@ -82,7 +76,7 @@ class Run {
     }
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
                              static_cast<double>(result_.num_params) / 1e6, on_device()),
-                 train_.num_epochs, total_steps_, steps_per_epoch_, done_.step});
+                 train_.num_epochs, total_steps_, steps_.per_epoch(), done_.step});
     while (done_.step < total_steps_ || done_.batches_done > 0) run_epoch();
     result_.train_losses = done_.train_losses;
     result_.val_losses = done_.val_losses;
@@ -107,15 +101,26 @@ class Run {
     return best;
   }
 
+  void begin_epoch() {
+    batches_.start_epoch(epoch() - 1);
+    const std::int64_t first_step = done_.step - done_.batches_done / train_.accumulate;
+    std::vector<double> learning_rates;
+    for (std::int64_t i = 0; i < steps_.per_epoch(); ++i)
+      learning_rates.push_back(
+          learning_rate_at(first_step + i, schedule_steps_, train_.learning_rate, train_.warmup_steps));
+    steps_.start_epoch(done_.step, done_.batches_done, learning_rates);
+  }
+
   // From where the epoch under way stands to its end.
   void run_epoch() {
-    batches_.start_epoch(epoch() - 1);
+    if (done_.batches_done < batches_.count()) begin_epoch();
     model_->set_training(true);
     while (done_.batches_done < batches_.count() && done_.step < total_steps_) {
-      const std::int64_t micro_steps = std::min(train_.accumulate, batches_.count() - done_.batches_done);
-      done_.sum_of_batches += run_step(epoch(), done_.batches_done, micro_steps);
+      const std::int64_t micro_steps = steps_.micro_steps(done_.batches_done);
+      steps_.run(done_.step, done_.batches_done);
       done_.batches_done += micro_steps;
       ++done_.step;
+      if (steps_.is_due()) read_steps();
       if (interrupt_.signal() != 0) {
         save();
         stop();
@@ -123,13 +128,32 @@ class Run {
       const bool more = done_.batches_done < batches_.count() && done_.step < total_steps_;
       if (more && train_.checkpoint_every && done_.step % *train_.checkpoint_every == 0) save();
     }
+    read_steps();
     finish_epoch();
     if (interrupt_.signal() != 0 && done_.step < total_steps_) stop();
+  }
+
+  // Waits for the steps that were given to the device, and tells of them.
+  void read_steps() {
+    double seconds = 0;
+    const std::vector<StepResult> results = steps_.read(seconds);
+    std::int64_t tokens = 0;
+    for (const StepResult& r : results) tokens += r.tokens;
+    done_.tokens += tokens;
+    done_.seconds += seconds;
+    for (const StepResult& r : results) {
+      for (const double loss : r.losses) check_finite(loss, "loss", r.step);
+      check_finite(r.grad_norm, "gradient norm", r.step);
+      done_.sum_of_batches += r.sum_of_losses();
+      report({r.step, epoch(), r.mean_loss(), r.learning_rate, r.grad_norm,
+              static_cast<double>(tokens) / seconds});
+    }
   }
 
   // Writes the state and keeps the one before it. Those of later steps are of a run that was taken up from an
   // earlier one, and would be gone on from by mistake.
   void save() {
+    read_steps();
     if (!folder_) return;
     done_.metrics_bytes = metrics_->sync();
     const std::filesystem::path path = folder_->state(done_.step);
@@ -143,41 +167,6 @@ class Run {
     throw Interrupted(interrupt_.signal(), fmt::format("stopped by {} after step {} of {}",
                                                        interrupt_.signal() == SIGINT ? "SIGINT" : "SIGTERM",
                                                        done_.step, total_steps_));
-  }
-
-  // Trains on batches [first, first + micro_steps) of the epoch; returns the sum of their losses.
-  double run_step(std::int64_t epoch, std::int64_t first, std::int64_t micro_steps) {
-    const Clock::time_point begin = Clock::now();
-    const std::int64_t last_block =
-        std::min((first + micro_steps) * train_.batch_size, train_blocks_.count());
-    const std::int64_t tokens = (last_block - first * train_.batch_size) * train_blocks_.context_len();
-    double sum_of_batches = 0, mean_over_tokens = 0;
-    for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
-      const auto [inputs, targets] = feed_.at(first + micro);
-      model_->set_dropout_counter(static_cast<std::uint64_t>(done_.step), static_cast<std::uint64_t>(micro));
-      const Variable loss = model_->loss(inputs, targets);
-      const double value = loss.item();
-      check_finite(value, "loss", done_.step);
-      const double weight = static_cast<double>(targets.numel()) / static_cast<double>(tokens);
-      if (micro_steps == 1)
-        loss.backward();
-      else
-        loss.backward(Tensor::full(loss.shape(), weight, loss.dtype(), model_->device()));
-      sum_of_batches += value;
-      mean_over_tokens += weight * value;
-    }
-    const double learning_rate =
-        learning_rate_at(done_.step, schedule_steps_, train_.learning_rate, train_.warmup_steps);
-    const double grad_norm = optimizer_.step(learning_rate);
-    check_finite(grad_norm, "gradient norm", done_.step);
-    optimizer_.zero_grad();
-
-    const double seconds = seconds_since(begin);
-    done_.tokens += tokens;
-    done_.seconds += seconds;
-    report({done_.step, epoch, mean_over_tokens, learning_rate, grad_norm,
-            static_cast<double>(tokens) / seconds});
-    return sum_of_batches;
   }
 
   // " on NVIDIA H200, ..." where a GPU trains.
@@ -245,10 +234,9 @@ class Run {
   Blocks train_blocks_, validation_blocks_;
   Batches batches_;
   std::unique_ptr<LanguageModel> model_;
-  BatchFeed feed_;
   AdamW optimizer_;
   std::map<std::string, std::string> metadata_;
-  std::int64_t steps_per_epoch_;
+  TrainSteps steps_;
   std::int64_t schedule_steps_;  // N of the schedule
   std::int64_t total_steps_;     // that are done
   std::optional<LineLog> metrics_;

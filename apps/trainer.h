@@ -35,6 +35,12 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 // SIGINT or SIGTERM finishes the step, writes the state, and throws Interrupted; a second one ends the
 // process.
 //
+// On a GPU a step waits for nothing: losses and norms are read back every 32 steps, once a second and at an
+// epoch's end, and only then told to `progress`, written to metrics.jsonl and found not finite. The error is
+// the one that it would have been at once, and names the step where it happened; the steps given to the GPU
+// since then are lost with the model. Tokens per second are the mean over the steps that were read together.
+// With train.graph steps are replayed as CUDA graphs, one for each size of batch and its place in the step.
+//
 // With `state`, a state_STEP.safetensors of that folder, goes on from it and ends with the same files as if
 // the run had never stopped, but for the times in them. Throws wedge::Error as load_state does.
 //

@@ -23,6 +23,8 @@ class Batches {
   // epoch and the number of blocks, every one equally likely (Fisher and Yates, random numbers from Philox).
   void start_epoch(std::int64_t epoch);
 
+  // The numbers of the blocks of all batches of the epoch, one batch after the other.
+  std::span<const std::int64_t> order() const { return order_; }
   // The numbers of the blocks of batch `index`, 0 <= index < count(), until the next start_epoch. Throws
   // wedge::Error for another index.
   std::span<const std::int64_t> blocks_of(std::int64_t index) const;

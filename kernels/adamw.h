@@ -20,7 +20,7 @@ struct AdamWTensor {
   BFloat16* rounded = nullptr;  // [n] = or null
 };
 
-// What changes from step to step; reaches the kernel as pointers, so that a recorded step can be replayed.
+// What changes from step to step; reaches the kernel as a pointer, so that a captured step can be replayed.
 // Four doubles in this order, without padding.
 struct AdamWScalars {
   double learning_rate;
@@ -48,6 +48,29 @@ struct SquaredNorm {
   std::span<const AdamWTensor<T>> tensors;
   double* out;  // [1] =
 };
+
+// Makes the scalars of update t = *steps + 1 where they are needed, and counts the update where its norm is
+// finite: that of squared_norm, scaled. All pointers are to the kernel's device.
+struct AdamWPrepare {
+  double beta1, beta2, grad_scale;
+  const double* learning_rate;  // [1]
+  const double* squared_norm;   // [1]
+  std::int64_t* steps;          // [1] updates so far, += 1
+  double* norm;                 // [1] = grad_scale sqrt(squared_norm)
+  AdamWScalars* scalars;        // [1] =
+};
+
+namespace cpu {
+void adamw_prepare(const Exec& exec, const AdamWPrepare& args);
+}
+namespace cu {
+void adamw_prepare(const Exec& exec, const AdamWPrepare& args);
+}
+inline void adamw_prepare(const Exec& exec, const AdamWPrepare& args) {
+  if constexpr (kWithCuda)
+    if (exec.device == Device::cuda) return cu::adamw_prepare(exec, args);
+  cpu::adamw_prepare(exec, args);
+}
 
 WEDGE_KERNEL(adamw_step, AdamWStep)
 WEDGE_KERNEL(squared_norm, SquaredNorm)

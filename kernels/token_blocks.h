@@ -7,11 +7,13 @@
 
 namespace wedge {
 
-// inputs[r, i] = stream[blocks[r] (L + 1) + i],  targets[r, i] = stream[blocks[r] (L + 1) + i + 1]
+// With b = blocks[first + r]:
+//   inputs[r, i] = stream[b (L + 1) + i],  targets[r, i] = stream[b (L + 1) + i + 1]
 struct TokenBlocks {
   std::int64_t rows, L;
   const std::int32_t* stream;
-  const std::int64_t* blocks;  // [rows]
+  const std::int64_t* blocks;  // [first + rows]
+  const std::int64_t* first;   // [1] on the GPU, or null: 0
   std::int32_t* inputs;        // [rows, L] =
   std::int32_t* targets;       // [rows, L] =
 };

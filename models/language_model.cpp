@@ -121,6 +121,7 @@ class DecoderLM : public LanguageModel {
                             {3})
                    .to(device_);
   }
+  void use_dropout_counter(const Tensor& counter) override { counter_ = counter; }
   const ModelConfig& config() const override { return config_; }
   Device device() const override { return device_; }
 

@@ -40,6 +40,9 @@ class LanguageModel : public Module {
   virtual void set_training(bool on) = 0;
   // Names this forward pass's dropout masks: they are a function of (seed, step, micro_step, place, element).
   virtual void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) = 0;
+  // The same from a tensor that is read when the masks are made: int64 [3] seed, step, micro_step, where the
+  // model is. Changing it between a forward and its backward pass is an error.
+  virtual void use_dropout_counter(const Tensor& counter) = 0;
 
   virtual const ModelConfig& config() const = 0;
   // Where the parameters are, and where ids and targets must be.

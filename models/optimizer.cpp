@@ -1,8 +1,5 @@
 #include "models/optimizer.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "autograd/compute.h"
 #include "kernels/adamw.h"
 
@@ -13,7 +10,10 @@ AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
   WEDGE_CHECK(!parameters_.empty(), "adamw: expected at least one parameter");
   const Device device = parameters_[0].second.value().device();
   scalars_ = Tensor::zeros({4}, DType::f64, device);
-  squared_norm_ = Tensor::zeros({}, DType::f64, device);
+  learning_rate_ = Tensor::zeros({1}, DType::f64, device);
+  squared_norm_ = Tensor::zeros({1}, DType::f64, device);
+  norm_ = Tensor::zeros({1}, DType::f64, device);
+  steps_ = Tensor::zeros({1}, DType::i64, device);
   for (const auto& [name, p] : parameters_) {
     WEDGE_CHECK(p.dtype() == parameters_[0].second.dtype(),
                 "adamw: expected parameters of one dtype, {} is {}", name, name_of(p.dtype()));
@@ -25,8 +25,18 @@ AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
   }
 }
 
-double AdamW::step(double learning_rate, double grad_scale) {
-  return visit_floating(parameters_[0].second.dtype(), "adamw", [&]<class T>(T) {
+void AdamW::step(double learning_rate, double grad_scale) {
+  learning_rate_.fill(learning_rate);
+  step(learning_rate_, grad_scale);
+}
+
+void AdamW::step(const Tensor& learning_rate, double grad_scale) {
+  WEDGE_CHECK(learning_rate.dtype() == DType::f64 && learning_rate.numel() == 1 &&
+                  learning_rate.device() == scalars_.device(),
+              "adamw: expected a learning rate float64 [1] on {}, got {} {} on {}",
+              name_of(scalars_.device()), name_of(learning_rate.dtype()), to_string(learning_rate.shape()),
+              name_of(learning_rate.device()));
+  visit_floating(parameters_[0].second.dtype(), "adamw", [&]<class T>(T) {
     const Exec exec = compute::exec_of(first_[0]);
     std::vector<AdamWTensor<T>> tensors;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
@@ -35,29 +45,31 @@ double AdamW::step(double learning_rate, double grad_scale) {
       tensors.push_back({p.value().numel(), p.value().data<T>(), grad.defined() ? grad.data<T>() : nullptr,
                          first_[i].data<T>(), second_[i].data<T>(), p.value().bf16_target()});
     }
-    const auto t = static_cast<double>(step_ + 1);
-    scalars_.copy_from(
-        Tensor::from(std::vector<double>{learning_rate, grad_scale, 1 - std::pow(options_.beta1, t),
-                                         std::sqrt(1 - std::pow(options_.beta2, t))},
-                     {4}));
     auto* const squares = squared_norm_.data<double>();
+    auto* const scalars = reinterpret_cast<AdamWScalars*>(scalars_.data<double>());
     squared_norm<T>(exec, {tensors, squares});
-    adamw_step<T>(
-        exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
-               options_.grad_clip, reinterpret_cast<const AdamWScalars*>(scalars_.data<double>()), squares});
-    const double norm = std::sqrt(squared_norm_.item()) * grad_scale;
-    if (!std::isfinite(norm)) return norm;
-    ++step_;
-    for (const auto& [name, p] : parameters_) {
-      p.value().bump_version();
-      p.value().bf16_is_current();  // the step wrote the copy too, if there is one
-    }
-    return norm;
+    adamw_prepare(exec, {options_.beta1, options_.beta2, grad_scale, learning_rate.data<double>(), squares,
+                         steps_.data<std::int64_t>(), norm_.data<double>(), scalars});
+    adamw_step<T>(exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
+                         options_.grad_clip, scalars, squares});
   });
+  for (const auto& [name, p] : parameters_) {
+    p.value().bump_version();
+    p.value().bf16_is_current();  // the step wrote the copy too, if there is one
+  }
+}
+
+std::int64_t AdamW::steps() const {
+  return steps_.to(Device::cpu).data<std::int64_t>()[0];
+}
+
+void AdamW::set_steps(std::int64_t steps) {
+  WEDGE_CHECK(steps >= 0, "adamw: expected a number of steps, got {}", steps);
+  steps_.copy_from(Tensor::from(std::vector{steps}, {1}));
 }
 
 void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const std::vector<Tensor>& second) {
-  WEDGE_CHECK(steps >= 0, "adamw: expected at least 0 steps, got {}", steps);
+  WEDGE_CHECK(steps >= 0, "adamw: expected a number of steps, got {}", steps);
   for (const std::vector<Tensor>* moments : {&first, &second}) {
     WEDGE_CHECK(moments->size() == parameters_.size(), "adamw: expected {} moments, got {}",
                 parameters_.size(), moments->size());
@@ -73,7 +85,7 @@ void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const 
     first_[i].copy_from(first[i]);
     second_[i].copy_from(second[i]);
   }
-  step_ = steps;
+  set_steps(steps);
 }
 
 void AdamW::zero_grad() {

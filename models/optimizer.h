@@ -25,15 +25,24 @@ class AdamW {
   AdamW(NamedParameters parameters, AdamWOptions options);
 
   // One update with the gradients that backward left, each multiplied by `grad_scale` (1/micro-batches when
-  // gradients were accumulated). Returns the global norm before clipping, after scaling. A parameter without
-  // a gradient counts as gradient zero. When the norm is not finite nothing is changed.
-  double step(double learning_rate, double grad_scale = 1.0);
+  // gradients were accumulated). A parameter without a gradient counts as gradient zero. When the norm is not
+  // finite nothing is changed and no step counted. Waits for nothing.
+  void step(double learning_rate, double grad_scale = 1.0);
+  // The same with a learning rate that is read where the parameters are, float64 [1], when the step is done:
+  // so a step that was captured in a graph can be replayed.
+  void step(const Tensor& learning_rate, double grad_scale = 1.0);
   // Forgets all gradients.
   void zero_grad();
 
-  // What a step depends on besides weights and gradients: the number of steps done, and the moments in the
-  // order of the parameters.
-  std::int64_t steps() const { return step_; }
+  // The last step's global norm before clipping, after scaling, float64 [1] on the parameters' device; its
+  // memory stays the same. And as a number: waits for the step.
+  const Tensor& grad_norm_tensor() const { return norm_; }
+  double grad_norm() const { return norm_.item(); }
+
+  // What a step depends on besides weights and gradients: the updates so far (waits for them), from which the
+  // bias corrections of the next one follow, and the moments in the order of the parameters.
+  std::int64_t steps() const;
+  void set_steps(std::int64_t steps);
   const std::vector<Tensor>& first_moments() const { return first_; }
   const std::vector<Tensor>& second_moments() const { return second_; }
   // Puts such a state back (copied; on any device). Throws wedge::Error, and changes nothing, when `steps` is
@@ -44,8 +53,8 @@ class AdamW {
   NamedParameters parameters_;
   AdamWOptions options_;
   std::vector<Tensor> first_, second_;
-  Tensor scalars_, squared_norm_;  // AdamWScalars and what the clipping needs, on the parameters' device
-  std::int64_t step_ = 0;
+  // On the parameters' device: what the kernels of kernels/adamw.h read and write.
+  Tensor learning_rate_, steps_, scalars_, squared_norm_, norm_;
 };
 
 }  // namespace wedge

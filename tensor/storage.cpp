@@ -13,6 +13,21 @@
 #include "tensor/cuda/gpu.h"
 
 namespace wedge {
+
+// Freed blocks by capacity.
+struct BlockCache {
+  std::map<std::size_t, std::vector<std::byte*>> free;
+  bool closed = false;  // of a pool that is gone: blocks that are freed now go to the device's
+
+  std::byte* take(std::size_t capacity) {
+    const auto it = free.find(capacity);
+    if (it == free.end() || it->second.empty()) return nullptr;
+    std::byte* const block = it->second.back();
+    it->second.pop_back();
+    return block;
+  }
+};
+
 namespace {
 
 constexpr std::size_t kAlignment = 64;
@@ -28,11 +43,11 @@ std::size_t round_up(std::size_t bytes) {
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
-// Freed blocks of one device, by capacity. On the GPU a block may be handed out again at once: what still
-// reads it comes before what will write it in the one stream that there is.
+// The blocks of one device. On the GPU a freed one may be handed out again at once: what still reads it comes
+// before what will write it in the one stream that there is.
 struct Pool {
-  std::mutex mutex;
-  std::map<std::size_t, std::vector<std::byte*>> free;
+  std::mutex mutex;  // of the caches of memory pools too
+  BlockCache cache;
   std::set<const Storage*> guarded;
   bool guard_bands = false;
   const char* fault = nullptr;
@@ -81,24 +96,27 @@ bool bands_intact(const Storage& s) {
 }
 
 void release_free_blocks(Pool& p, Device device) {
-  for (auto& [capacity, blocks] : p.free)
+  for (auto& [capacity, blocks] : p.cache.free)
     for (std::byte* block : blocks) release_block(block, device);
-  const bool any = !p.free.empty();
-  p.free.clear();
+  const bool any = !p.cache.free.empty();
+  p.cache.free.clear();
   if constexpr (kWithCuda)
     if (any && device == Device::cuda) cu::trim();
 }
 
-// A block that was freed before, else a new one, if need be of the memory of all freed ones.
-std::byte* take_block(Pool& p, std::size_t capacity, Device device) {
-  if (const auto it = p.free.find(capacity); it != p.free.end() && !it->second.empty()) {
-    std::byte* const block = it->second.back();
-    it->second.pop_back();
-    return block;
-  }
+thread_local std::shared_ptr<BlockCache> t_set_apart;  // of the scope that this thread is in
+
+// A block that was freed before, of `home` if there is one, else a new one, if need be of the memory of all
+// freed ones.
+std::byte* take_block(Pool& p, BlockCache* home, std::size_t capacity, Device device) {
+  if (home != nullptr)
+    if (std::byte* const block = home->take(capacity)) return block;
+  if (std::byte* const block = p.cache.take(capacity)) return block;
   try {
     return allocate_block(capacity, device);
   } catch (const Error&) {
+    if constexpr (kWithCuda)
+      if (device == Device::cuda && cu::is_capturing()) throw;  // nothing can be released now
     release_free_blocks(p, device);
     return allocate_block(capacity, device);
   }
@@ -112,7 +130,8 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
   const std::scoped_lock lock(p.mutex);
   guarded_ = p.guard_bands;
   capacity_ = round_up(bytes + (guarded_ ? 2 * kBand : 0));
-  std::byte* const block = take_block(p, capacity_, device);
+  if (device == Device::cuda) home_ = t_set_apart;
+  std::byte* const block = take_block(p, home_.get(), capacity_, device);
   data_ = guarded_ ? block + kBand : block;
   if (guarded_) {
     set_bytes(block, kSentinel, kBand, device);
@@ -136,8 +155,28 @@ Storage::~Storage() {
     }
     p.guarded.erase(this);
   }
-  p.free[capacity_].push_back(guarded_ ? data_ - kBand : data_);
+  BlockCache& home = home_ != nullptr && !home_->closed ? *home_ : p.cache;
+  home.free[capacity_].push_back(guarded_ ? data_ - kBand : data_);
   p.live -= capacity_;
+}
+
+MemoryPool::MemoryPool() : cache_(std::make_shared<BlockCache>()) {}
+
+MemoryPool::~MemoryPool() {
+  Pool& p = pool(Device::cuda);
+  const std::scoped_lock lock(p.mutex);
+  cache_->closed = true;
+  for (auto& [capacity, blocks] : cache_->free) {
+    auto& all = p.cache.free[capacity];
+    all.insert(all.end(), blocks.begin(), blocks.end());
+  }
+  cache_->free.clear();
+}
+
+MemoryPool::Scope::Scope(const MemoryPool& pool) : previous_(std::exchange(t_set_apart, pool.cache_)) {}
+
+MemoryPool::Scope::~Scope() {
+  t_set_apart = std::move(previous_);
 }
 
 void set_guard_bands(bool on) {

@@ -9,6 +9,8 @@
 
 namespace wedge {
 
+struct BlockCache;
+
 // A block of bytes, 64-byte aligned, not initialised. Blocks come from and return to a cache of their device,
 // because a training step asks for the same sizes again and again and fresh pages cost more than the
 // arithmetic on them.
@@ -42,7 +44,35 @@ class Storage {
   Device device_;
   bool guarded_ = false;
   std::uint32_t version_ = 0;
+  std::shared_ptr<BlockCache> home_;  // null: the device's
   Rounded rounded_;
+};
+
+// GPU memory set apart for work that will be repeated at the same addresses (tensor/cuda/graph.h): nobody
+// else is handed what that work writes to.
+class MemoryPool {
+ public:
+  MemoryPool();
+  // Gives its blocks to the device's cache.
+  ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  // While one lives, this thread's new blocks on the GPU are the pool's, and return to it whenever they are
+  // freed. What is made in a scope and kept must not be what a repeated work makes for itself.
+  class Scope {
+   public:
+    explicit Scope(const MemoryPool& pool);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    std::shared_ptr<BlockCache> previous_;
+  };
+
+ private:
+  std::shared_ptr<BlockCache> cache_;
 };
 
 // Test mode: new blocks are filled with NaN and get sentinel bands on both sides. `check_guards` throws

@@ -30,6 +30,15 @@ std::vector<Piece<T>> pieces_of(std::span<const AdamWTensor<T>> tensors) {
 
 }  // namespace
 
+void adamw_prepare(const Exec&, const AdamWPrepare& args) {
+  const double norm = args.grad_scale * std::sqrt(*args.squared_norm);
+  const auto t = static_cast<double>(*args.steps + 1);
+  *args.scalars = {*args.learning_rate, args.grad_scale, 1 - std::pow(args.beta1, t),
+                   std::sqrt(1 - std::pow(args.beta2, t))};
+  *args.norm = norm;
+  if (std::isfinite(norm)) ++*args.steps;
+}
+
 template <class T>
 void adamw_step(const Exec&, const AdamWStep<T>& args) {
   const AdamWScalars& k = *args.scalars;

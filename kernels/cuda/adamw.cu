@@ -3,10 +3,10 @@
 // Layout: tensors are cut into pieces of kPiece elements; a launch takes up to kTensors of them, whose
 // pointers travel in the kernel's parameters, and a block finds the tensor of its piece by a binary search
 // over the numbers of pieces before each. The norm: each piece is summed in double by a block into scratch
-// memory, and one last block adds those in order. Norm and clip factor are computed in the kernel from what
-// lies in device memory, so that nothing is read back and a recorded step can be replayed. Bytes a parameter:
-// the step reads 4 floats and writes 3, and 2 bytes more where a bfloat16 copy is kept; the norm reads 1
-// float.
+// memory, and one last block adds those in order. Norm, clip factor and bias corrections are computed from
+// what lies in device memory, so that nothing is read back and a captured step can be replayed. Bytes a
+// parameter: the step reads 4 floats and writes 3, and 2 bytes more where a bfloat16 copy is kept; the norm
+// reads 1 float.
 #include "kernels/adamw.h"
 
 #include <algorithm>
@@ -177,7 +177,21 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) *out = sum;
 }
 
+// One thread: two powers in double are not worth a block's time each.
+__global__ void adamw_prepare_kernel(AdamWPrepare args) {
+  const double norm = args.grad_scale * sqrt(*args.squared_norm);
+  const auto t = static_cast<double>(*args.steps + 1);
+  *args.scalars = {*args.learning_rate, args.grad_scale, 1 - pow(args.beta1, t),
+                   sqrt(1 - pow(args.beta2, t))};
+  *args.norm = norm;
+  if (norm <= kLargest) *args.steps += 1;
+}
+
 }  // namespace
+
+void adamw_prepare(const Exec& exec, const AdamWPrepare& args) {
+  launch("adamw_prepare", adamw_prepare_kernel, 1, 1, 0, exec.stream, args);
+}
 
 template <class T>
 void adamw_step(const Exec& exec, const AdamWStep<T>& args) {

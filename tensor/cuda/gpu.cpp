@@ -121,11 +121,29 @@ void* stream() {
   return gpu().stream;
 }
 
+bool is_capturing() {
+  auto status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(gpu().stream, &status), "stream");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+namespace {
+
+// Before what would fail anyway, or worse: a copy from the host would be captured with the address of a
+// buffer that is filled anew before the graph is replayed.
+void refuse_in_capture(const char* what) {
+  if (is_capturing()) fail(what, "not possible while a graph is captured");
+}
+
+}  // namespace
+
 void synchronize() {
+  refuse_in_capture("synchronize");
   check(cudaStreamSynchronize(gpu().stream), "a kernel or copy");
 }
 
 std::byte* allocate(std::size_t bytes) {
+  refuse_in_capture("allocation");
   void* block = nullptr;
   const cudaError_t status = cudaMallocAsync(&block, bytes, gpu().stream);
   if (status == cudaErrorMemoryAllocation) {
@@ -149,6 +167,7 @@ void trim() noexcept {
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
   if (bytes == 0) return;
+  if (from_device != to_device) refuse_in_capture("copy between the host and the GPU");
   if (from_device == Device::cpu)
     return gpu().staging.copy(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes,
                               gpu().stream);

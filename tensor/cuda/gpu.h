@@ -26,6 +26,10 @@ void* stream();
 // Waits until everything that was given to the stream is done, and throws wedge::Error if any of it failed.
 void synchronize();
 
+// Whether what is given to the stream is being captured (tensor/cuda/graph.h). Meanwhile synchronize(),
+// allocate() and copies from and to the host throw wedge::Error.
+bool is_capturing();
+
 // Device memory from the driver's stream-ordered pool, which keeps what is released. Throws wedge::Error
 // naming what was asked for and what was free.
 std::byte* allocate(std::size_t bytes);

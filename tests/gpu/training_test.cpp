@@ -25,12 +25,13 @@ namespace {
 // 24 steps of a tiny model over the tiny corpus, dropout included: its masks are the same on both devices.
 class Runs {
  public:
-  explicit Runs(std::vector<std::string> words) : words_(std::move(words)) {
-    write_tiny_corpus(temp_ / "tokens.safetensors");
+  explicit Runs(std::vector<std::string> words, std::int64_t tokens = 500) : words_(std::move(words)) {
+    write_tiny_corpus(temp_ / "tokens.safetensors", tokens);
   }
 
-  RunFolder train_on(const std::string& device, const std::string& name) const {
-    const wedge::app::Config config = config_on(device);
+  RunFolder train_on(const std::string& device, const std::string& name,
+                     const std::vector<std::string>& more = {}) const {
+    const wedge::app::Config config = config_on(device, more);
     const RunFolder folder{temp_ / name};
     fs::create_directories(folder.path);
     ProgressSink quiet;
@@ -52,12 +53,13 @@ class Runs {
   }
 
  private:
-  wedge::app::Config config_on(const std::string& device) const {
+  wedge::app::Config config_on(const std::string& device, const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = tiny_words();
     all.insert(all.end(),
                {"data.path=" + (temp_ / "tokens.safetensors").string(), "train.device=" + device,
                 "train.num_epochs=2", "train.max_steps=24", "train.dropout_rate=0.1", "train.amp=false"});
     all.insert(all.end(), words_.begin(), words_.end());
+    all.insert(all.end(), more.begin(), more.end());
     return compose(all, false).front();
   }
 
@@ -65,12 +67,16 @@ class Runs {
   std::vector<std::string> words_;
 };
 
-std::vector<double> step_losses(const RunFolder& folder) {
-  std::vector<double> losses;
+std::vector<double> step_values(const RunFolder& folder, const std::string& key) {
+  std::vector<double> values;
   std::ifstream file(folder.metrics());
   for (std::string line; std::getline(file, line);)
-    if (const Json json = Json::parse(line); json.contains("step")) losses.push_back(json["loss"]);
-  return losses;
+    if (const Json json = Json::parse(line); json.contains("step")) values.push_back(json[key]);
+  return values;
+}
+
+std::vector<double> step_losses(const RunFolder& folder) {
+  return step_values(folder, "loss");
 }
 
 std::string bytes_of(const fs::path& path) {
@@ -116,6 +122,44 @@ TEST_CASE("gpu: what the kernels cannot do is said before training", "[gpu][trai
   for (int lag = 2; lag <= 129; ++lag) lags += "," + std::to_string(lag);
   const Runs many({"model=grassmann", lags + "]"});
   CHECK_THROWS_WITH(many.check_on("cuda"), Contains("at most 128 lags, got 129"));
+}
+
+// Dropout, clipping at work, warm-up, and 5 batches an epoch of which the last has 2 blocks in place of 4: as
+// one step each, and as steps of 3 and 2. In four epochs every shape of a step is run, captured and replayed.
+TEST_CASE("gpu: steps replayed as graphs give the same bits", "[gpu][train][graph]") {
+  if (skip_without_gpu()) return;
+  for (const char* model : {"model=attention", "model=grassmann"})
+    for (const bool accumulate : {false, true}) {
+      INFO(model << (accumulate ? " accumulated, bfloat16 products" : ""));
+      const Runs runs({model, accumulate ? "train.accumulate=3" : "train.accumulate=1",
+                       accumulate ? "train.amp=true" : "train.amp=false", "model.num_layers=1",
+                       "train.num_epochs=4", "train.warmup_steps=3", "train.grad_clip=0.2"},
+                      162);
+      const RunFolder eager = runs.train_on("cuda", "eager", {"train.graph=false"}),
+                      graph = runs.train_on("cuda", "graph", {"train.graph=true"});
+      CHECK(step_losses(graph).size() == (accumulate ? 8 : 20));
+      for (const char* key : {"loss", "grad_norm", "learning_rate"})
+        CHECK(step_values(graph, key) == step_values(eager, key));
+      CHECK(bytes_of(graph.last()) == bytes_of(eager.last()));
+      CHECK(bytes_of(graph.best()) == bytes_of(eager.best()));
+    }
+}
+
+// The log is read some steps later: the run stops then, and tells of the step where it happened.
+TEST_CASE("gpu: a run that diverges names the step, with graphs and without", "[gpu][train][graph]") {
+  if (skip_without_gpu()) return;
+  const auto error_of = [](const std::string& device, const std::string& graph) -> std::string {
+    const Runs runs({"model=attention", "model.num_layers=1", "train.learning_rate=1e30", graph});
+    try {
+      runs.train_on(device, "diverges");
+    } catch (const DivergenceError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string graph = error_of("cuda", "train.graph=true");
+  CHECK_THAT(graph, Contains("stopped at step "));
+  CHECK(graph == error_of("cuda", "train.graph=false"));
 }
 
 // What bfloat16 products cost: the curve is the float32 one, but for the rounding of factors to 8 bits.

@@ -31,7 +31,8 @@ TEST_CASE("AdamW follows its formula", "[models][optimizer]") {
   for (int t = 1; t <= 3; ++t) {
     const double g = gradients[t - 1];
     set_gradient(p, g);
-    CHECK(optimizer.step(lr) == Approx(std::abs(g)));
+    optimizer.step(lr);
+    CHECK(optimizer.grad_norm() == Approx(std::abs(g)));
     x -= lr * wd * x;
     m = b1 * m + (1 - b1) * g;
     v = b2 * v + (1 - b2) * g * g;
@@ -46,7 +47,8 @@ TEST_CASE("gradients are clipped by their global norm, after scaling", "[models]
     AdamW optimizer({{"a", a}, {"b", b}}, {.weight_decay = 0, .grad_clip = clip});
     set_gradient(a, 3);
     set_gradient(b, 4);
-    CHECK(optimizer.step(0.1, scale) == Approx(5 * scale));
+    optimizer.step(0.1, scale);
+    CHECK(optimizer.grad_norm() == Approx(5 * scale));
     return optimizer.first_moments()[0].item();
   };
   CHECK(first_moment(0, 1) == Approx(0.1 * 3));
@@ -64,9 +66,32 @@ TEST_CASE("a parameter without gradient decays, and a gradient that is not finit
   CHECK(idle.item() == Approx(1 - 0.1 * 0.5));
   const double before = used.item();
   set_gradient(used, std::numeric_limits<double>::infinity());
-  CHECK_FALSE(std::isfinite(optimizer.step(0.1)));
+  optimizer.step(0.1);
+  CHECK_FALSE(std::isfinite(optimizer.grad_norm()));
   CHECK(used.item() == before);
   CHECK(optimizer.steps() == 1);
+}
+
+TEST_CASE("an optimizer goes on from a number of steps that it is given", "[models][optimizer]") {
+  const auto second_step = [](bool resumed) {
+    const Variable p = scalar(2);
+    AdamW first({{"p", p}}, {}), again({{"p", p}}, {});
+    set_gradient(p, 0.5);
+    first.step(0.1);
+    AdamW& then = resumed ? again : first;
+    if (resumed) {
+      then.set_steps(first.steps());
+      Tensor(then.first_moments()[0]).copy_from(first.first_moments()[0]);
+      Tensor(then.second_moments()[0]).copy_from(first.second_moments()[0]);
+    }
+    set_gradient(p, -0.25);
+    then.step(Tensor::full({1}, 0.1, DType::f64));
+    CHECK(then.steps() == 2);
+    return p.item();
+  };
+  CHECK(second_step(true) == second_step(false));
+  const Variable p = scalar(1);
+  CHECK_THROWS_AS(AdamW({{"p", p}}, {}).step(Tensor::full({1}, 0.1)), Error);
 }
 
 TEST_CASE("an optimizer step makes graphs of the old values stale", "[models][optimizer]") {
@@ -112,7 +137,7 @@ TEST_CASE("a restored optimizer goes on with the same bits", "[models][optimizer
   CHECK(q.item() != r.item());  // the moments were copied, not shared
 
   CHECK_THROWS_WITH(second.restore(-1, first.first_moments(), first.second_moments()),
-                    Catch::Matchers::Contains("at least 0 steps, got -1"));
+                    Catch::Matchers::Contains("a number of steps, got -1"));
   CHECK_THROWS_WITH(second.restore(1, {}, first.second_moments()),
                     Catch::Matchers::Contains("expected 1 moments"));
   CHECK_THROWS_WITH(second.restore(1, first.first_moments(), {Tensor::zeros({2}, DType::f64)}),

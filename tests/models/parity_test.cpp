@@ -120,7 +120,8 @@ TEST_CASE("models equal PyTorch: losses of ten AdamW steps", "[models][parity]")
         optimizer.zero_grad();
         const Variable loss = model->loss(batch(inputs), batch(targets));
         loss.backward();
-        const double norm = optimizer.step(learning_rate_at(k, steps, lr));
+        optimizer.step(learning_rate_at(k, steps, lr));
+        const double norm = optimizer.grad_norm();
         CHECK(loss.item() == Approx(losses[k]).epsilon(dtype == DType::f64 ? 1e-11 : 1e-5));
         CHECK(norm == Approx(norms[k]).epsilon(dtype == DType::f64 ? 1e-9 : 1e-4));
       }

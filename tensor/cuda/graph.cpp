@@ -1,0 +1,41 @@
+#include "tensor/cuda/graph.h"
+
+#include <cuda_runtime.h>
+
+#include "tensor/check.h"
+#include "tensor/cuda/check.h"
+#include "tensor/cuda/gpu.h"
+
+namespace wedge::cu {
+
+Graph Graph::capture(const std::function<void()>& body) {
+  const auto stream = static_cast<cudaStream_t>(cu::stream());
+  // Thread-local: what other threads do meanwhile, waiting or not, is their affair.
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin of a graph");
+  cudaGraph_t captured = nullptr;
+  try {
+    body();
+  } catch (...) {
+    (void)cudaStreamEndCapture(stream, &captured);
+    if (captured != nullptr) (void)cudaGraphDestroy(captured);
+    (void)cudaGetLastError();  // the body's error is the one to tell
+    throw;
+  }
+  check(cudaStreamEndCapture(stream, &captured), "end of a graph");
+  const std::unique_ptr<CUgraph_st, void (*)(cudaGraph_t)> owner(
+      captured, [](cudaGraph_t g) { (void)cudaGraphDestroy(g); });
+  Graph graph;
+  cudaGraphExec_t executable = nullptr;
+  check(cudaGraphInstantiate(&executable, captured, 0), "graph");
+  graph.executable_ = {executable, [](cudaGraphExec_t g) { (void)cudaGraphExecDestroy(g); }};
+  check(cudaGraphGetNodes(captured, nullptr, &graph.nodes_), "graph");
+  return graph;
+}
+
+void Graph::replay() const {
+  WEDGE_CHECK(defined(), "cuda: replay of a graph that was not captured");
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_.get()), static_cast<cudaStream_t>(stream())),
+        "graph");
+}
+
+}  // namespace wedge::cu
