@@ -16,6 +16,7 @@ constexpr Command kCommands[] = {
     {"train", "train one model, or with -m many, and compare them", run_train, train_help},
     {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help},
     {"generate", "text from a checkpoint", run_generate, generate_help},
+    {"inspect", "what a model's mixers do over a text", run_inspect, inspect_help},
     {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help},
     {"plot", "pictures of runs", run_plot, plot_help},
     {"report", "one page about a tree of runs", run_report, report_help},

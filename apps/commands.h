@@ -20,6 +20,7 @@ struct Command {
 int run_train(const Arguments& arguments);
 int run_eval(const Arguments& arguments);
 int run_generate(const Arguments& arguments);
+int run_inspect(const Arguments& arguments);
 int run_plot(const Arguments& arguments);
 int run_report(const Arguments& arguments);
 int run_summarize(const Arguments& arguments);
@@ -27,6 +28,7 @@ int run_tokenize(const Arguments& arguments);
 std::string train_help();
 std::string eval_help();
 std::string generate_help();
+std::string inspect_help();
 std::string plot_help();
 std::string report_help();
 std::string summarize_help();

@@ -109,6 +109,13 @@ std::string script_of(const Curves& curves, ImageFormat format) {
       "set xlabel {}\nset ylabel {}\nset grid lc rgb '#dddddd'\nset border 3\nset tics nomirror\n"
       "set key outside right top vertical Left reverse samplen 2\n",
       text(curves.x_label), text(curves.y_label));
+  if (curves.whole_x) {
+    double low = INFINITY, high = -INFINITY;
+    for (const Series& s : curves.series)
+      for (const double x : s.x) low = std::min(low, x), high = std::max(high, x);
+    const double step = std::max(1.0, std::ceil((high - low) / 12));
+    script += fmt::format("set xtics {}\nset xrange [{}:{}]\n", step, low - 0.2, high + 0.2);
+  }
   if (curves.y_max) script += fmt::format("set yrange [*:{}]\n", *curves.y_max);
   std::string plots;
   for (std::size_t i = 0; i < curves.series.size(); ++i) {

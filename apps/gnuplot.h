@@ -23,6 +23,7 @@ struct Curves {
   std::string title, x_label, y_label;
   std::vector<Series> series;
   std::optional<double> y_max = {};  // what lies above is cut off
+  bool whole_x = false;              // x counts things: only whole numbers are marked
 };
 
 struct Bar {

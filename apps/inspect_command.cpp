@@ -1,0 +1,99 @@
+// wedge inspect: what a model's mixers do over a text.
+#include <algorithm>
+
+#include "apps/checkpoint_data.h"
+#include "apps/commands.h"
+#include "apps/console.h"
+#include "apps/files.h"
+#include "apps/help.h"
+#include "apps/inspection.h"
+#include "apps/words.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+namespace fs = std::filesystem;
+
+std::string inspect_help() {
+  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [key=value]...\n"
+         "\n"
+         "Writes inspect.json and a page with plots, inspect.html, about what the mixers of a model do over "
+         "a text, and\n"
+         "prints a table of it.\n"
+         "\n"
+         "Grassmann, for each layer and lag: the distribution of the norm of z_t ∧ z_(t-lag) and of the sine "
+         "of the\n"
+         "angle between the two states, how far the norm is from collapse (1e-6, where its direction means "
+         "nothing),\n"
+         "the effective rank of the Plücker features and the length of their mean; for each layer the gate "
+         "α, and\n"
+         "between layers the angles by which the mean directions drift.\n"
+         "Attention, for each layer and head: the entropy of the weights and the mean distance that it looks "
+         "back.\n"
+         "\n"
+         "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
+         "                                 best.safetensors\n"
+         "  data.split=validation|test     (default: validation)\n"
+         "  max_tokens=8192                of the split's beginning, in whole blocks\n"
+         "  out=FOLDER                     (default: the checkpoint's folder)\n"
+         "\n"
+         "data=PRESET, train.threads, train.device and these keys replace what the checkpoint says; shown "
+         "are the defaults of\n"
+         "wedge train:\n" +
+         describe_keys({"data"}) +
+         "\n"
+         "examples:\n"
+         "  wedge inspect checkpoint=runs/single/DATE/TIME_grassmann\n"
+         "  wedge inspect checkpoint=best.safetensors data=text data.path=my_texts out=look\n";
+}
+
+int run_inspect(const Arguments& arguments) {
+  std::string path, split = "validation";
+  fs::path out;
+  std::int64_t max_tokens = 8192;
+  Arguments overrides;
+  for (const std::string& word : arguments) {
+    const auto value = [&](std::string_view name) { return word.substr(name.size()); };
+    if (word.starts_with("checkpoint=")) {
+      path = value("checkpoint=");
+    } else if (word.starts_with("data.split=")) {
+      split = value("data.split=");
+    } else if (word.starts_with("out=")) {
+      out = value("out=");
+    } else if (word.starts_with("max_tokens=")) {
+      max_tokens = Words("inspect", {word}, {"max_tokens"}).integer("max_tokens", 1).value_or(max_tokens);
+    } else {
+      overrides.push_back(word);
+    }
+  }
+  WEDGE_CHECK(!path.empty(), "inspect: checkpoint=FILE_OR_RUN_DIR is missing");
+  const CheckpointData loaded = load_checkpoint_data("inspect", path, split, overrides);
+  if (out.empty()) out = fs::absolute(loaded.checkpoint.path).parent_path();
+  std::error_code error;
+  fs::create_directories(out, error);
+  WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
+
+  const std::int64_t L = loaded.blocks.context_len();
+  const std::int64_t count = std::clamp<std::int64_t>(max_tokens / L, 1, loaded.blocks.count());
+  std::vector<std::vector<std::int32_t>> blocks;
+  for (std::int64_t b = 0; b < count; ++b) {
+    const auto input = loaded.blocks.input(b);
+    blocks.emplace_back(input.begin(), input.end());
+  }
+  loaded.model->set_training(false);
+  const Inspection inspection = inspect(*loaded.model, blocks);
+
+  Json json = {{"checkpoint", loaded.checkpoint.path.string()},
+               {"model", loaded.config.model.tensor_lifting_strategy},
+               {"split", split}};
+  json.update(to_json(inspection));
+  write_file(out / "inspect.json", json.dump(2) + "\n");
+  print(summary(inspection));
+  HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
+  describe(inspection, page);
+  write_file(out / "inspect.html", page.finish());
+  print(fmt::format("{}\n{}\n", (out / "inspect.json").string(), (out / "inspect.html").string()));
+  return 0;
+}
+
+}  // namespace wedge::app
