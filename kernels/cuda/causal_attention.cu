@@ -1,5 +1,6 @@
 // Causal softmax attention in tiles (kernels/causal_attention.h; Dao et al. 2022, FlashAttention): no L × L
-// tensor. causal_attention.cuh has the tiles and who does what in them.
+// tensor. causal_attention.cuh has the tiles and who does what in them. All of it is float32; where factors
+// may be rounded to bfloat16, causal_attention_mma.cu takes the head widths that it has.
 //
 //   forward  owns queries: s = scale · q kᵀ, running maximum m and sum l of a row, o rescaled when m grows;
 //            o = (Σ exp(s - m) v) / l, lse = m + log l
@@ -19,6 +20,7 @@
 #include <string>
 
 #include "kernels/cuda/causal_attention.cuh"
+#include "kernels/cuda/causal_attention_mma.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -211,6 +213,12 @@ __global__ void __launch_bounds__(kThreads)
   store_rows<kWidth>(dq, ones, dqkv + own_at, stride, left, n.width, add);
 }
 
+// Whether factors may be rounded to bfloat16.
+template <class T>
+bool on_tensor_cores(const Exec& exec) {
+  return std::is_same_v<T, BFloat16> || exec.bf16_products;
+}
+
 template <class Args>
 Sizes sizes_of(const Args& args) {
   const std::int64_t width = args.D / args.H;
@@ -233,6 +241,7 @@ template <class T>
 void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>& args) {
   const std::int64_t heads = args.B * args.H;
   if (heads * args.L == 0) return;
+  if (on_tensor_cores<T>(exec) && causal_attention_forward_mma(exec, args)) return;
   const Sizes n = sizes_of(args);
   with_width(n.width, [&](auto padded) {
     constexpr int kWidth = decltype(padded)::value;
@@ -247,6 +256,7 @@ template <class T>
 void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T>& args) {
   const std::int64_t heads = args.B * args.H;
   if (heads * args.L == 0) return;
+  if (on_tensor_cores<T>(exec) && causal_attention_backward_mma(exec, args)) return;
   const Sizes n = sizes_of(args);
   const Scratch<float> delta(heads * n.L);
   launch("causal_attention_delta", causal_attention_delta_kernel<T>,

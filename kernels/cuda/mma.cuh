@@ -18,6 +18,8 @@
 //   B [K, N]           _trans; rows 0-7 and 8-15 of 8 columns, then of the next 8: r[0..1], r[2..3] = b
 //   B stored [N, K]    not transposed; columns 0-7 and 8-15 of 8 rows, then of the next 8
 //
+// pack_bf16 rounds two floats to such a word, to nearest even.
+//
 // cp_async_16 copies 16 bytes from global to shared memory (16-byte aligned both) without passing through
 // registers, or zeros where not `valid`: for the tails, whose source then is not read. It is done after
 // cp_async_commit() closed its group, cp_async_wait<N>() waited until at most N of this thread's groups are
@@ -37,6 +39,7 @@ using emulator::cp_async_wait;
 using emulator::ldmatrix_x4;
 using emulator::ldmatrix_x4_trans;
 using emulator::mma_m16n8k16_bf16;
+using emulator::pack_bf16;
 }  // namespace wedge::cu
 
 #else
@@ -82,6 +85,12 @@ __device__ inline void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], c
       "{%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline std::uint32_t pack_bf16(float low, float high) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 
 }  // namespace wedge::cu

@@ -242,33 +242,87 @@ TEST_CASE("gpu: plucker_linear of parallel states in bfloat16", "[gpu][bf16]") {
   check_plucker_linear({1, 6, 9, 4, {1, 2}}, Operand(z), draw);
 }
 
+namespace {
+
+struct AttentionSize {
+  std::int64_t B, L, H, D;
+};
+
+// Forward and backward of OnGpu, which is BFloat16, or float with products of factors that the kernels round.
+//
+// In bfloat16, o: S, · scale, - max, exp, /, product with v. dq and dk: S, · scale, - lse, exp, P ∘, · scale,
+// product; dv has two less. Of float32 tensors only P and dS are rounded besides the factors: one rounding,
+// but of every term of a sum, whose errors add up to a normal one; of thousands, the worst is off by four
+// times the rms.
+template <class OnGpu>
+void check_causal_attention(const AttentionSize& n, Draw& draw, std::int64_t shift = 0) {
+  constexpr bool kRounds = std::is_same_v<OnGpu, float>;
+  constexpr DType kDType = kRounds ? DType::f32 : DType::bf16;
+  const Exec exec{.bf16_products = kRounds};
+  const Bound products{naive(4).worst, naive(1).rms};
+  const auto factor = [&](const Tensor& values) {
+    return (kRounds ? Operand::to_be_rounded(values) : Operand(values)).shifted(shift);
+  };
+  const Operand qkv = factor(draw.normal({n.B, n.L, 3 * n.D})), dout = factor(draw.normal({n.B, n.L, n.D}));
+  const Operand o("o", before(false, Tensor::empty({n.B, n.L, n.D})), kRounds ? products : naive(6), kDType);
+  const Operand lse("lse", Tensor::full({n.B, n.H, n.L}, NAN), kFloat32, DType::f32);
+  check_kernel<OnGpu>(
+      {&o, &lse},
+      [&]<class T>(const Side<T>& on) {
+        causal_attention_forward<T>(on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(o), on(lse)});
+      },
+      exec);
+  const Operand kept(o.on(Device::cpu), kDType), kept_lse(lse.on(Device::cpu), DType::f32);
+  for (const bool add : {false, true}) {
+    if (n.L == 1 && !add) continue;  // dq = dk = 0: no bound is relative to that
+    CAPTURE(add);
+    const Operand dqkv = Operand("dqkv", before(add, draw.normal({n.B, n.L, 3 * n.D})),
+                                 kRounds ? products : naive(7 + add), kDType)
+                             .in_parts(3);
+    check_kernel<OnGpu>(
+        {&dqkv},
+        [&]<class T>(const Side<T>& on) {
+          causal_attention_backward<T>(
+              on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(kept), on(kept_lse), on(dout), on(dqkv), add});
+        },
+        exec);
+  }
+}
+
+// As long as tensor cores' tiles of 64 rows, with a row more and with less, for every width that they have.
+std::vector<AttentionSize> tensor_core_sizes() {
+  return {{3, 1, 2, 64},    {2, 17, 2, 64},   {1, 64, 2, 64},  {1, 200, 1, 32},  // heads of 32
+          {2, 1, 1, 64},    {1, 17, 3, 192},  {2, 64, 1, 64},  {1, 65, 2, 128},  // 64
+          {1, 128, 2, 128}, {1, 200, 1, 64},  {1, 1, 2, 256},  {1, 17, 1, 128},  // and 128
+          {1, 65, 2, 256},  {1, 128, 1, 128}, {1, 200, 1, 128}};
+}
+
+}  // namespace
+
 TEST_CASE("gpu: causal attention in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  struct Size {
-    std::int64_t B, L, H, D;
-  };
-  // Heads of 3, 9, 24, 40 and 100 columns: every width of tiles.
-  for (const Size& n : {Size{2, 5, 2, 6}, {1, 33, 3, 27}, {2, 70, 1, 24}, {1, 97, 2, 80}, {1, 65, 1, 100}}) {
+  // Heads of 3, 9, 24, 40 and 100 columns: every width of the tiles without tensor cores.
+  std::vector<AttentionSize> all{
+      {2, 5, 2, 6}, {1, 33, 3, 27}, {2, 70, 1, 24}, {1, 97, 2, 80}, {1, 65, 1, 100}};
+  for (const AttentionSize& n : tensor_core_sizes()) all.push_back(n);
+  for (const AttentionSize& n : all) {
     CAPTURE(n.B, n.L, n.H, n.D);
     Draw draw(6, DType::f64);
-    const Operand qkv(draw.normal({n.B, n.L, 3 * n.D}));
-    // S, · scale, - max, exp, /, product with v
-    const Operand o("o", before(false, Tensor::empty({n.B, n.L, n.D})), naive(6));
-    const Operand lse("lse", Tensor::full({n.B, n.H, n.L}, NAN), kFloat32, DType::f32);
-    check_kernel({&o, &lse}, [&]<class T>(const Side<T>& on) {
-      causal_attention_forward<T>(on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(o), on(lse)});
-    });
-    const Operand kept(o.on(Device::cpu)), kept_lse(lse.on(Device::cpu), DType::f32);
-    const Operand dout(draw.normal({n.B, n.L, n.D}));
-    for (const bool add : {false, true}) {
-      CAPTURE(add);
-      // dq and dk: S, · scale, - lse, exp, P ∘, · scale, product. dv has two less.
-      const Operand dqkv =
-          Operand("dqkv", before(add, draw.normal({n.B, n.L, 3 * n.D})), naive(7 + add)).in_parts(3);
-      check_kernel({&dqkv}, [&]<class T>(const Side<T>& on) {
-        causal_attention_backward<T>(
-            on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(kept), on(kept_lse), on(dout), on(dqkv), add});
-      });
-    }
+    check_causal_attention<BFloat16>(n, draw);
   }
+}
+
+TEST_CASE("gpu: causal attention of factors that it rounds to bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  for (const AttentionSize& n : tensor_core_sizes()) {
+    CAPTURE(n.B, n.L, n.H, n.D);
+    Draw draw(7, DType::f64);
+    check_causal_attention<float>(n, draw);
+  }
+}
+
+TEST_CASE("gpu: causal attention of tensors that do not start at 16 bytes", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  Draw draw(8, DType::f64);
+  check_causal_attention<BFloat16>({1, 20, 2, 64}, draw, 1);
 }

@@ -162,4 +162,8 @@ void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], const std::uint32_t
   collective({"mma_m16n8k16_bf16", complete_mma}, ~0u, &record, file, line);
 }
 
+std::uint32_t pack_bf16(float low, float high) {
+  return BFloat16(low).bits | static_cast<std::uint32_t>(BFloat16(high).bits) << 16;
+}
+
 }  // namespace wedge::emulator

@@ -1,0 +1,254 @@
+// Causal attention on tensor cores, for heads of 32, 64 or 128 columns: what its kernels move and multiply.
+//
+// Layout: a block of 4 warps owns 64 rows of one head, queries or keys, 16 a warp, and streams the rows of
+// the other side past them. Both are bf16, rounded on the way where tensors are float32; sums, statistics of
+// rows and everything between two products are float32. A warp's own rows are A fragments, read straight from
+// global memory. Streamed rows lie in shared memory, two tiles of them: while one is used, the next is on its
+// way through registers. The scores that a product leaves in a warp's registers are already laid out as the
+// A fragments of the next one, so no weight passes through memory.
+#pragma once
+
+#include "kernels/causal_attention.h"
+#include "kernels/cuda/causal_attention.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace wedge::cu {
+
+// These launch the op on tensor cores if heads have such a width and the tensors start at 16-byte boundaries;
+// false, and nothing is done, if not.
+template <class T>
+bool causal_attention_forward_mma(const Exec& exec, const CausalAttentionForward<T>& args);
+template <class T>
+bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackward<T>& args);
+
+}  // namespace wedge::cu
+
+namespace wedge::cu::attention_mma {
+
+using attention::Sizes;
+using attention::Work;
+
+inline constexpr int kThreads = 128;
+inline constexpr int kOwn = 64;    // rows of a block
+inline constexpr int kChunk = 16;  // rows of a warp; streamed rows of one step of a product
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+template <int kWidth>
+struct Tile {
+  static constexpr int kStreamed = kWidth <= 64 ? 64 : 32;  // rows of a tile in shared memory
+  static constexpr int kChunks = kStreamed / kChunk;
+  static constexpr int kSteps = kWidth / 16;  // of a product over the columns of a head
+  static constexpr int kPitch = kWidth + 8;   // of a row in shared memory: ldmatrix meets no bank twice
+  static constexpr int kElements = kStreamed * kPitch;
+};
+
+// Row `tile` of tiles of the head that is number `at`.
+__device__ inline Work work_at(const Sizes& n, std::int64_t tile, std::int64_t at) {
+  return {tile * kOwn, at / n.H, at % n.H};
+}
+
+// This thread's place: D and A fragments have rows own_row() and own_row() + 8 of the block.
+__device__ inline int lane() {
+  return static_cast<int>(threadIdx.x) % kWarp;
+}
+__device__ inline int warp_row() {
+  return static_cast<int>(threadIdx.x) / kWarp * kChunk;
+}
+__device__ inline int own_row() {
+  return warp_row() + lane() / 4;
+}
+
+// Two neighbours of a row, of which a fragment makes one word.
+struct Pair {
+  float low, high;
+};
+__device__ inline Pair unpack_bf16(std::uint32_t pair) {
+  return {__builtin_bit_cast(float, pair << 16), __builtin_bit_cast(float, pair & 0xffff0000u)};
+}
+__device__ inline Pair load_pair(const float* x) {
+  const float2 pair = *reinterpret_cast<const float2*>(x);
+  return {pair.x, pair.y};
+}
+__device__ inline Pair load_pair(const BFloat16* x) {
+  return unpack_bf16(*reinterpret_cast<const std::uint32_t*>(x));
+}
+__device__ inline std::uint32_t load_rounded_pair(const float* x) {
+  const Pair pair = load_pair(x);
+  return pack_bf16(pair.low, pair.high);
+}
+__device__ inline std::uint32_t load_rounded_pair(const BFloat16* x) {
+  return *reinterpret_cast<const std::uint32_t*>(x);
+}
+__device__ inline void store_pair(float* y, Pair pair) {
+  *reinterpret_cast<float2*>(y) = {pair.low, pair.high};
+}
+__device__ inline void store_pair(BFloat16* y, Pair pair) {
+  *reinterpret_cast<std::uint32_t*>(y) = pack_bf16(pair.low, pair.high);
+}
+
+// A warp's own rows as A fragments, in registers, or in shared memory where sums leave no room for them:
+// then a thread's words lie where only this thread reads them, so no barrier is needed.
+template <int kWidth, bool kInRegisters>
+class OwnRows {
+ public:
+  static constexpr int kSteps = Tile<kWidth>::kSteps;
+  static constexpr int kSharedWords = kInRegisters ? 0 : kSteps * kThreads;  // of 16 bytes
+
+  __device__ explicit OwnRows(uint4* shared) : shared_(shared + threadIdx.x) {}
+
+  // x: the block's first row. Rows beyond `left` are zeros.
+  template <class T>
+  __device__ void load(const T* x, int stride, int left) {
+    x += own_row() * stride + lane() % 4 * 2;
+    WEDGE_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      std::uint32_t words[4];
+      WEDGE_UNROLL
+      for (int i = 0; i < 4; ++i)
+        words[i] = own_row() + i % 2 * 8 < left
+                       ? load_rounded_pair(x + i % 2 * 8 * stride + step * 16 + i / 2 * 8)
+                       : 0;
+      if constexpr (kInRegisters) {
+        WEDGE_UNROLL
+        for (int i = 0; i < 4; ++i) words_[step][i] = words[i];
+      } else {
+        shared_[step * kThreads] = {words[0], words[1], words[2], words[3]};
+      }
+    }
+  }
+  __device__ void fragment(int step, std::uint32_t (&a)[4]) const {
+    if constexpr (kInRegisters) {
+      WEDGE_UNROLL
+      for (int i = 0; i < 4; ++i) a[i] = words_[step][i];
+    } else {
+      const uint4 words = shared_[step * kThreads];
+      a[0] = words.x;
+      a[1] = words.y;
+      a[2] = words.z;
+      a[3] = words.w;
+    }
+  }
+
+ private:
+  std::uint32_t words_[kInRegisters ? kSteps : 1][4];
+  uint4* shared_;
+};
+
+// 8 neighbours of a row on their way from global memory.
+template <class T>
+struct Eight;
+template <>
+struct Eight<float> {
+  float4 low, high;
+
+  __device__ static Eight load(const float* x) {
+    const auto* const from = reinterpret_cast<const float4*>(x);
+    return {from[0], from[1]};
+  }
+  __device__ uint4 rounded() const {
+    return {pack_bf16(low.x, low.y), pack_bf16(low.z, low.w), pack_bf16(high.x, high.y),
+            pack_bf16(high.z, high.w)};
+  }
+  // Σ of products with 8 rounded ones
+  __device__ float dot(const uint4& other) const {
+    const Pair a = unpack_bf16(other.x), b = unpack_bf16(other.y), c = unpack_bf16(other.z),
+               d = unpack_bf16(other.w);
+    return low.x * a.low + low.y * a.high + low.z * b.low + low.w * b.high + high.x * c.low +
+           high.y * c.high + high.z * d.low + high.w * d.high;
+  }
+};
+template <>
+struct Eight<BFloat16> {
+  uint4 all;
+
+  __device__ static Eight load(const BFloat16* x) { return {*reinterpret_cast<const uint4*>(x)}; }
+  __device__ uint4 rounded() const { return all; }
+  __device__ float dot(const uint4& other) const {
+    const Pair a = unpack_bf16(all.x), b = unpack_bf16(all.y), c = unpack_bf16(all.z), d = unpack_bf16(all.w);
+    return Eight<float>{{a.low, a.high, b.low, b.high}, {c.low, c.high, d.low, d.high}}.dot(other);
+  }
+};
+
+// kRows rows on their way from global to shared memory, in the registers of the block.
+template <class T, int kWidth, int kRows>
+struct RowsInFlight {
+  static constexpr int kAcross = kWidth / 8;  // threads of a row, all in one warp
+  static constexpr int kAll = kRows * kAcross, kEach = (kAll + kThreads - 1) / kThreads;
+  static_assert(kAll % kWarp == 0 && kAcross <= kWarp);
+
+  Eight<T> x[kEach];
+
+  // Which of them are this thread's: whole warps have one more or less.
+  __device__ static bool mine(int k) {
+    return kAll % kThreads == 0 || static_cast<int>(threadIdx.x) + k * kThreads < kAll;
+  }
+  __device__ static int row(int k) { return (static_cast<int>(threadIdx.x) + k * kThreads) / kAcross; }
+  __device__ static int column() { return static_cast<int>(threadIdx.x) % kAcross * 8; }
+
+  // Rows beyond `left` are zeros.
+  __device__ void load(const T* from, int stride, int left) {
+    WEDGE_UNROLL
+    for (int k = 0; k < kEach; ++k)
+      x[k] = mine(k) && row(k) < left ? Eight<T>::load(from + row(k) * stride + column()) : Eight<T>{};
+  }
+  __device__ void store(BFloat16* tile) const {
+    WEDGE_UNROLL
+    for (int k = 0; k < kEach; ++k)
+      if (mine(k))
+        *reinterpret_cast<uint4*>(tile + row(k) * Tile<kWidth>::kPitch + column()) = x[k].rounded();
+  }
+};
+
+// B fragments of 16 streamed rows at `rows`: b[0..1] and b[2..3] are those of two products.
+// For products with their transpose, over columns 16 step, ...: the first 8 rows, then the other 8.
+template <int kWidth>
+__device__ void load_rows_transposed(const BFloat16* rows, int step, std::uint32_t (&b)[4]) {
+  ldmatrix_x4(b,
+              rows + (lane() / 16 * 8 + lane() % 8) * Tile<kWidth>::kPitch + step * 16 + lane() / 8 % 2 * 8);
+}
+// For products over these rows: columns 16 step, ..., then the next 8.
+template <int kWidth>
+__device__ void load_rows(const BFloat16* rows, int step, std::uint32_t (&b)[4]) {
+  ldmatrix_x4_trans(b, rows + lane() % 16 * Tile<kWidth>::kPitch + step * 16 + lane() / 16 * 8);
+}
+
+// The A fragment of 16 columns whose two halves are the D fragments `low` and `high`.
+__device__ inline void pack_fragment(const float (&low)[4], const float (&high)[4], std::uint32_t (&a)[4]) {
+  a[0] = pack_bf16(low[0], low[1]);
+  a[1] = pack_bf16(low[2], low[3]);
+  a[2] = pack_bf16(high[0], high[1]);
+  a[3] = pack_bf16(high[2], high[3]);
+}
+
+// The sum (maximum) over the 4 threads of a row of a D fragment.
+__device__ inline float sum_across(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+__device__ inline float max_across(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+
+// y: the block's first row. Rows own_row() + 8 h of it (+)= sums · factor[h].
+template <int kWidth, class T>
+__device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&factor)[2], T* y, int stride,
+                          int left, bool add) {
+  WEDGE_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    if (own_row() + 8 * h >= left) continue;
+    T* const row = y + (own_row() + 8 * h) * stride + lane() % 4 * 2;
+    WEDGE_UNROLL
+    for (int c = 0; c < kWidth / 8; ++c) {
+      Pair pair{sums[c][2 * h] * factor[h], sums[c][2 * h + 1] * factor[h]};
+      if (add) {
+        const Pair before = load_pair(row + 8 * c);
+        pair.low += before.low;
+        pair.high += before.high;
+      }
+      store_pair(row + 8 * c, pair);
+    }
+  }
+}
+
+}  // namespace wedge::cu::attention_mma
