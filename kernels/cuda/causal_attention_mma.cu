@@ -38,7 +38,7 @@ struct Head {
 };
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
     causal_attention_forward_mma_kernel(Sizes n, const T* qkv, T* o, float* lse) {
   using Tile = attention_mma::Tile<kWidth>;
   using Streamed = RowsInFlight<T, kWidth, Tile::kStreamed>;
@@ -49,11 +49,12 @@ __global__ void __launch_bounds__(kThreads)
   const Work work = work_at(n, n.tiles - 1 - blockIdx.x / heads, blockIdx.x % heads);
   const Head head(n, work);
   const int L = head.L, own = static_cast<int>(work.first), end = min(own + kOwn, L);
-  const T *const q_rows = qkv + head.qkv, *const k_rows = q_rows + head.D, *const v_rows = k_rows + head.D;
+  const T* const q_rows = qkv + head.qkv;
 
   Streamed k, v;
-  k.load(k_rows, head.stride, L);
-  v.load(v_rows, head.stride, L);
+  const T* next_rows = Streamed::start(q_rows + head.D, head.stride);  // of k, with v D elements further
+  k.load(next_rows, head.stride, L);
+  v.load(next_rows + head.D, head.stride, L);
   OwnRows<kWidth, true> q(nullptr);
   q.load(q_rows + own * head.stride, head.stride, L - own);
   k.store(shared);
@@ -66,8 +67,9 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     const int next = first + Tile::kStreamed;
     if (next < end) {
-      k.load(k_rows + next * head.stride, head.stride, L - next);
-      v.load(v_rows + next * head.stride, head.stride, L - next);
+      next_rows += Tile::kStreamed * head.stride;
+      k.load(next_rows, head.stride, L - next);
+      v.load(next_rows + head.D, head.stride, L - next);
     }
     const BFloat16* const k_tile = shared + 2 * buffer * Tile::kElements;
     const BFloat16* const v_tile = k_tile + Tile::kElements;
@@ -86,10 +88,15 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     // Keys beyond L lie beyond every query, too. Every row sees key 0, so m is finite from the first tile on.
-    if (next > own) WEDGE_UNROLL
-    for (int c = 0; c < kScores; ++c) WEDGE_UNROLL
-    for (int e = 0; e < 4; ++e)
-      if (first + 8 * c + lane() % 4 * 2 + e % 2 > own + own_row() + e / 2 * 8) scores[c][e] = -INFINITY;
+    if (next > own) {
+      const int beyond = own + own_row() - first - own_column();
+      WEDGE_UNROLL
+      for (int c = 0; c < kScores; ++c) {
+        WEDGE_UNROLL
+        for (int e = 0; e < 4; ++e)
+          if (beyond < 8 * c + e % 2 - e / 2 * 8) scores[c][e] = -INFINITY;
+      }
+    }
 
     WEDGE_UNROLL
     for (int h = 0; h < 2; ++h) {
@@ -97,7 +104,7 @@ __global__ void __launch_bounds__(kThreads)
       WEDGE_UNROLL
       for (int c = 0; c < kScores; ++c)
         tile_max = fmaxf(tile_max, fmaxf(scores[c][2 * h], scores[c][2 * h + 1]));
-      const float grown = fmaxf(m[h], scale * max_across(tile_max)), shrink = exp2f(m[h] - grown);
+      const float grown = fmaxf(m[h], scale * max_across(tile_max)), shrink = exp2_approx(m[h] - grown);
       m[h] = grown;
       l[h] *= shrink;
       WEDGE_UNROLL
@@ -106,10 +113,12 @@ __global__ void __launch_bounds__(kThreads)
         sums[c][2 * h + 1] *= shrink;
       }
       WEDGE_UNROLL
-      for (int c = 0; c < kScores; ++c) WEDGE_UNROLL
-      for (int e = 2 * h; e < 2 * h + 2; ++e) {
-        scores[c][e] = exp2f(scale * scores[c][e] - grown);
-        l[h] += scores[c][e];
+      for (int c = 0; c < kScores; ++c) {
+        WEDGE_UNROLL
+        for (int e = 2 * h; e < 2 * h + 2; ++e) {
+          scores[c][e] = exp2_approx(scale * scores[c][e] - grown);
+          l[h] += scores[c][e];
+        }
       }
     }
     WEDGE_UNROLL
@@ -137,7 +146,7 @@ __global__ void __launch_bounds__(kThreads)
     l[h] = sum_across(l[h]);
     factor[h] = 1 / l[h];
     const int query = own + own_row() + 8 * h;
-    if (query < L && lane() % 4 == 0) lse[head.stats + query] = kLn2 * (m[h] + log2f(l[h]));
+    if (query < L && own_column() == 0) lse[head.stats + query] = kLn2 * (m[h] + log2f(l[h]));
   }
   store_own<kWidth>(sums, factor, o + head.o + own * head.D, head.D, L - own, false);
 }
@@ -160,33 +169,47 @@ struct StreamedStep {
           delta(lse + kStreamed) {}
   };
 
+  // In global memory, from the step that is read next: this thread's parts of x, y and o.
   struct Source {
-    const T *x, *y, *o;  // rows of the head, from position 0 on
-    int x_stride, y_stride;
+    const T *x, *y, *o;
     const float* lse;
-    int L;
+    int x_stride, y_stride, left;
+
+    // x_rows ...: those of the head. Starts with row `first` of L.
+    __device__ Source(const T* x_rows, int x_stride_, const T* y_rows, int y_stride_, const T* o_rows,
+                      const float* lse_, int first, int L)
+        : x(Rows::start(x_rows + first * x_stride_, x_stride_)),
+          y(Rows::start(y_rows + first * y_stride_, y_stride_)),
+          o(Rows::start(o_rows + first * y_stride_, y_stride_)),
+          lse(lse_ + first + threadIdx.x),
+          x_stride(x_stride_),
+          y_stride(y_stride_),
+          left(L - first) {}
   };
 
   Rows x, y, o;
-  float lse[Rows::kEach];
+  float lse;  // the first kChunk threads' own
 
-  __device__ void load(const Source& from, int first) {
-    const int left = from.L - first;
-    x.load(from.x + first * from.x_stride, from.x_stride, left);
-    y.load(from.y + first * from.y_stride, from.y_stride, left);
+  __device__ void load(Source& from) {
+    x.load(from.x, from.x_stride, from.left);
+    y.load(from.y, from.y_stride, from.left);
+    from.x += kChunk * from.x_stride;
+    from.y += kChunk * from.y_stride;
     if constexpr (kQueries) {
-      o.load(from.o + first * from.y_stride, from.y_stride, left);
-      WEDGE_UNROLL
-      for (int k = 0; k < Rows::kEach; ++k)
-        lse[k] =
-            Rows::mine(k) && Rows::column() == 0 && Rows::row(k) < left ? from.lse[first + Rows::row(k)] : 0;
+      o.load(from.o, from.y_stride, from.left);
+      from.o += kChunk * from.y_stride;
+      const auto row = static_cast<int>(threadIdx.x);
+      lse = row < kChunk && row < from.left ? *from.lse : 0;
+      from.lse += kChunk;
     }
+    from.left -= kChunk;
   }
   // To rows `row`, ... of the buffer.
   __device__ void store(const Buffer& to, int row) const {
     x.store(to.x + row * Tile<kWidth>::kPitch);
     y.store(to.y + row * Tile<kWidth>::kPitch);
     if constexpr (kQueries) {
+      if (threadIdx.x < kChunk) to.lse[row + threadIdx.x] = kLog2E * lse;
       WEDGE_UNROLL
       for (int k = 0; k < Rows::kEach; ++k)
         if (Rows::mine(k)) {
@@ -194,10 +217,7 @@ struct StreamedStep {
           WEDGE_UNROLL
           for (int offset = Rows::kAcross / 2; offset > 0; offset /= 2)
             delta += __shfl_xor_sync(kAllLanes, delta, offset);
-          if (Rows::column() == 0) {
-            to.lse[row + Rows::row(k)] = kLog2E * lse[k];
-            to.delta[row + Rows::row(k)] = delta;
-          }
+          if (Rows::column() == 0) to.delta[row + Rows::row(k)] = delta;
         }
     }
   }
@@ -206,10 +226,12 @@ struct StreamedStep {
 // Shared memory of a block of backward, whatever it owns.
 template <int kWidth>
 struct BackwardMemory {
-  // dk and dv of 128 columns fill the registers.
-  static constexpr bool kKeysInRegisters = kWidth <= 64;
+  // Sums for dk and dv leave registers for k and v, for k or for neither.
+  using OwnKeys = OwnRows<kWidth, kWidth <= 64>;
+  using OwnValues = OwnRows<kWidth, kWidth <= 32>;
+
   static constexpr int kBuffers = 2 * StreamedStep<float, kWidth, true>::kBytes;
-  static constexpr int kBytes = kBuffers + 2 * OwnRows<kWidth, kKeysInRegisters>::kSharedWords * 16;
+  static constexpr int kBytes = kBuffers + (OwnKeys::kSharedWords + OwnValues::kSharedWords) * 16;
 };
 
 // dk and dv of 64 keys, or dq of 64 queries: with a, b the own k, v (or q, do) and x, y the streamed q, do
@@ -221,33 +243,31 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
   using Tile = attention_mma::Tile<kWidth>;
   using Step = StreamedStep<T, kWidth, kOwnsKeys>;
   constexpr int kColumns = kWidth / 8;
-  using Own = OwnRows<kWidth, !kOwnsKeys || BackwardMemory<kWidth>::kKeysInRegisters>;
+  using Memory = BackwardMemory<kWidth>;
+  using OwnA = std::conditional_t<kOwnsKeys, typename Memory::OwnKeys, OwnRows<kWidth, true>>;
+  using OwnB = std::conditional_t<kOwnsKeys, typename Memory::OwnValues, OwnRows<kWidth, true>>;
   auto* const shared = dynamic_shared<unsigned char>();
-  auto* const own_shared = reinterpret_cast<uint4*>(shared + BackwardMemory<kWidth>::kBuffers);
+  auto* const own_shared = reinterpret_cast<uint4*>(shared + Memory::kBuffers);
 
   const Head head(n, work);
   const int L = head.L, own = static_cast<int>(work.first), left = L - own;
   const T *const q_rows = qkv + head.qkv, *const k_rows = q_rows + head.D, *const v_rows = k_rows + head.D;
   const T* const dout_rows = dout + head.o;
   lse += head.stats;
-  const typename Step::Source source{kOwnsKeys ? q_rows : k_rows,
-                                     kOwnsKeys ? dout_rows : v_rows,
-                                     o + head.o,
-                                     head.stride,
-                                     kOwnsKeys ? head.D : head.stride,
-                                     lse,
-                                     L};
   const int begin = kOwnsKeys ? own : 0, end = kOwnsKeys ? L : min(own + kOwn, L);
+  typename Step::Source source(kOwnsKeys ? q_rows : k_rows, head.stride, kOwnsKeys ? dout_rows : v_rows,
+                               kOwnsKeys ? head.D : head.stride, o + head.o, lse, begin, L);
 
+  OwnA a(own_shared);
+  OwnB b(own_shared + OwnA::kSharedWords);
+  a.load((kOwnsKeys ? k_rows : q_rows) + own * head.stride, head.stride, left);
   {
     Step steps[Tile::kChunks];
     WEDGE_UNROLL
-    for (int c = 0; c < Tile::kChunks; ++c) steps[c].load(source, begin + c * kChunk);
+    for (int c = 0; c < Tile::kChunks; ++c) steps[c].load(source);
     WEDGE_UNROLL
     for (int c = 0; c < Tile::kChunks; ++c) steps[c].store(typename Step::Buffer(shared), c * kChunk);
   }
-  Own a(own_shared), b(own_shared + Own::kSharedWords);
-  a.load((kOwnsKeys ? k_rows : q_rows) + own * head.stride, head.stride, left);
   float lse_own[2] = {}, delta_own[2] = {};
   if constexpr (kOwnsKeys) {
     b.load(v_rows + own * head.stride, head.stride, left);
@@ -265,7 +285,7 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
         for (int half = 0; half < 2; ++half) {
           if (query >= L) continue;
           const Pair d = unpack_bf16(words[2 * half + h]);
-          const Pair out = load_pair(o + head.o + query * head.D + step * 16 + half * 8 + lane() % 4 * 2);
+          const Pair out = load_pair(o + head.o + query * head.D + step * 16 + half * 8 + own_column());
           delta_own[h] += d.low * out.low + d.high * out.high;
         }
       }
@@ -283,9 +303,10 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
     const bool more = first + Tile::kStreamed < end;
     for (int row = 0; row < Tile::kStreamed; row += kChunk) {
       Step next;
-      if (more) next.load(source, first + Tile::kStreamed + row);
-      const int ahead = kOwnsKeys ? first + row - own - warp_row() : own + warp_row() - first - row;
-      if (ahead >= 0 && first + row < end) {  // ahead = 0: the diagonal
+      if (more) next.load(source);
+      // How far the query is beyond the key, of the first own and the first streamed row: 0 on the diagonal.
+      const int beyond = kOwnsKeys ? first + row - own - warp_row() : own + warp_row() - first - row;
+      if (beyond >= 0 && first + row < end) {
         const BFloat16* const x = tile.x + row * Tile::kPitch;
         const BFloat16* const y = tile.y + row * Tile::kPitch;
         float ax[2][4] = {}, by[2][4] = {};
@@ -301,16 +322,24 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
           mma_m16n8k16_bf16(by[0], words, rows);
           mma_m16n8k16_bf16(by[1], words, rows + 2);
         }
+        constexpr int kSign = kOwnsKeys ? 1 : -1;
+        const int beyond_here = beyond + kSign * (own_column() - lane() / 4);
         WEDGE_UNROLL
-        for (int c = 0; c < 2; ++c) WEDGE_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const int streamed = 8 * c + lane() % 4 * 2 + e % 2, own_one = lane() / 4 + e / 2 * 8;
-          const bool visible = ahead > 0 || (kOwnsKeys ? own_one <= streamed : streamed <= own_one);
-          const float lse_e = kOwnsKeys ? tile.lse[row + streamed] : lse_own[e / 2];
-          const float delta_e = kOwnsKeys ? tile.delta[row + streamed] : delta_own[e / 2];
-          const float p = visible ? exp2f(scale * ax[c][e] - lse_e) : 0.0f;
-          by[c][e] = p * (by[c][e] - delta_e);
-          ax[c][e] = p;
+        for (int c = 0; c < 2; ++c) {
+          Pair lse_c{}, delta_c{};
+          if constexpr (kOwnsKeys) {
+            lse_c = load_pair(tile.lse + row + 8 * c + own_column());
+            delta_c = load_pair(tile.delta + row + 8 * c + own_column());
+          }
+          WEDGE_UNROLL
+          for (int e = 0; e < 4; ++e) {
+            const float lse_e = !kOwnsKeys ? lse_own[e / 2] : e % 2 == 0 ? lse_c.low : lse_c.high;
+            const float delta_e = !kOwnsKeys ? delta_own[e / 2] : e % 2 == 0 ? delta_c.low : delta_c.high;
+            const bool visible = beyond_here + kSign * (8 * c + e % 2 - e / 2 * 8) >= 0;
+            const float p = visible ? exp2_approx(scale * ax[c][e] - lse_e) : 0.0f;
+            by[c][e] = p * (by[c][e] - delta_e);
+            ax[c][e] = p;
+          }
         }
         std::uint32_t ds[4], p[4];
         pack_fragment(by[0], by[1], ds);
@@ -339,7 +368,7 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
 // Blocks of keys and of queries take turns, from those that see most of the other side to those that see
 // least.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
     causal_attention_backward_mma_kernel(Sizes n, const T* qkv, const T* o, const float* lse, const T* dout,
                                          T* dqkv, bool add) {
   const std::int64_t heads = gridDim.x / (2 * n.tiles), at = blockIdx.x % heads, turn = blockIdx.x / heads;

@@ -35,6 +35,9 @@ inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 template <int kWidth>
 struct Tile {
+  static constexpr int kBlocks = kWidth == 32   ? 4
+                                 : kWidth == 64 ? 3
+                                                : 2;        // that registers must leave room for
   static constexpr int kStreamed = kWidth <= 64 ? 64 : 32;  // rows of a tile in shared memory
   static constexpr int kChunks = kStreamed / kChunk;
   static constexpr int kSteps = kWidth / 16;  // of a product over the columns of a head
@@ -47,15 +50,19 @@ __device__ inline Work work_at(const Sizes& n, std::int64_t tile, std::int64_t a
   return {tile * kOwn, at / n.H, at % n.H};
 }
 
-// This thread's place: D and A fragments have rows own_row() and own_row() + 8 of the block.
+// This thread's place: D and A fragments have rows own_row() and own_row() + 8 of the block, and, of every 8
+// columns, those from own_column() on.
 __device__ inline int lane() {
-  return static_cast<int>(threadIdx.x) % kWarp;
+  return static_cast<int>(threadIdx.x % kWarp);
 }
 __device__ inline int warp_row() {
-  return static_cast<int>(threadIdx.x) / kWarp * kChunk;
+  return static_cast<int>(threadIdx.x / kWarp) * kChunk;
 }
 __device__ inline int own_row() {
-  return warp_row() + lane() / 4;
+  return warp_row() + static_cast<int>(threadIdx.x % kWarp / 4);
+}
+__device__ inline int own_column() {
+  return static_cast<int>(threadIdx.x % 4) * 2;
 }
 
 // Two neighbours of a row, of which a fragment makes one word.
@@ -99,7 +106,7 @@ class OwnRows {
   // x: the block's first row. Rows beyond `left` are zeros.
   template <class T>
   __device__ void load(const T* x, int stride, int left) {
-    x += own_row() * stride + lane() % 4 * 2;
+    x += own_row() * stride + own_column();
     WEDGE_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       std::uint32_t words[4];
@@ -172,24 +179,25 @@ struct Eight<BFloat16> {
 // kRows rows on their way from global to shared memory, in the registers of the block.
 template <class T, int kWidth, int kRows>
 struct RowsInFlight {
-  static constexpr int kAcross = kWidth / 8;  // threads of a row, all in one warp
-  static constexpr int kAll = kRows * kAcross, kEach = (kAll + kThreads - 1) / kThreads;
-  static_assert(kAll % kWarp == 0 && kAcross <= kWarp);
+  static constexpr int kAcross = kWidth / 8;                 // threads of a row, all in one warp
+  static constexpr int kDown = kThreads / kAcross;           // rows between two of a thread
+  static constexpr int kEach = (kRows + kDown - 1) / kDown;  // of a thread
 
   Eight<T> x[kEach];
 
-  // Which of them are this thread's: whole warps have one more or less.
-  __device__ static bool mine(int k) {
-    return kAll % kThreads == 0 || static_cast<int>(threadIdx.x) + k * kThreads < kAll;
-  }
-  __device__ static int row(int k) { return (static_cast<int>(threadIdx.x) + k * kThreads) / kAcross; }
-  __device__ static int column() { return static_cast<int>(threadIdx.x) % kAcross * 8; }
+  // This thread's columns, and its row number k; whole warps have one more or less.
+  __device__ static int column() { return static_cast<int>(threadIdx.x % kAcross) * 8; }
+  __device__ static int row(int k) { return static_cast<int>(threadIdx.x / kAcross) + k * kDown; }
+  __device__ static bool mine(int k) { return (k + 1) * kDown <= kRows || row(k) < kRows; }
 
-  // Rows beyond `left` are zeros.
+  // Where this thread's part of rows that start at x is.
+  __device__ static const T* start(const T* x, int stride) { return x + row(0) * stride + column(); }
+
+  // From there; rows beyond `left` are zeros.
   __device__ void load(const T* from, int stride, int left) {
     WEDGE_UNROLL
     for (int k = 0; k < kEach; ++k)
-      x[k] = mine(k) && row(k) < left ? Eight<T>::load(from + row(k) * stride + column()) : Eight<T>{};
+      x[k] = mine(k) && row(k) < left ? Eight<T>::load(from + k * kDown * stride) : Eight<T>{};
   }
   __device__ void store(BFloat16* tile) const {
     WEDGE_UNROLL
@@ -237,7 +245,7 @@ __device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&fact
   WEDGE_UNROLL
   for (int h = 0; h < 2; ++h) {
     if (own_row() + 8 * h >= left) continue;
-    T* const row = y + (own_row() + 8 * h) * stride + lane() % 4 * 2;
+    T* const row = y + (own_row() + 8 * h) * stride + own_column();
     WEDGE_UNROLL
     for (int c = 0; c < kWidth / 8; ++c) {
       Pair pair{sums[c][2 * h] * factor[h], sums[c][2 * h + 1] * factor[h]};

@@ -18,7 +18,9 @@
 //   B [K, N]           _trans; rows 0-7 and 8-15 of 8 columns, then of the next 8: r[0..1], r[2..3] = b
 //   B stored [N, K]    not transposed; columns 0-7 and 8-15 of 8 rows, then of the next 8
 //
-// pack_bf16 rounds two floats to such a word, to nearest even.
+// pack_bf16 rounds two floats to such a word, to nearest even. exp2_approx(x) = 2^x within 2 units in the last
+// place, 0 where that is subnormal: what is rounded to bf16 next needs no more, and exp2f takes four times as
+// many instructions.
 //
 // cp_async_16 copies 16 bytes from global to shared memory (16-byte aligned both) without passing through
 // registers, or zeros where not `valid`: for the tails, whose source then is not read. It is done after
@@ -36,6 +38,7 @@ namespace wedge::cu {
 using emulator::cp_async_16;
 using emulator::cp_async_commit;
 using emulator::cp_async_wait;
+using emulator::exp2_approx;
 using emulator::ldmatrix_x4;
 using emulator::ldmatrix_x4_trans;
 using emulator::mma_m16n8k16_bf16;
@@ -91,6 +94,12 @@ __device__ inline std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
+}
+
+__device__ inline float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 }  // namespace wedge::cu

@@ -1,7 +1,9 @@
 #include "tensor_cores.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "tensor/check.h"
@@ -164,6 +166,11 @@ void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], const std::uint32_t
 
 std::uint32_t pack_bf16(float low, float high) {
   return BFloat16(low).bits | static_cast<std::uint32_t>(BFloat16(high).bits) << 16;
+}
+
+float exp2_approx(float x) {
+  const float y = std::exp2(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;
 }
 
 }  // namespace wedge::emulator

@@ -22,5 +22,6 @@ void ldmatrix_x4_trans(std::uint32_t r[4], const void* row, const char* file = _
 void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], const std::uint32_t b[2],
                        const char* file = __builtin_FILE(), int line = __builtin_LINE());
 std::uint32_t pack_bf16(float low, float high);
+float exp2_approx(float x);
 
 }  // namespace wedge::emulator
