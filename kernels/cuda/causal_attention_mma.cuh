@@ -8,6 +8,10 @@
 // A fragments of the next one, so no weight passes through memory.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
 #include "kernels/causal_attention.h"
 #include "kernels/cuda/causal_attention.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -50,19 +54,34 @@ __device__ inline Work work_at(const Sizes& n, std::int64_t tile, std::int64_t a
   return {tile * kOwn, at / n.H, at % n.H};
 }
 
-// This thread's place: D and A fragments have rows own_row() and own_row() + 8 of the block, and, of every 8
-// columns, those from own_column() on.
+// Where a head of a sequence starts: q, with k and v D and 2 D elements further; o and do; statistics.
+// Within a sequence, elements are counted in int.
+struct Head {
+  int L, D, stride;
+  std::int64_t qkv, o, stats;
+
+  __device__ Head(const Sizes& n, const Work& work)
+      : L(static_cast<int>(n.L)),
+        D(static_cast<int>(n.D)),
+        stride(3 * D),
+        qkv(work.batch * n.L * 3 * n.D + work.head * n.width),
+        o(work.batch * n.L * n.D + work.head * n.width),
+        stats((work.batch * n.H + work.head) * n.L) {}
+};
+
+// This thread's place: of D and A fragments it has rows lane_row() and lane_row() + 8 and, of every 8
+// columns, those from lane_column() on. The warp's own rows start at warp_row() of the block's.
 __device__ inline int lane() {
   return static_cast<int>(threadIdx.x % kWarp);
 }
+__device__ inline int lane_row() {
+  return static_cast<int>(threadIdx.x % kWarp / 4);
+}
+__device__ inline int lane_column() {
+  return static_cast<int>(threadIdx.x % 4) * 2;
+}
 __device__ inline int warp_row() {
   return static_cast<int>(threadIdx.x / kWarp) * kChunk;
-}
-__device__ inline int own_row() {
-  return warp_row() + static_cast<int>(threadIdx.x % kWarp / 4);
-}
-__device__ inline int own_column() {
-  return static_cast<int>(threadIdx.x % 4) * 2;
 }
 
 // Two neighbours of a row, of which a fragment makes one word.
@@ -103,16 +122,16 @@ class OwnRows {
 
   __device__ explicit OwnRows(uint4* shared) : shared_(shared + threadIdx.x) {}
 
-  // x: the block's first row. Rows beyond `left` are zeros.
+  // x: the first of them. Rows beyond `left` are zeros.
   template <class T>
   __device__ void load(const T* x, int stride, int left) {
-    x += own_row() * stride + own_column();
+    x += lane_row() * stride + lane_column();
     WEDGE_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       std::uint32_t words[4];
       WEDGE_UNROLL
       for (int i = 0; i < 4; ++i)
-        words[i] = own_row() + i % 2 * 8 < left
+        words[i] = lane_row() + i % 2 * 8 < left
                        ? load_rounded_pair(x + i % 2 * 8 * stride + step * 16 + i / 2 * 8)
                        : 0;
       if constexpr (kInRegisters) {
@@ -139,6 +158,33 @@ class OwnRows {
  private:
   std::uint32_t words_[kInRegisters ? kSteps : 1][4];
   uint4* shared_;
+};
+
+// The same of rows that lie in shared memory, row-major: copies in registers, or read again for every use.
+template <int kWidth, bool kInRegisters>
+class ResidentRows {
+ public:
+  static constexpr int kSteps = Tile<kWidth>::kSteps;
+
+  __device__ explicit ResidentRows(const BFloat16* rows)
+      : row_(rows + lane() % 16 * Tile<kWidth>::kPitch + lane() / 16 * 8) {
+    if constexpr (kInRegisters) {
+      WEDGE_UNROLL
+      for (int step = 0; step < kSteps; ++step) ldmatrix_x4(words_[step], row_ + step * 16);
+    }
+  }
+  __device__ void fragment(int step, std::uint32_t (&a)[4]) const {
+    if constexpr (kInRegisters) {
+      WEDGE_UNROLL
+      for (int i = 0; i < 4; ++i) a[i] = words_[step][i];
+    } else {
+      ldmatrix_x4(a, row_ + step * 16);
+    }
+  }
+
+ private:
+  const BFloat16* row_;
+  std::uint32_t words_[kInRegisters ? kSteps : 1][4];
 };
 
 // 8 neighbours of a row on their way from global memory.
@@ -176,11 +222,11 @@ struct Eight<BFloat16> {
   }
 };
 
-// kRows rows on their way from global to shared memory, in the registers of the block.
-template <class T, int kWidth, int kRows>
+// kRows rows on their way from global to shared memory, in the registers of a block of kBlock threads.
+template <class T, int kWidth, int kRows, int kBlock = kThreads>
 struct RowsInFlight {
   static constexpr int kAcross = kWidth / 8;                 // threads of a row, all in one warp
-  static constexpr int kDown = kThreads / kAcross;           // rows between two of a thread
+  static constexpr int kDown = kBlock / kAcross;             // rows between two of a thread
   static constexpr int kEach = (kRows + kDown - 1) / kDown;  // of a thread
 
   Eight<T> x[kEach];
@@ -205,6 +251,21 @@ struct RowsInFlight {
       if (mine(k))
         *reinterpret_cast<uint4*>(tile + row(k) * Tile<kWidth>::kPitch + column()) = x[k].rounded();
   }
+};
+
+// Rows that have arrived in shared memory: of two bf16 operands and float32 statistics of them.
+template <int kWidth>
+struct Arrived {
+  static constexpr int kOperandsOfRow = 2 * 2 * Tile<kWidth>::kPitch, kBytesOfRow = kOperandsOfRow + 2 * 4;
+
+  BFloat16 *x, *y;
+  float *lse, *delta;
+
+  __device__ Arrived(unsigned char* shared, int rows)
+      : x(reinterpret_cast<BFloat16*>(shared)),
+        y(x + rows * Tile<kWidth>::kPitch),
+        lse(reinterpret_cast<float*>(y + rows * Tile<kWidth>::kPitch)),
+        delta(lse + rows) {}
 };
 
 // B fragments of 16 streamed rows at `rows`: b[0..1] and b[2..3] are those of two products.
@@ -238,14 +299,14 @@ __device__ inline float max_across(float x) {
   return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
 }
 
-// y: the block's first row. Rows own_row() + 8 h of it (+)= sums · factor[h].
+// The 16 rows from y on (+)= sums · factor[h], for rows lane_row() + 8 h.
 template <int kWidth, class T>
 __device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&factor)[2], T* y, int stride,
                           int left, bool add) {
   WEDGE_UNROLL
   for (int h = 0; h < 2; ++h) {
-    if (own_row() + 8 * h >= left) continue;
-    T* const row = y + (own_row() + 8 * h) * stride + own_column();
+    if (lane_row() + 8 * h >= left) continue;
+    T* const row = y + (lane_row() + 8 * h) * stride + lane_column();
     WEDGE_UNROLL
     for (int c = 0; c < kWidth / 8; ++c) {
       Pair pair{sums[c][2 * h] * factor[h], sums[c][2 * h + 1] * factor[h]};
@@ -257,6 +318,37 @@ __device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&fact
       store_pair(row + 8 * c, pair);
     }
   }
+}
+
+// Whether tensors can be read 16 bytes at a time and counted in int.
+template <class Args, class... Pointers>
+bool fits(const Args& args, const Pointers*... tensors) {
+  return ((reinterpret_cast<std::uintptr_t>(tensors) % 16 == 0) && ...) && args.L * args.D < INT32_MAX / 4;
+}
+
+// Calls body(kWidth as a type) where there are such tiles; false where not.
+template <class Body>
+bool with_mma_width(std::int64_t width, const Body& body) {
+  if (width == 32)
+    body(std::integral_constant<int, 32>());
+  else if (width == 64)
+    body(std::integral_constant<int, 64>());
+  else if (width == 128)
+    body(std::integral_constant<int, 128>());
+  else
+    return false;
+  return true;
+}
+
+template <class Args>
+Sizes sizes_of(const Args& args) {
+  const auto width = static_cast<int>(args.D / args.H);
+  return {args.L,
+          args.H,
+          args.D,
+          width,
+          static_cast<int>(blocks_for(args.L, kOwn)),
+          1 / sqrtf(static_cast<float>(width))};
 }
 
 }  // namespace wedge::cu::attention_mma
