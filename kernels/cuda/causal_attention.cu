@@ -4,7 +4,7 @@
 //
 //   forward  owns queries: s = scale · q kᵀ, running maximum m and sum l of a row, o rescaled when m grows;
 //            o = (Σ exp(s - m) v) / l, lse = m + log l
-//   delta    rowsum(do ∘ o), a warp a row of a head
+//   delta    rowsum(do ∘ o)
 //   dkdv     owns keys: pᵀ = exp(sᵀ - lse), dv = Σ pᵀ do, dsᵀ = scale · pᵀ ∘ (v doᵀ - delta), dk = Σ dsᵀ q
 //   dq       owns queries: ds likewise, dq = Σ ds k
 //
@@ -87,21 +87,6 @@ __global__ void __launch_bounds__(kThreads)
   }
   store_rows<kWidth>(sums, factor, o + (work.batch * n.L + work.first) * n.D + work.head * n.width, n.D, left,
                      n.width, false);
-}
-
-// delta [B, H, L] =
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    causal_attention_delta_kernel(Sizes n, std::int64_t rows, const T* o, const T* dout, float* delta) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (std::int64_t k = thread_in_grid() / kWarp; k < rows; k += threads_in_grid() / kWarp) {
-    // Heads of a token are neighbours in memory.
-    const std::int64_t token = k / n.H, head = k % n.H, at = token * n.D + head * n.width;
-    float sum = 0;
-    for (int c = lane; c < n.width; c += kWarp) sum += to_float(o[at + c]) * to_float(dout[at + c]);
-    sum = warp_sum(sum);
-    if (lane == 0) delta[(token / n.L * n.H + head) * n.L + token % n.L] = sum;
-  }
 }
 
 // The tile of P and dS of own rows against streamed rows, from their dots q·k and do·v.
@@ -259,9 +244,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
   if (on_tensor_cores<T>(exec) && causal_attention_backward_mma(exec, args)) return;
   const Sizes n = sizes_of(args);
   const Scratch<float> delta(heads * n.L);
-  launch("causal_attention_delta", causal_attention_delta_kernel<T>,
-         blocks_for(heads * n.L, kThreads / kWarp), kThreads, 0, exec.stream, n, heads * n.L, args.o,
-         args.dout, delta.data());
+  launch_delta(exec, n, args, false, delta.data());
   with_width(n.width, [&](auto padded) {
     constexpr int kWidth = decltype(padded)::value;
     using Tile = attention::Tile<kWidth>;

@@ -165,6 +165,32 @@ __device__ inline float max_across(float x) {
   return x;
 }
 
+// delta [B, H, L] = rowsum(do ∘ o), do rounded to bfloat16 if `rounded`; a warp a row of a head.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    causal_attention_delta_kernel(Sizes n, std::int64_t rows, const T* o, const T* dout, bool rounded,
+                                  float* delta) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (std::int64_t k = thread_in_grid() / kWarp; k < rows; k += threads_in_grid() / kWarp) {
+    // Heads of a token are neighbours in memory.
+    const std::int64_t token = k / n.H, head = k % n.H, at = token * n.D + head * n.width;
+    float sum = 0;
+    for (int c = lane; c < n.width; c += kWarp) {
+      const float d = to_float(dout[at + c]);
+      sum += to_float(o[at + c]) * (rounded ? to_float(BFloat16(d)) : d);
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) delta[(token / n.L * n.H + head) * n.L + token % n.L] = sum;
+  }
+}
+template <class Args>
+void launch_delta(const Exec& exec, const Sizes& n, const Args& args, bool rounded, float* delta) {
+  const std::int64_t rows = args.B * n.H * n.L;
+  launch("causal_attention_delta", causal_attention_delta_kernel<std::remove_cvref_t<decltype(*args.o)>>,
+         blocks_for(rows, kThreads / kWarp), kThreads, 0, exec.stream, n, rows, args.o, args.dout, rounded,
+         delta);
+}
+
 // Calls body(kWidth as a type) for the narrowest tiles that hold a head.
 template <class Body>
 void with_width(int width, const Body& body) {

@@ -1,18 +1,17 @@
-// Causal attention on tensor cores, backward (kernels/causal_attention.h; Dao 2023, FlashAttention-2), in one
-// launch. A warp owns 16 keys or 16 queries and adds up, over steps of 16 rows of the other side,
+// Causal attention on tensor cores, backward (kernels/causal_attention.h; Dao 2023, FlashAttention-2). A warp
+// owns 16 keys or 16 queries and adds up, over steps of 16 rows of the other side,
 //
 //   keys     dv = Σ pᵀ do,  dk = scale · Σ dsᵀ q        p = exp(scale · q kᵀ - lse)
 //   queries  dq = scale · Σ ds k                        ds = p ∘ (do vᵀ - delta),  delta = rowsum(do ∘ o)
 //
-// so each output has one owner that adds in order of rows, and scores are made twice. Two kernels:
+// so each output has one owner that adds in order of rows, and scores are made twice. Two ways:
 //
-//   resident  sequences whose q, k, v and do fit into shared memory: a block owns a head, reads everything
-//             once, and has one barrier. A warp's keys and queries together always see the same number of
-//             rows
-//   streamed  longer ones: a block owns 64 keys or 64 queries, and the next tile of the other side is on its
-//             way meanwhile. Blocks with most to see start first
-//
-// delta is made where rows of do are read: that spares a launch, and memory of its own.
+//   resident  sequences whose q, k, v and do fit into shared memory, in one launch: a block owns a head,
+//   reads
+//             everything once, makes delta on the way and has one barrier. All warps have the same work,
+//             since their 16 keys and their 16 queries together always see the same number of rows
+//   streamed  longer ones, after a launch for delta: a block owns 64 keys or 64 queries, and the next tile of
+//             the other side is on its way meanwhile. Blocks with most to see start first
 //
 // Exponentials are of base 2, with scale · log2 e as one factor. Rounded to bfloat16 are q, k, v, do (in
 // delta, too, so that a row of dS still sums to 0), P and dS; nothing else.
@@ -23,43 +22,54 @@ namespace {
 
 using namespace attention_mma;
 
-// What arrives together, kRows rows: x and y, which are q and do, with lse and delta, or k and v.
-template <class T, int kWidth, bool kQueries, int kRows = kChunk, int kBlock = kThreads>
-struct Arrival {
-  using Rows = RowsInFlight<T, kWidth, kRows, kBlock>;
+// Rows that arrive together, as x and y: k and v; or q and do, with lse and with delta, which is read or made
+// from o.
+enum class Rows { keys, queries, queries_with_o };
 
-  // Where it comes from: this thread's parts of the rows that arrive next.
+template <class T, int kWidth, Rows kWhat, int kRows = kChunk, int kBlock = kThreads>
+struct Arrival {
+  using InFlight = RowsInFlight<T, kWidth, kRows, kBlock>;
+
+  // Where they come from: this thread's parts of those that arrive next.
   struct Source {
     const T *x, *y, *o;
-    const float* lse;
+    const float *lse, *delta;
     int x_stride, y_stride, left;
 
     // x_rows ...: those of the head. Starts with row `first` of L.
     __device__ Source(const T* x_rows, int x_stride_, const T* y_rows, int y_stride_, const T* o_rows,
-                      const float* lse_rows, int first, int L)
-        : x(Rows::start(x_rows + first * x_stride_, x_stride_)),
-          y(Rows::start(y_rows + first * y_stride_, y_stride_)),
-          o(Rows::start(o_rows + first * y_stride_, y_stride_)),
+                      const float* lse_rows, const float* delta_rows, int first, int L)
+        : x(InFlight::start(x_rows + first * x_stride_, x_stride_)),
+          y(InFlight::start(y_rows + first * y_stride_, y_stride_)),
+          o(InFlight::start(o_rows + first * y_stride_, y_stride_)),
           lse(lse_rows + first + threadIdx.x),
+          delta(delta_rows + first + threadIdx.x),
           x_stride(x_stride_),
           y_stride(y_stride_),
           left(L - first) {}
   };
 
-  Rows x, y, o;
-  float lse;  // the first kRows threads' own
+  InFlight x, y, o;
+  float lse, delta;  // the first kRows threads' own
 
   __device__ void load(Source& from) {
+    const auto row = static_cast<int>(threadIdx.x);
+    const bool exists = row < kRows && row < from.left;
     x.load(from.x, from.x_stride, from.left);
     y.load(from.y, from.y_stride, from.left);
     from.x += kRows * from.x_stride;
     from.y += kRows * from.y_stride;
-    if constexpr (kQueries) {
+    if constexpr (kWhat != Rows::keys) {
+      lse = exists ? *from.lse : 0;
+      from.lse += kRows;
+    }
+    if constexpr (kWhat == Rows::queries) {
+      delta = exists ? *from.delta : 0;
+      from.delta += kRows;
+    }
+    if constexpr (kWhat == Rows::queries_with_o) {
       o.load(from.o, from.y_stride, from.left);
       from.o += kRows * from.y_stride;
-      const auto row = static_cast<int>(threadIdx.x);
-      lse = row < kRows && row < from.left ? *from.lse : 0;
-      from.lse += kRows;
     }
     from.left -= kRows;
   }
@@ -67,16 +77,19 @@ struct Arrival {
   __device__ void store(const Arrived<kWidth>& to, int row) const {
     x.store(to.x + row * Tile<kWidth>::kPitch);
     y.store(to.y + row * Tile<kWidth>::kPitch);
-    if constexpr (kQueries) {
+    if constexpr (kWhat != Rows::keys)
       if (threadIdx.x < kRows) to.lse[row + threadIdx.x] = kLog2E * lse;
+    if constexpr (kWhat == Rows::queries)
+      if (threadIdx.x < kRows) to.delta[row + threadIdx.x] = delta;
+    if constexpr (kWhat == Rows::queries_with_o) {
       WEDGE_UNROLL
-      for (int k = 0; k < Rows::kEach; ++k)
-        if (Rows::mine(k)) {
-          float delta = o.x[k].dot(y.x[k].rounded());
+      for (int k = 0; k < InFlight::kEach; ++k)
+        if (InFlight::mine(k)) {
+          float sum = o.x[k].dot(y.x[k].rounded());
           WEDGE_UNROLL
-          for (int offset = Rows::kAcross / 2; offset > 0; offset /= 2)
-            delta += __shfl_xor_sync(kAllLanes, delta, offset);
-          if (Rows::column() == 0) to.delta[row + Rows::row(k)] = delta;
+          for (int offset = InFlight::kAcross / 2; offset > 0; offset /= 2)
+            sum += __shfl_xor_sync(kAllLanes, sum, offset);
+          if (InFlight::column() == 0) to.delta[row + InFlight::row(k)] = sum;
         }
     }
   }
@@ -168,10 +181,10 @@ struct StreamedMemory {
 
 // dk and dv of 64 keys, or dq of 64 queries.
 template <bool kOwnsKeys, class T, int kWidth>
-__device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv, const T* o, const float* lse,
-                                 const T* dout, T* dqkv, bool add) {
+__device__ void streamed_rows(const Sizes& n, const Work& work, const T* qkv, const float* lse,
+                              const float* delta, const T* dout, T* dqkv, bool add) {
   using Tile = attention_mma::Tile<kWidth>;
-  using Step = Arrival<T, kWidth, kOwnsKeys>;
+  using Step = Arrival<T, kWidth, kOwnsKeys ? Rows::queries : Rows::keys>;
   using Memory = StreamedMemory<kWidth>;
   using OwnA = std::conditional_t<kOwnsKeys, typename Memory::OwnKeys, OwnRows<kWidth, true>>;
   using OwnB = std::conditional_t<kOwnsKeys, typename Memory::OwnValues, OwnRows<kWidth, true>>;
@@ -183,9 +196,10 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
   const T *const q_rows = qkv + head.qkv, *const k_rows = q_rows + head.D, *const v_rows = k_rows + head.D;
   const T* const dout_rows = dout + head.o;
   lse += head.stats;
+  delta += head.stats;
   const int begin = kOwnsKeys ? block : 0, end = kOwnsKeys ? L : min(block + kOwn, L);
   typename Step::Source source(kOwnsKeys ? q_rows : k_rows, head.stride, kOwnsKeys ? dout_rows : v_rows,
-                               kOwnsKeys ? head.D : head.stride, o + head.o, lse, begin, L);
+                               kOwnsKeys ? head.D : head.stride, nullptr, lse, delta, begin, L);
 
   OwnA a(own_shared);
   OwnB b(own_shared + OwnA::kSharedWords);
@@ -206,20 +220,10 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
     WEDGE_UNROLL
     for (int h = 0; h < 2; ++h) {
       const int query = own + lane_row() + 8 * h;
-      if (query < L) sums.lse[h] = kLog2E * lse[query];
-      WEDGE_UNROLL
-      for (int step = 0; step < Tile::kSteps; ++step) {
-        std::uint32_t words[4];
-        b.fragment(step, words);
-        WEDGE_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          if (query >= L) continue;
-          const Pair d = unpack_bf16(words[2 * half + h]);
-          const Pair out = load_pair(o + head.o + query * head.D + step * 16 + half * 8 + lane_column());
-          sums.delta[h] += d.low * out.low + d.high * out.high;
-        }
+      if (query < L) {
+        sums.lse[h] = kLog2E * lse[query];
+        sums.delta[h] = delta[query];
       }
-      sums.delta[h] = sum_across(sums.delta[h]);
     }
   }
 
@@ -244,14 +248,14 @@ __device__ void backward_of_rows(const Sizes& n, const Work& work, const T* qkv,
 // least.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
-    causal_attention_backward_streamed_kernel(Sizes n, const T* qkv, const T* o, const float* lse,
+    causal_attention_backward_streamed_kernel(Sizes n, const T* qkv, const float* lse, const float* delta,
                                               const T* dout, T* dqkv, bool add) {
   const std::int64_t heads = gridDim.x / (2 * n.tiles), at = blockIdx.x % heads, turn = blockIdx.x / heads;
   if (turn % 2 == 0)
-    backward_of_rows<true, T, kWidth>(n, work_at(n, turn / 2, at), qkv, o, lse, dout, dqkv, add);
+    streamed_rows<true, T, kWidth>(n, work_at(n, turn / 2, at), qkv, lse, delta, dout, dqkv, add);
   else
-    backward_of_rows<false, T, kWidth>(n, work_at(n, n.tiles - 1 - turn / 2, at), qkv, o, lse, dout, dqkv,
-                                       add);
+    streamed_rows<false, T, kWidth>(n, work_at(n, n.tiles - 1 - turn / 2, at), qkv, lse, delta, dout, dqkv,
+                                    add);
 }
 
 // A sequence in shared memory: [q, do, lse, delta], then [k, v], whose statistics nobody reads.
@@ -293,8 +297,8 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
     causal_attention_backward_resident_kernel(Sizes n, const T* qkv, const T* o, const float* lse,
                                               const T* dout, T* dqkv, bool add) {
   using Resident = Resident<kWidth>;
-  using Queries = Arrival<T, kWidth, true, Resident::kRows, Resident::kThreads>;
-  using Keys = Arrival<T, kWidth, false, Resident::kRows, Resident::kThreads>;
+  using Queries = Arrival<T, kWidth, Rows::queries_with_o, Resident::kRows, Resident::kThreads>;
+  using Keys = Arrival<T, kWidth, Rows::keys, Resident::kRows, Resident::kThreads>;
   constexpr int kTogether = Resident::kRead / Resident::kRows;
   const int rows = n.tiles * Resident::kRead;
   auto* const shared = dynamic_shared<unsigned char>();
@@ -303,9 +307,9 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
   const Head head(n, work_at(n, 0, blockIdx.x));
   const T *const q_rows = qkv + head.qkv, *const k_rows = q_rows + head.D;
   typename Queries::Source from_queries(q_rows, head.stride, dout + head.o, head.D, o + head.o,
-                                        lse + head.stats, 0, head.L);
-  typename Keys::Source from_keys(k_rows, head.stride, k_rows + head.D, head.stride, nullptr, nullptr, 0,
-                                  head.L);
+                                        lse + head.stats, nullptr, 0, head.L);
+  typename Keys::Source from_keys(k_rows, head.stride, k_rows + head.D, head.stride, nullptr, nullptr,
+                                  nullptr, 0, head.L);
   for (int first = 0; first < rows; first += Resident::kRead) {
     Queries more_queries[kTogether];
     Keys more_keys[kTogether];
@@ -335,17 +339,18 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
   return with_mma_width(args.D / args.H, [&](auto width) {
     constexpr int kWidth = decltype(width)::value;
     const Sizes n = sizes_of(args);
-    const auto go = [&](const char* name, auto* kernel, std::int64_t blocks, int threads, int bytes) {
-      launch(name, kernel, blocks_for(blocks, 1), threads, bytes, exec.stream, n, args.qkv, args.o, args.lse,
-             args.dout, args.dqkv, args.dqkv_add);
-    };
     const int rows = n.tiles * kOwn;
-    if (rows <= Resident<kWidth>::kMaxRows)
-      go("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
-         args.B * args.H, Resident<kWidth>::kThreads, rows * Resident<kWidth>::kBytesOfRow);
-    else
-      go("causal_attention_backward_streamed", causal_attention_backward_streamed_kernel<T, kWidth>,
-         2 * n.tiles * args.B * args.H, kThreads, StreamedMemory<kWidth>::kBytes);
+    if (rows <= Resident<kWidth>::kMaxRows) {
+      launch("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
+             blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads, rows * Resident<kWidth>::kBytesOfRow,
+             exec.stream, n, args.qkv, args.o, args.lse, args.dout, args.dqkv, args.dqkv_add);
+    } else {
+      const Scratch<float> delta(args.B * args.H * args.L);
+      attention::launch_delta(exec, n, args, true, delta.data());
+      launch("causal_attention_backward_streamed", causal_attention_backward_streamed_kernel<T, kWidth>,
+             blocks_for(2 * n.tiles * args.B * args.H, 1), kThreads, StreamedMemory<kWidth>::kBytes,
+             exec.stream, n, args.qkv, args.lse, delta.data(), args.dout, args.dqkv, args.dqkv_add);
+    }
   });
 }
 
