@@ -22,7 +22,7 @@ using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 struct Exec {
   Device device = Device::cpu;
   void* stream = nullptr;
-  bool bf16_products = false;  // CUDA: gemm<float> multiplies bfloat16 copies of its factors, sums in float32
+  bool bf16_products = false;  // CUDA: products of float factors are of bfloat16 copies, sums in float32
 };
 
 // Throws wedge::Error: `kernel` has no version for this type on this device.

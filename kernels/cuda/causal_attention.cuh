@@ -11,13 +11,6 @@
 
 #include "kernels/cuda/common.cuh"
 
-// For loops that index registers: left as a loop, it would move the array to local memory.
-#if defined(__CUDACC__)
-#define WEDGE_UNROLL _Pragma("unroll")
-#else
-#define WEDGE_UNROLL
-#endif
-
 namespace wedge::cu::attention {
 
 inline constexpr int kThreads = 128;

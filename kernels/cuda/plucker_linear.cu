@@ -4,8 +4,9 @@
 // Forward
 //   states    s_t, a warp a position: two passes over R for a lag's scalars, then one pass over R adds up s_t
 //             from all lags, so that nothing but scalars is kept and R may be anything.
-//   product   F Wᵀ in 64 × 64 tiles (product_tile.cuh). A thread follows the pair (i, j) of its feature and
-//             makes F from z and s, which lie in L1, as it goes: F exists in shared memory alone.
+//   product   on tensor cores where plucker_products.cuh has it, else F Wᵀ in 64 × 64 tiles
+//             (product_tile.cuh). A thread follows the pair (i, j) of its feature and makes F from z and s,
+//             which lie in L1, as it goes: F exists in shared memory alone.
 // Backward
 //   dweight   dgᵀ F in 64 × 64 tiles, a thread's feature fixed. A step has few such tiles (32 for D = 256,
 //             R = 32) and many rows, so rows are cut into pieces, whose sums a second kernel adds in order.
@@ -24,7 +25,7 @@
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/gemm.cuh"
-#include "kernels/cuda/plucker_linear.cuh"
+#include "kernels/cuda/plucker_products.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -303,6 +304,8 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
   if (n.R > 0)
     launch("plucker_linear_states", plucker_linear_states_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, args.s);
+  if (on_tensor_cores<T>(exec, n))
+    return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g);
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.rows, kProductTile)) * blocks_for(n.D, kProductTile);
   if (tiles > 0)

@@ -63,6 +63,13 @@ __device__ T* dynamic_shared() {
 
 #endif
 
+// For loops that index registers: left as a loop, it would move the array to local memory.
+#if defined(__CUDACC__)
+#define WEDGE_UNROLL _Pragma("unroll")
+#else
+#define WEDGE_UNROLL
+#endif
+
 inline constexpr int kWarp = 32;
 inline constexpr std::int64_t kMaxGrid = std::int64_t{1} << 30;  // of grid.x; the others go to 65535
 

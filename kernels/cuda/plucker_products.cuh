@@ -1,0 +1,21 @@
+// plucker_linear's products on tensor cores, for R of at most 32: features and weights rounded to bfloat16
+// once, sums in float32. The features are made from z and s where they are multiplied.
+#pragma once
+
+#include "kernels/cuda/plucker_ring.cuh"
+
+namespace wedge::cu::plucker {
+
+// Whether a call's products are these.
+template <class T>
+bool on_tensor_cores(const Exec& exec, const Sizes& n) {
+  const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
+  return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
+}
+
+// g = F Wᵀ + bias
+template <class T>
+void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
+                     T* g);
+
+}  // namespace wedge::cu::plucker

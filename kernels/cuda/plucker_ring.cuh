@@ -1,0 +1,107 @@
+// The pairs of up to 32 reduced coordinates in an order that needs no table, for plucker_linear's products on
+// tensor cores.
+//
+// R is filled up with zeros to a ring of 32. Step δ = 1, 2, ..., 16 has the pairs (k, k + δ mod 32), one for
+// each k: feature z_k s_{k+δ} - z_{k+δ} s_k, which is minus that of SPEC where the ring wraps. Step 16 meets
+// every pair twice; the second time, k >= 16, does not count. W in that order, with the signs, 0 where there
+// is no pair, as bfloat16: w [steps, D, 32], made once a call (plucker_linear_to_ring). Of 512 places 496 are
+// pairs where R = 32.
+//
+// Four lanes, 4 g + t of a warp, have a row of the ring, lane t the slots 8t .. 8t + 7, so that the row's
+// partners of the next step are this step's, moved along by one slot: two shuffles for eight features and no
+// shared memory. Slot k lies in column ring_column(k) of the 32, for then the lane's slots are those of its
+// accumulators of four mma side by side, and of its fragments of A along two.
+#pragma once
+
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/plucker_linear.cuh"
+
+namespace wedge::cu::plucker {
+
+inline constexpr int kRing = 32;
+inline constexpr int kSlots = 8;  // of a lane
+inline constexpr int kLanesOfRow = kRing / kSlots;
+
+// Steps in which R coordinates have pairs.
+inline int ring_steps(int R) {
+  return R - 1 < kRing / 2 ? R - 1 : kRing / 2;
+}
+// Columns 2t, 2t + 1 of each of the four groups of 8 are lane t's.
+__device__ inline int ring_column(int slot) {
+  return slot % kSlots / 2 * 8 + slot / kSlots * 2 + slot % 2;
+}
+__device__ inline int ring_slot(int column) {
+  return column % 8 / 2 * kSlots + column / 8 * 2 + column % 2;
+}
+
+// The feature of slot k in step `delta`: its number, or -1 where it has none, and whether the ring wraps.
+struct RingPair {
+  int feature;
+  bool negative;
+
+  __device__ RingPair(int k, int delta, int R) {
+    const int j = (k + delta) % kRing;
+    negative = j < k;
+    const int low = negative ? j : k, high = negative ? k : j;
+    const bool twice = 2 * delta == kRing && k >= delta;
+    feature = high >= R || twice ? -1 : Pair::before(low, R) + high - low - 1;
+  }
+};
+
+// Sum over the lanes of a row, in all of them.
+__device__ inline float row_sum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
+// This lane's slots of a row of the ring.
+struct RingRow {
+  float x[kSlots];
+
+  // Of row `row` of x [rows, R]; zeros beyond both ends.
+  template <class T>
+  __device__ void load(const T* from, std::int64_t row, bool valid, int R) {
+    const int first = lane_of_warp() % kLanesOfRow * kSlots;
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e)
+      x[e] = valid && first + e < R ? to_float(from[row * R + first + e]) : 0.0f;
+  }
+  // Every slot takes what the next one has. All lanes of the warp must call.
+  __device__ void advance() {
+    const int lane = lane_of_warp();
+    const float last = __shfl_sync(kAllLanes, x[0], (lane & ~3) | ((lane + 1) & 3));
+    WEDGE_UNROLL
+    for (int e = 0; e + 1 < kSlots; ++e) x[e] = x[e + 1];
+    x[kSlots - 1] = last;
+  }
+};
+
+// The features of a row, step after step.
+struct RingFeatures {
+  RingRow z, s, z_partner, s_partner;
+
+  // Starts before step 1.
+  template <class T>
+  __device__ void load(const T* z_, const T* s_, std::int64_t row, bool valid, int R) {
+    z.load(z_, row, valid, R);
+    s.load(s_, row, valid, R);
+    z_partner = z;
+    s_partner = s;
+  }
+  __device__ void advance() {
+    z_partner.advance();
+    s_partner.advance();
+  }
+  // Features 2 pair and 2 pair + 1 of this lane's eight.
+  __device__ std::uint32_t rounded(int pair) const {
+    float f[2];
+    WEDGE_UNROLL
+    for (int b = 0; b < 2; ++b) {
+      const int e = 2 * pair + b;
+      f[b] = z.x[e] * s_partner.x[e] - z_partner.x[e] * s.x[e];
+    }
+    return pack_bf16(f[0], f[1]);
+  }
+};
+
+}  // namespace wedge::cu::plucker
