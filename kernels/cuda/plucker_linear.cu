@@ -118,13 +118,22 @@ __global__ void plucker_linear_add_pieces_kernel(std::int64_t pieces, std::int64
   }
 }
 
+// Partial sums of dbias and, unless null, dg as rounded [rows, pitch], zeros beyond D.
 template <class T>
-__global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dg, float* partials) {
+__global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dg, float* partials,
+                                            BFloat16* rounded, std::int64_t pitch) {
   const ColumnTile tile(rows, D);
   float sum = 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps)
-    sum += to_float(dg[row * D + tile.column]);
+  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+    const float x = to_float(dg[row * D + tile.column]);
+    if (rounded != nullptr) rounded[row * pitch + tile.column] = from_float<BFloat16>(x);
+    sum += x;
+  }
   tile.sum(sum, partials);
+  if (rounded == nullptr || tile.column < D || tile.column >= pitch) return;
+  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTileWarps + threadIdx.x / kWarp;
+       row < rows; row += static_cast<std::int64_t>(gridDim.y) * kTileWarps)
+    rounded[row * pitch + tile.column] = BFloat16();
 }
 
 // What z_{t-Δ} gets from t: dz += q · q_t + w · (z_{t-Δ} - slope · z_t).
@@ -316,13 +325,24 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
 template <class T>
 void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
   const Sizes n = sizes_of(args);
-  if (args.dbias != nullptr && n.D > 0) {
+  const bool on_cores = on_tensor_cores<T>(exec, n) && (args.dweight != nullptr || args.dz != nullptr);
+  const bool is_rounded = std::is_same_v<T, BFloat16> && n.D % 8 == 0 && is_aligned(args.dg, 16);
+  const bool rounds = on_cores && !is_rounded;
+  const std::int64_t pitch = (n.D + 7) / 8 * 8;
+  const Scratch<BFloat16> copy(rounds ? n.rows * pitch : 0);
+  if ((args.dbias != nullptr || rounds) && n.D > 0) {
     const ColumnSums<1> sums(n.rows, n.D);
     launch("plucker_linear_dbias", plucker_linear_dbias_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
-           n.rows, n.D, args.dg, sums.partials());
-    sums.add_up(exec, "plucker_linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
+           n.rows, n.D, args.dg, sums.partials(), rounds ? copy.data() : nullptr, pitch);
+    if (args.dbias != nullptr)
+      sums.add_up(exec, "plucker_linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
   }
-  if (args.dweight != nullptr) dweight_backward(exec, n, args);
+  if (on_cores) {
+    const Rounded dg{rounds ? copy.data() : reinterpret_cast<const BFloat16*>(args.dg), pitch};
+    if (args.dweight != nullptr) dweight_product(exec, n, args.z, args.s, dg, args.dweight, args.dweight_add);
+  } else if (args.dweight != nullptr) {
+    dweight_backward(exec, n, args);
+  }
   if (args.dz != nullptr) dz_backward(exec, n, args);
 }
 

@@ -13,9 +13,24 @@ bool on_tensor_cores(const Exec& exec, const Sizes& n) {
   return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
 }
 
+inline bool is_aligned(const void* p, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+}
+
 // g = F Wᵀ + bias
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
                      T* g);
+
+// Rows of bfloat16, 16-byte aligned, `pitch` apart, a multiple of 8; zeros beyond the row's end.
+struct Rounded {
+  const BFloat16* x;
+  std::int64_t pitch;
+};
+
+// dweight (+)= dgᵀ F
+template <class T>
+void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const Rounded& dg,
+                     float* dweight, bool add);
 
 }  // namespace wedge::cu::plucker

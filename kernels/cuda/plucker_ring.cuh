@@ -58,13 +58,31 @@ __device__ inline float row_sum(float x) {
 struct RingRow {
   float x[kSlots];
 
-  // Of row `row` of x [rows, R]; zeros beyond both ends.
+  // Of a row of R coordinates; zeros where the row is not valid and beyond its end. `whole`: R is 32 and the
+  // row 16-byte aligned.
   template <class T>
-  __device__ void load(const T* from, std::int64_t row, bool valid, int R) {
+  __device__ void load(const T* row, bool valid, int R, bool whole) {
     const int first = lane_of_warp() % kLanesOfRow * kSlots;
+    if (whole && valid) {
+      constexpr int kAtOnce = 16 / sizeof(T);
+      WEDGE_UNROLL
+      for (int at = 0; at < kSlots; at += kAtOnce) {
+        const uint4 words = *reinterpret_cast<const uint4*>(row + first + at);
+        const std::uint32_t each[4] = {words.x, words.y, words.z, words.w};
+        WEDGE_UNROLL
+        for (int k = 0; k < 4; ++k) {
+          if constexpr (std::is_same_v<T, float>) {
+            x[at + k] = __uint_as_float(each[k]);
+          } else {
+            x[at + 2 * k] = __uint_as_float(each[k] << 16);
+            x[at + 2 * k + 1] = __uint_as_float(each[k] & 0xffff0000u);
+          }
+        }
+      }
+      return;
+    }
     WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e)
-      x[e] = valid && first + e < R ? to_float(from[row * R + first + e]) : 0.0f;
+    for (int e = 0; e < kSlots; ++e) x[e] = valid && first + e < R ? to_float(row[first + e]) : 0.0f;
   }
   // Every slot takes what the next one has. All lanes of the warp must call.
   __device__ void advance() {
@@ -74,6 +92,16 @@ struct RingRow {
     for (int e = 0; e + 1 < kSlots; ++e) x[e] = x[e + 1];
     x[kSlots - 1] = last;
   }
+  // advance() so many times, the same number in all lanes.
+  __device__ void advance(int slots) {
+    const int lane = lane_of_warp(), ahead = slots / kSlots;
+    if (ahead > 0) {
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e)
+        x[e] = __shfl_sync(kAllLanes, x[e], (lane & ~3) | ((lane + ahead) & 3));
+    }
+    for (int k = ahead * kSlots; k < slots; ++k) advance();
+  }
 };
 
 // The features of a row, step after step.
@@ -82,15 +110,19 @@ struct RingFeatures {
 
   // Starts before step 1.
   template <class T>
-  __device__ void load(const T* z_, const T* s_, std::int64_t row, bool valid, int R) {
-    z.load(z_, row, valid, R);
-    s.load(s_, row, valid, R);
+  __device__ void load(const T* z_row, const T* s_row, bool valid, int R, bool whole) {
+    z.load(z_row, valid, R, whole);
+    s.load(s_row, valid, R, whole);
     z_partner = z;
     s_partner = s;
   }
   __device__ void advance() {
     z_partner.advance();
     s_partner.advance();
+  }
+  __device__ void advance(int steps) {
+    z_partner.advance(steps);
+    s_partner.advance(steps);
   }
   // Features 2 pair and 2 pair + 1 of this lane's eight.
   __device__ std::uint32_t rounded(int pair) const {

@@ -190,7 +190,9 @@ void check_plucker_linear(const PluckerSize& n, const Operand& z, Draw& draw) {
       CAPTURE(add);
       // z / ‖z‖, a ·, v -, w / ‖w‖, q·ŵ ·, q -, / ‖w‖, sum over lags
       const Operand dz("dz", before(add, draw.normal(reduced)), naive(8 + add));
-      const Operand dweight("dweight", before(add, draw.normal({n.D, P})), kFloat32, DType::f32);
+      // z ∧ s: ·, -; on tensor cores it is rounded
+      const Operand dweight("dweight", before(add, draw.normal({n.D, P})), n.R <= 32 ? naive(2) : kFloat32,
+                            DType::f32);
       const Operand dbias =
           with_bias ? Operand("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32) : Operand();
       check_kernel({&dz, &dweight, &dbias}, [&]<class T>(const Side<T>& on) {

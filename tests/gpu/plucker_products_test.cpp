@@ -38,6 +38,17 @@ std::vector<double> rounded_features(const Size& n, const std::vector<double>& z
   return f;
 }
 
+// What a forward pass leaves for backward.
+template <class OnGpu>
+Operand states(const Size& n, const Operand& z) {
+  const Operand s(Tensor::zeros({n.B, n.L, n.R}, DType::f64)), g(Tensor::zeros({n.B, n.L, n.D}, DType::f64)),
+      weight(Tensor::zeros({n.D, n.features()}, DType::f64));
+  const Side<double> on{{Device::cpu}};
+  plucker_linear_forward<double>(on.exec,
+                                 {n.B, n.L, n.R, n.D, n.lags, on(z), on(weight), nullptr, on(s), on(g)});
+  return Operand(s.on(Device::cpu), dtype_of<OnGpu>);
+}
+
 template <class OnGpu>
 void check_forward(const Size& n, std::initializer_list<bool> with_biases = {false, true}) {
   constexpr bool kRounds = std::is_same_v<OnGpu, float>;
@@ -83,10 +94,75 @@ void check_forward(const Size& n, std::initializer_list<bool> with_biases = {fal
   }
 }
 
+template <class OnGpu>
+void check_backward(const Size& n, std::initializer_list<bool> adds = {false, true}) {
+  constexpr bool kRounds = std::is_same_v<OnGpu, float>;
+  Draw draw(12, DType::f64);
+  const std::int64_t P = n.features();
+  const Operand z(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>), s = states<OnGpu>(n, z);
+  const Tensor weight_values = draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P)));
+  const Tensor dg_values = draw.normal({n.B, n.L, n.D});
+  const auto to_be_rounded = [](const Tensor& x) { return kRounds ? Operand::to_be_rounded(x) : Operand(x); };
+  const Operand weight = to_be_rounded(weight_values), dg = to_be_rounded(dg_values);
+  for (const bool add : adds) {
+    CAPTURE(add);
+    const Operand dz("dz", before(add, draw.normal({n.B, n.L, n.R})), kRounds ? naive(5) : naive(8 + add),
+                     dtype_of<OnGpu>);
+    const Operand dweight("dweight", before(add, draw.normal({n.D, P})), kRoundedFeatures, DType::f32);
+    const Operand dbias("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32), none;
+    check_kernel<OnGpu>(
+        {&dz, &dweight, &dbias},
+        [&]<class T>(const Side<T>& on) {
+          const bool of_weight = !std::is_same_v<T, double>;
+          const PluckerLinearBackward<T> args{.B = n.B,
+                                              .L = n.L,
+                                              .R = n.R,
+                                              .D = n.D,
+                                              .lags = n.lags,
+                                              .z = on(z),
+                                              .s = on(s),
+                                              .weight = on(weight),
+                                              .dg = on(dg),
+                                              .dz = on(dz),
+                                              .dweight = on(of_weight ? dweight : none),
+                                              .dbias = on(of_weight ? dbias : none),
+                                              .dz_add = add,
+                                              .dweight_add = add,
+                                              .dbias_add = add};
+          plucker_linear_backward<T>(on.exec, args);
+          if constexpr (std::is_same_v<T, double>) {
+            const std::vector<double> f =
+                rounded_features(n, z.on(Device::cuda).to_vector(), s.on(Device::cuda).to_vector());
+            const double* const g = on(dg);
+            double *dw = on(dweight), *db = on(dbias);
+            const auto sum_of_rows = [&](const auto& value, double start) {
+              double sum = add ? start : 0;
+              for (std::int64_t row = 0; row < n.rows(); ++row) sum += value(row);
+              return sum;
+            };
+            const std::vector<double> full = dg.on(Device::cuda).to_vector();  // dbias rounds nothing
+            for (std::int64_t d = 0; d < n.D; ++d, ++db) {
+              *db = sum_of_rows(
+                  [&](std::int64_t row) { return full[static_cast<std::size_t>(row * n.D + d)]; }, *db);
+              for (std::int64_t p = 0; p < P; ++p, ++dw)
+                *dw = sum_of_rows(
+                    [&](std::int64_t row) {
+                      return g[row * n.D + d] * f[static_cast<std::size_t>(row * P + p)];
+                    },
+                    *dw);
+            }
+          }
+        },
+        {.bf16_products = kRounds});
+  }
+}
+
 void check_all(const Size& n) {
   CAPTURE(n.B, n.L, n.R, n.D);
   check_forward<BFloat16>(n);
   check_forward<float>(n);
+  check_backward<BFloat16>(n);
+  check_backward<float>(n);
 }
 
 }  // namespace
@@ -102,7 +178,14 @@ TEST_CASE("gpu: plucker_linear on tensor cores", "[gpu][bf16]") {
   check_all({1, 65, 16, 9, {3}});
   check_all({1, 20, 17, 6, {1, 5}});
   check_all({1, 33, 24, 5, {2, 40}});
-  check_all({2, 5, 2, 3, {1}});
+  // One pair, whose unit vector has no gradient.
+  check_forward<BFloat16>({2, 5, 2, 3, {1}});
+  check_forward<float>({2, 5, 2, 3, {1}});
+}
+
+TEST_CASE("gpu: plucker_linear's gradient of many rows", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  check_backward<float>({3, 171, 20, 130, {1, 2, 4}}, {false});  // two pieces of rows, two tiles of columns
 }
 
 TEST_CASE("gpu: plucker_linear on tensor cores of many rows", "[gpu][bf16]") {
