@@ -8,19 +8,19 @@
 //             (product_tile.cuh). A thread follows the pair (i, j) of its feature and makes F from z and s,
 //             which lie in L1, as it goes: F exists in shared memory alone.
 // Backward
-//   dweight   dgᵀ F in 64 × 64 tiles, a thread's feature fixed. A step has few such tiles (32 for D = 256,
-//             R = 32) and many rows, so rows are cut into pieces, whose sums a second kernel adds in order.
-//   dF        dg W is a product of two matrices in memory, so cuBLAS makes it, in float32 and in chunks of
-//             rows that stay in the L2 cache. The other way, to contract every tile of dF where it arises,
-//             costs a quarter more products for R = 32 (tiles of pairs cover more than the triangle) and
-//             2 R sums a row.
-//   contract  a warp a position: q_t = -G ẑ / n, G s, dz_t's own part, and for each lag what z_{t-Δ} gets
-//             from t as three scalars (Pull).
+//   dbias     column sums of dg, and dg as bfloat16 for the products on tensor cores.
+//   dweight   on tensor cores, else dgᵀ F in 64 × 64 tiles, a thread's feature fixed. A step has few such
+//             tiles (32 for D = 256, R = 32) and many rows, so rows are cut into pieces, whose sums a second
+//             kernel adds in order.
+//   contract  q_t = -G ẑ / n, G s, dz_t's own part, and for each lag what z_{t-Δ} gets from t as three
+//             scalars (Pull), G = dg W. On tensor cores where G arises. In float32 a warp a position, and G
+//             from cuBLAS in chunks of rows that stay in the L2 cache: to contract every tile of G where it
+//             arises costs a quarter more products there for R = 32 (tiles of pairs cover more than the
+//             triangle) and 2 R sums a row.
 //   gather    dz, a warp a position: its own part and the pulls of the positions that look back at it.
-//   dbias     column sums of dg.
 //
-// Bytes moved, beyond what the caches hold: forward z and s twice, W once a tile of rows, g; backward z and s
-// three times, dg three times, W once a chunk, the partials of dweight, q and dz's own part in float32.
+// Bytes moved in float32, beyond what the caches hold: forward z and s twice, W once a tile of rows, g;
+// backward z and s three times, dg three times, W once a chunk, the partials of dweight, q and dz's own part.
 #include "kernels/plucker_linear.h"
 
 #include "kernels/cuda/column_sums.cuh"
@@ -135,11 +135,6 @@ __global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, c
        row < rows; row += static_cast<std::int64_t>(gridDim.y) * kTileWarps)
     rounded[row * pitch + tile.column] = BFloat16();
 }
-
-// What z_{t-Δ} gets from t: dz += q · q_t + w · (z_{t-Δ} - slope · z_t).
-struct Pull {
-  float q, w, slope;
-};
 
 // q and own [rows, R] =, pulls [rows, lags] = for the lags that a row has, for rows first .. first + count.
 template <class T>
@@ -273,15 +268,14 @@ void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackw
          0, exec.stream, pieces, count, parts.data(), args.dweight, args.dweight_add);
 }
 
+// q, own and pulls, in chunks of rows.
 template <class T>
-void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T>& args) {
-  if (n.rows == 0 || n.R == 0) return;
-  const Lags lags = lags_of(args);
+void contract_in_chunks(const Exec& exec, const Sizes& n, const Lags& lags,
+                        const PluckerLinearBackward<T>& args, float* q, float* own, Pull* pulls) {
   std::int64_t chunk = n.P > 0 ? kDeltaFloats / n.P / kProductTile * kProductTile : n.rows;
   if (chunk < kProductTile) chunk = kProductTile;
   if (chunk > n.rows) chunk = n.rows;
-  const Scratch<float> dfeatures(chunk * n.P), q(n.rows * n.R), own(n.rows * n.R);
-  const Scratch<Pull> pulls(n.rows * lags.count);
+  const Scratch<float> dfeatures(chunk * n.P);
   for (std::int64_t first = 0; first < n.rows; first += chunk) {
     const std::int64_t count = n.rows - first < chunk ? n.rows - first : chunk;
     gemm_to<T, float>(exec,
@@ -296,9 +290,21 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
                        .ldc = n.P},
                       dfeatures.data());
     launch("plucker_linear_contract", plucker_linear_contract_kernel<T>, blocks_for(count, kWarps), kThreads,
-           0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), q.data(), own.data(),
-           pulls.data());
+           0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), q, own, pulls);
   }
+}
+
+// `dg` is null where the products are not on tensor cores.
+template <class T>
+void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T>& args, const Rounded* dg) {
+  if (n.rows == 0 || n.R == 0) return;
+  const Lags lags = lags_of(args);
+  const Scratch<float> q(n.rows * n.R), own(n.rows * n.R);
+  const Scratch<Pull> pulls(n.rows * lags.count);
+  if (dg != nullptr && contract_fits(n))
+    contract_product(exec, n, lags, args.z, args.s, args.weight, *dg, q.data(), own.data(), pulls.data());
+  else
+    contract_in_chunks(exec, n, lags, args, q.data(), own.data(), pulls.data());
   launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
          exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
 }
@@ -337,13 +343,14 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
     if (args.dbias != nullptr)
       sums.add_up(exec, "plucker_linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
   }
-  if (on_cores) {
-    const Rounded dg{rounds ? copy.data() : reinterpret_cast<const BFloat16*>(args.dg), pitch};
-    if (args.dweight != nullptr) dweight_product(exec, n, args.z, args.s, dg, args.dweight, args.dweight_add);
-  } else if (args.dweight != nullptr) {
-    dweight_backward(exec, n, args);
+  const Rounded dg{rounds ? copy.data() : reinterpret_cast<const BFloat16*>(args.dg), pitch};
+  if (args.dweight != nullptr) {
+    if (on_cores)
+      dweight_product(exec, n, args.z, args.s, dg, args.dweight, args.dweight_add);
+    else
+      dweight_backward(exec, n, args);
   }
-  if (args.dz != nullptr) dz_backward(exec, n, args);
+  if (args.dz != nullptr) dz_backward(exec, n, args, on_cores ? &dg : nullptr);
 }
 
 }  // namespace wedge::cu

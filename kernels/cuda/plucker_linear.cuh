@@ -55,6 +55,11 @@ __device__ inline int count_seen(const Lags& lags, std::int64_t t) {
   return n;
 }
 
+// What z_{t-Δ} gets from t: dz += q · q_t + w · (z_{t-Δ} - slope · z_t).
+struct Pull {
+  float q, w, slope;
+};
+
 // The row that this warp starts with, and the rows of all warps together.
 __device__ inline std::int64_t first_row() {
   return static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;

@@ -33,4 +33,12 @@ template <class T>
 void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const Rounded& dg,
                      float* dweight, bool add);
 
+// What plucker_linear.cu gathers dz from, with G = dg W: q and own [rows, R] =, pulls [rows, lags] = for the
+// lags that a row has.
+template <class T>
+void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
+                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls);
+// Whether D is small enough for it: at most 1,536.
+bool contract_fits(const Sizes& n);
+
 }  // namespace wedge::cu::plucker

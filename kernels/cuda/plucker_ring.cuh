@@ -84,6 +84,12 @@ struct RingRow {
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) x[e] = valid && first + e < R ? to_float(row[first + e]) : 0.0f;
   }
+  __device__ void store(float* row, int R) const {
+    const int first = lane_of_warp() % kLanesOfRow * kSlots;
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e)
+      if (first + e < R) row[first + e] = x[e];
+  }
   // Every slot takes what the next one has. All lanes of the warp must call.
   __device__ void advance() {
     const int lane = lane_of_warp();
@@ -101,6 +107,42 @@ struct RingRow {
         x[e] = __shfl_sync(kAllLanes, x[e], (lane & ~3) | ((lane + ahead) & 3));
     }
     for (int k = ahead * kSlots; k < slots; ++k) advance();
+  }
+};
+
+// Direction and Look of plucker_linear.cuh, in a row's four lanes.
+struct RingDirection {
+  RingRow zhat;
+  float norm, inverse;
+
+  __device__ explicit RingDirection(const RingRow& z) {
+    float square = 0;
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) square += z.x[e] * z.x[e];
+    norm = sqrtf(row_sum(square));
+    inverse = norm > 0 ? 1 / norm : 0.0f;
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) zhat.x[e] = z.x[e] * inverse;
+  }
+};
+struct RingLook {
+  RingRow w;
+  float a, w_norm;
+  bool regular;
+
+  __device__ RingLook(const RingDirection& direction, const RingRow& v) {
+    float dot = 0, square = 0;
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) dot += direction.zhat.x[e] * v.x[e];
+    a = row_sum(dot);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) {
+      w.x[e] = v.x[e] - a * direction.zhat.x[e];
+      square += w.x[e] * w.x[e];
+    }
+    w_norm = sqrtf(row_sum(square));
+    if (w_norm <= kRounding * fabsf(a)) w_norm = 0;
+    regular = w_norm > 0 && direction.norm * w_norm > kEps;
   }
 };
 

@@ -106,7 +106,7 @@ void check_backward(const Size& n, std::initializer_list<bool> adds = {false, tr
   const Operand weight = to_be_rounded(weight_values), dg = to_be_rounded(dg_values);
   for (const bool add : adds) {
     CAPTURE(add);
-    const Operand dz("dz", before(add, draw.normal({n.B, n.L, n.R})), kRounds ? naive(5) : naive(8 + add),
+    const Operand dz("dz", before(add, draw.normal({n.B, n.L, n.R})), kRounds ? kFloat32 : naive(8 + add),
                      dtype_of<OnGpu>);
     const Operand dweight("dweight", before(add, draw.normal({n.D, P})), kRoundedFeatures, DType::f32);
     const Operand dbias("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32), none;
