@@ -3,7 +3,8 @@
 //
 // Forward
 //   states    s_t, a warp a position: two passes over R for a lag's scalars, then one pass over R adds up s_t
-//             from all lags, so that nothing but scalars is kept and R may be anything.
+//             from all lags, so that nothing but scalars is kept and R may be anything. Up to R = 32 four
+//             lanes a position, in registers.
 //   product   on tensor cores where plucker_products.cuh has it, else F Wᵀ in 64 × 64 tiles
 //             (product_tile.cuh). A thread follows the pair (i, j) of its feature and makes F from z and s,
 //             which lie in L1, as it goes: F exists in shared memory alone.
@@ -65,6 +66,31 @@ __global__ void __launch_bounds__(kThreads)
     }
     __syncwarp();
   }
+}
+
+// The same for R of at most 32, four lanes a position.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    plucker_linear_states_ring_kernel(Sizes n, Lags lags, const T* z, T* s, bool whole) {
+  const std::int64_t row = thread_in_grid() / kLanesOfRow, t = row % n.L;
+  const bool here = row < n.rows;
+  RingRow own, sum;
+  own.load(z + row * n.R, here, n.R, whole);
+  const RingDirection direction(own);
+  const auto seen = static_cast<float>(count_seen(lags, t));
+  WEDGE_UNROLL
+  for (int e = 0; e < kSlots; ++e) sum.x[e] = 0;
+  for (int k = 0; k < lags.count; ++k) {
+    const bool sees = here && lags.lag[k] <= t;
+    RingRow v;
+    v.load(z + (row - lags.lag[k]) * n.R, sees, n.R, whole);
+    const RingLook look(direction, v);
+    if (!sees || look.w_norm == 0) continue;
+    const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
+  }
+  if (here) sum.store(s + row * n.R, n.R, whole);
 }
 
 template <class T>
@@ -316,9 +342,13 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
   const Sizes n = sizes_of(args);
   const Lags lags = lags_of(args);
   if (n.rows == 0) return;
-  if (n.R > 0)
+  if (n.R > kRing)
     launch("plucker_linear_states", plucker_linear_states_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, args.s);
+  else if (n.R > 0)
+    launch("plucker_linear_states_ring", plucker_linear_states_ring_kernel<T>,
+           blocks_for(n.rows, kThreads / kLanesOfRow), kThreads, 0, exec.stream, n, lags, args.z, args.s,
+           whole_rows(n, args.z, args.s));
   if (on_tensor_cores<T>(exec, n))
     return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g);
   const std::int64_t tiles =

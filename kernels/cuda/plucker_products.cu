@@ -181,11 +181,6 @@ class RingWeight {
   Scratch<BFloat16> w_;
 };
 
-// Whether rows of z and s can be read 16 bytes at a time.
-bool whole_rows(const Sizes& n, const void* z, const void* s) {
-  return n.R == kRing && is_aligned(z, 16) && is_aligned(s, 16);
-}
-
 // parts [pieces, steps, D, 32] = the pieces' parts of dgᵀ F.
 struct DweightTile {
   static constexpr int kColumns = 128, kSteps = 8, kRows = 32, kStages = 4, kThreadsOfBlock = 256;
@@ -499,8 +494,8 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) own_row.x[e] += with_q * q_row.x[e] + with_zhat * direction.zhat.x[e];
     if (here) {
-      q_row.store(q + row * n.R, n.R);
-      own_row.store(own + row * n.R, n.R);
+      q_row.store(q + row * n.R, n.R, whole);
+      own_row.store(own + row * n.R, n.R, whole);
     }
   }
 }

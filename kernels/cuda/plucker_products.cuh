@@ -13,10 +13,6 @@ bool on_tensor_cores(const Exec& exec, const Sizes& n) {
   return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
 }
 
-inline bool is_aligned(const void* p, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
-}
-
 // g = F Wᵀ + bias
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,

@@ -48,6 +48,14 @@ struct RingPair {
   }
 };
 
+inline bool is_aligned(const void* p, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+}
+// Whether rows of z and s can be read and written 16 bytes at a time.
+inline bool whole_rows(const Sizes& n, const void* z, const void* s) {
+  return n.R == kRing && is_aligned(z, 16) && is_aligned(s, 16);
+}
+
 // Sum over the lanes of a row, in all of them.
 __device__ inline float row_sum(float x) {
   x += __shfl_xor_sync(kAllLanes, x, 1);
@@ -84,11 +92,28 @@ struct RingRow {
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) x[e] = valid && first + e < R ? to_float(row[first + e]) : 0.0f;
   }
-  __device__ void store(float* row, int R) const {
+  template <class T>
+  __device__ void store(T* row, int R, bool whole) const {
     const int first = lane_of_warp() % kLanesOfRow * kSlots;
+    if (whole) {
+      constexpr int kAtOnce = 16 / sizeof(T);
+      WEDGE_UNROLL
+      for (int at = 0; at < kSlots; at += kAtOnce) {
+        std::uint32_t each[4];
+        WEDGE_UNROLL
+        for (int k = 0; k < 4; ++k) {
+          if constexpr (std::is_same_v<T, float>)
+            each[k] = __float_as_uint(x[at + k]);
+          else
+            each[k] = pack_bf16(x[at + 2 * k], x[at + 2 * k + 1]);
+        }
+        *reinterpret_cast<uint4*>(row + first + at) = make_uint4(each[0], each[1], each[2], each[3]);
+      }
+      return;
+    }
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e)
-      if (first + e < R) row[first + e] = x[e];
+      if (first + e < R) row[first + e] = from_float<T>(x[e]);
   }
   // Every slot takes what the next one has. All lanes of the warp must call.
   __device__ void advance() {
