@@ -39,9 +39,8 @@ inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 template <int kWidth>
 struct Tile {
-  static constexpr int kBlocks = kWidth == 32   ? 4
-                                 : kWidth == 64 ? 3
-                                                : 2;        // that registers must leave room for
+  // Blocks of a multiprocessor that registers must leave room for.
+  static constexpr int kBlocks = kWidth <= 64 ? 3 : 2;
   static constexpr int kStreamed = kWidth <= 64 ? 64 : 32;  // rows of a tile in shared memory
   static constexpr int kChunks = kStreamed / kChunk;
   static constexpr int kSteps = kWidth / 16;  // of a product over the columns of a head
