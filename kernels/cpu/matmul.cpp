@@ -6,6 +6,7 @@
 #if defined(WEDGE_WITH_BLAS)
 #include <Eigen/src/misc/blas.h>
 #endif
+#include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/parallel.h"
@@ -30,6 +31,14 @@ void blas_gemm(char* ta, char* tb, int* m, int* n, int* k, double* alpha, double
                int* ldb, double* beta, double* c, int* ldc) {
   dgemm_(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
+void blas_gemv(char* t, int* m, int* n, float* alpha, float* a, int* lda, float* x, int* x_step, float* beta,
+               float* y, int* y_step) {
+  sgemv_(t, m, n, alpha, a, lda, x, x_step, beta, y, y_step);
+}
+void blas_gemv(char* t, int* m, int* n, double* alpha, double* a, int* lda, double* x, int* x_step,
+               double* beta, double* y, int* y_step) {
+  dgemv_(t, m, n, alpha, a, lda, x, x_step, beta, y, y_step);
+}
 #endif
 
 template <class T>
@@ -45,6 +54,14 @@ void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const auto leading = [](std::int64_t ld) { return static_cast<int>(std::max<std::int64_t>(ld, 1)); };
   int lda = leading(g.ldb), ldb = leading(g.lda), ldc = leading(g.ldc);
   T alpha = g.alpha, beta = g.beta;
+  // A single row, as in decoding: gemm takes six times as long for it as gemv.
+  if (g.M == 1 && g.K > 0) {
+    int rows = g.trans_b ? k : m, columns = g.trans_b ? m : k, x_step = g.trans_a ? ldb : 1, y_step = 1;
+    if (beta == T(0)) std::fill_n(C, g.N, T(0));  // some gemv multiply what is there, NaN too
+    blas_gemv(&ta, &rows, &columns, &alpha, const_cast<T*>(B), &lda, const_cast<T*>(A), &x_step, &beta, C,
+              &y_step);
+    return;
+  }
   blas_gemm(&ta, &tb, &m, &n, &k, &alpha, const_cast<T*>(B), &lda, const_cast<T*>(A), &ldb, &beta, C, &ldc);
 #else
   const auto product = [&](std::int64_t begin, std::int64_t end) {
