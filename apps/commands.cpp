@@ -6,6 +6,8 @@
 
 #include "apps/config_keys.h"
 #include "apps/console.h"
+#include "apps/help.h"
+#include "apps/man_page.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -13,14 +15,21 @@ namespace wedge::app {
 namespace {
 
 constexpr Command kCommands[] = {
-    {"train", "train one model, or with -m many, and compare them", run_train, train_help},
-    {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help},
-    {"generate", "text from a checkpoint", run_generate, generate_help},
-    {"inspect", "what a model's mixers do over a text", run_inspect, inspect_help},
-    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help},
-    {"plot", "pictures of runs", run_plot, plot_help},
-    {"report", "one page about a tree of runs", run_report, report_help},
-    {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help},
+    {"train", "train one model, or with -m many, and compare them; go on with a run", run_train, train_help,
+     "-m resume=", "model data train experiment seed"},
+    {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help,
+     "checkpoint= data.split=", "data train.batch_size train.threads train.device train.amp"},
+    {"generate", "text from a checkpoint", run_generate, generate_help,
+     "checkpoint= prompt= max_tokens= temperature= top_k= top_p= seed= stop=", "train.device train.threads"},
+    {"inspect", "what a model's mixers do over a text", run_inspect, inspect_help,
+     "checkpoint= data.split= max_tokens= out=", "data train.threads train.device"},
+    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help, "--root --out",
+     ""},
+    {"plot", "pictures of runs", run_plot, plot_help, "out=", ""},
+    {"report", "one page about a tree of runs", run_report, report_help, "out=", ""},
+    {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help, "vocab=", ""},
+    {"completion", "a script that completes words in the shell", run_completion, completion_help, "bash zsh",
+     ""},
 };
 
 bool is_help(const std::string& word) {
@@ -37,6 +46,18 @@ const Command& find_command(const std::string& name) {
       fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
 }
 
+// A command, a key, a group of keys or a preset.
+std::string help_about(const std::string& name) {
+  if (name == "--man") return man_page();
+  for (const Command& command : kCommands)
+    if (command.name == name) return command.help();
+  if (const auto text = describe_key_or_group(name)) return *text;
+  std::vector<std::string_view> names;
+  for (const Command& command : kCommands) names.push_back(command.name);
+  for (const Key& key : config_keys()) names.push_back(key.name);
+  throw Error(fmt::format("help: no command or key '{}'; the nearest is {}", name, nearest(name, names)));
+}
+
 }  // namespace
 
 std::span<const Command> commands() {
@@ -49,6 +70,7 @@ std::string general_help() {
       "\n"
       "usage: wedge COMMAND [arguments]\n"
       "       wedge COMMAND --help\n"
+      "       wedge help KEY          what a configuration key means, and its default\n"
       "       wedge --version\n"
       "\n"
       "commands:\n";
@@ -74,8 +96,8 @@ int run_command_line(const Arguments& arguments) {
   }
   const std::string& first = arguments.front();
   if (is_help(first) || first == "help") {
-    print(arguments.size() > 1 && !is_help(arguments[1]) ? find_command(arguments[1]).help()
-                                                         : general_help());
+    const bool general = arguments.size() == 1 || is_help(arguments[1]);
+    print(general ? general_help() : help_about(arguments[1]));
     return 0;
   }
   if (first == "--version") {

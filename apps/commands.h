@@ -15,9 +15,12 @@ struct Command {
   std::string_view summary;                // one line
   int (*run)(const Arguments& arguments);  // returns the exit status; throws wedge::Error
   std::string (*help)();
+  std::string_view own_words;   // for completion: words of its own, with spaces between them
+  std::string_view key_groups;  // and the groups of configuration keys that it takes
 };
 
 int run_train(const Arguments& arguments);
+int run_completion(const Arguments& arguments);
 int run_eval(const Arguments& arguments);
 int run_generate(const Arguments& arguments);
 int run_inspect(const Arguments& arguments);
@@ -26,6 +29,7 @@ int run_report(const Arguments& arguments);
 int run_summarize(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 std::string train_help();
+std::string completion_help();
 std::string eval_help();
 std::string generate_help();
 std::string inspect_help();

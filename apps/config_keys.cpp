@@ -243,6 +243,11 @@ Json get_key(const Config& config, const Key& key) {
       key.field(const_cast<Config&>(config)));
 }
 
+std::string describe_range(const Key& key) {
+  const bool any = key.range.low == Range{}.low && key.range.high == Range{}.high;
+  return any ? std::string() : describe(key.range);
+}
+
 std::string type_name(const Key& key) {
   static Config example;
   return std::visit([](auto* target) { return name_of_type<std::decay_t<decltype(*target)>>(); },

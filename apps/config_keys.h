@@ -50,6 +50,9 @@ Json get_key(const Config& config, const Key& key);
 // The words of Key::choices.
 std::vector<std::string_view> split_choices(std::string_view choices);
 
+// "at least 1", "from 0 to less than 1"; empty where any number will do.
+std::string describe_range(const Key& key);
+
 // "an integer", "a number or null", ...
 std::string type_name(const Key& key);
 

@@ -1,6 +1,7 @@
 #include "apps/help.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -24,6 +25,42 @@ std::string describe_keys(const std::vector<std::string_view>& groups) {
                         value.is_string() ? value.get<std::string>() : value.dump(), doc);
   }
   return text;
+}
+
+std::string describe_key_in_a_line(const Key& key) {
+  std::string text = fmt::format("{}; {}", key.doc, type_name(key));
+  if (const std::string range = describe_range(key); !range.empty()) text += ", " + range;
+  if (!key.choices.empty()) text += fmt::format(": {}", fmt::join(split_choices(key.choices), ", "));
+  const Json value = get_key(Config{}, key);
+  return text + fmt::format(" (default: {})", value.is_string() ? value.get<std::string>() : value.dump());
+}
+
+std::optional<std::string> describe_key_or_group(const std::string& name) {
+  for (const Preset& preset : presets())
+    if (name == preset.group + "=" + preset.name)
+      return fmt::format("{}: {}\n  sets {}\n", name, preset.doc,
+                         preset.assignments.empty() ? "nothing: the defaults"
+                                                    : fmt::format("{}", fmt::join(preset.assignments, " ")));
+
+  std::vector<const Key*> found;
+  for (const Key& key : config_keys()) {
+    if (key.name == name) found = {&key};
+    if (key.name == name) break;
+    if (key.name.ends_with("." + name)) found.push_back(&key);
+  }
+  if (found.size() == 1) {
+    const Key& key = *found.front();
+    std::string text = fmt::format("{}: {}\n", key.name, describe_key_in_a_line(key));
+    for (const Preset& preset : presets())
+      for (const std::string& assignment : preset.assignments)
+        if (assignment.starts_with(std::string(key.name) + "="))
+          text += fmt::format("  {}={} sets {}\n", preset.group, preset.name,
+                              assignment.substr(key.name.size() + 1));
+    if (!key.in_checkpoint) text += "  not kept in checkpoints: it does not change what a run finds out\n";
+    return text;
+  }
+  if (const std::string keys = describe_keys({name}); !keys.empty()) return keys;
+  return std::nullopt;
 }
 
 std::string describe_presets() {

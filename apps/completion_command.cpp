@@ -1,0 +1,25 @@
+// wedge completion: a script for the shell.
+#include "apps/commands.h"
+#include "apps/completion.h"
+#include "apps/console.h"
+#include "tensor/check.h"
+
+namespace wedge::app {
+
+std::string completion_help() {
+  return "usage: wedge completion bash|zsh\n"
+         "\n"
+         "Prints a script that completes commands, keys and their values. cmake --install puts bash's where "
+         "bash looks\n"
+         "for it; else:\n"
+         "\n"
+         "  source <(wedge completion bash)     in ~/.bashrc, or with zsh in ~/.zshrc\n";
+}
+
+int run_completion(const Arguments& arguments) {
+  WEDGE_CHECK(arguments.size() == 1, "completion: expected bash or zsh");
+  print(completion_script(arguments.front()));
+  return 0;
+}
+
+}  // namespace wedge::app
