@@ -54,7 +54,8 @@ void adamw_step(const Exec&, const AdamWStep<T>& args) {
   const auto pieces = pieces_of(args.tensors);
   parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const auto& [tensor, at, n] = pieces[i];
+      const AdamWTensor<T>* const tensor = pieces[i].tensor;
+      const std::int64_t at = pieces[i].begin, n = pieces[i].n;  // clang takes no structured binding into omp simd
       T* p = tensor->p + at;
       T* m = tensor->m + at;
       T* v = tensor->v + at;
@@ -78,7 +79,8 @@ void squared_norm(const Exec&, const SquaredNorm<T>& args) {
   std::vector<double> sums(pieces.size(), 0.0);
   parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const auto& [tensor, at, n] = pieces[i];
+      const AdamWTensor<T>* const tensor = pieces[i].tensor;
+      const std::int64_t at = pieces[i].begin, n = pieces[i].n;
       if (tensor->g == nullptr) continue;
       const T* g = tensor->g + at;
       double sum = 0;
