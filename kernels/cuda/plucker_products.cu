@@ -41,6 +41,21 @@ __device__ inline int place_of(int row, int chunk) {
   return row * kRing + (chunk ^ (row / 2 % 4)) * kChunk;
 }
 
+// kThreads threads bring a tile [kRows, 32] of rows `stride` apart, zeros from row `rows` on and where the
+// thread's eight columns do not count.
+template <int kRows, int kThreads>
+__device__ void bring_tile(int thread, const BFloat16* from, std::int64_t stride, std::int64_t rows,
+                           bool columns, BFloat16* to) {
+  constexpr int kStep = kThreads / 4;
+  static_assert(kStep % 8 == 0 && kRows % kStep == 0);  // chunks are turned alike in all rows of a thread
+  const int row = thread / 4, chunk = thread % 4;
+  from += row * stride + chunk * kChunk;
+  to += place_of(row, chunk);
+  WEDGE_UNROLL
+  for (int r = 0; r < kRows; r += kStep)
+    cp_async_16(to + r * kRing, from + r * stride, columns && row + r < rows);
+}
+
 template <int kWarpRows_, int kAcross_>
 struct ForwardTile {
   static constexpr int kWarpRows = kWarpRows_, kAcross = kAcross_;
@@ -82,12 +97,10 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   const std::int64_t first_column = blockIdx.x % across * Tile::kColumns;
 
   const auto bring_weights = [&](int step) {
-    if (step < steps) {
-      BFloat16* const to = weights + step % Tile::kStages * Tile::kColumns * kRing;
-      const BFloat16* const from = w + (step * n.D + first_column) * kRing;
-      for (int k = thread; k < Tile::kColumns * 4; k += Tile::kThreadsOfBlock)
-        cp_async_16(to + place_of(k / 4, k % 4), from + k * kChunk, first_column + k / 4 < n.D);
-    }
+    if (step < steps)
+      bring_tile<Tile::kColumns, Tile::kThreadsOfBlock>(
+          thread, w + (step * n.D + first_column) * kRing, kRing, n.D - first_column, true,
+          weights + step % Tile::kStages * Tile::kColumns * kRing);
     cp_async_commit();
   };
   for (int step = 0; step + 1 < Tile::kStages; ++step) bring_weights(step);
@@ -235,11 +248,14 @@ __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
     if (chunk < chunks) {
       const std::int64_t row = first + static_cast<std::int64_t>(chunk) * Tile::kRows;
       BFloat16* const to = gradients + chunk % Tile::kStages * Tile::kGradients;
-      for (int k = thread; k < Tile::kGradients / kChunk; k += Tile::kThreadsOfBlock) {
-        const int part = k / (Tile::kRows * 4), at = k / 4 % Tile::kRows;
-        const std::int64_t d = first_column + part * kRing + k % 4 * kChunk;
-        cp_async_16(to + part * Tile::kRows * kRing + place_of(at, k % 4), dg.x + (row + at) * dg.pitch + d,
-                    row + at < end && d < n.D);
+      constexpr int kThreadsOfPart = Tile::kRows * 4;
+      WEDGE_UNROLL
+      for (int p = 0; p < Tile::kColumns / kRing; p += Tile::kThreadsOfBlock / kThreadsOfPart) {
+        const int part = p + thread / kThreadsOfPart;
+        const std::int64_t d = first_column + part * kRing;
+        bring_tile<Tile::kRows, kThreadsOfPart>(thread % kThreadsOfPart, dg.x + row * dg.pitch + d, dg.pitch,
+                                                end - row, d + thread % 4 * kChunk < n.D,
+                                                to + part * Tile::kRows * kRing);
       }
       T* const raw_z = raw + chunk % Tile::kStages * 2 * Tile::kRaw;
       bring_rows(z, row, end, n.R, aligned, raw_z);
@@ -342,7 +358,7 @@ struct ContractTile {
     return (static_cast<std::size_t>(warps) * 16 * depth + kStages * kWeights) * sizeof(BFloat16);
   }
 };
-constexpr std::size_t kMostBytes = 227 * 1024;  // of shared memory, of a block
+constexpr std::size_t kMostBytes = 163 * 1024;  // of shared memory, of a block: an A100's
 
 // A row of G as it arises: z, s and the sums G z and G s of a lane's slots, apart for the slot as the first
 // of a pair and as its partner.
@@ -393,27 +409,27 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
   const int passes = (steps + Tile::kSteps - 1) / Tile::kSteps;
 
   // Unit by unit: 64 columns of two steps, then the next columns, then the next two steps.
-  const auto bring_weights = [&](int unit) {
-    if (unit < depths * passes) {
-      BFloat16* const to = weights + unit % Tile::kStages * Tile::kWeights;
-      const int first_step = unit / depths * Tile::kSteps, first_depth = unit % depths * Tile::kDepth;
-      for (int k = thread; k < Tile::kWeights / kChunk; k += kThreadsOfBlock) {
-        const int step = k / (Tile::kDepth * 4), at = k / 4 % Tile::kDepth;
-        const std::int64_t d = first_depth + at;
-        cp_async_16(to + step * Tile::kDepth * kRing + place_of(at, k % 4),
-                    w + ((first_step + step) * n.D + d) * kRing + k % 4 * kChunk,
-                    first_step + step < steps && d < n.D);
-      }
-    }
+  int next_step = 0, next_stage = 0;
+  std::int64_t next_depth = 0;
+  const auto bring_weights = [&] {
+    WEDGE_UNROLL
+    for (int step = 0; step < Tile::kSteps; ++step)
+      if (next_step < steps)
+        bring_tile<Tile::kDepth, kThreadsOfBlock>(
+            thread, w + ((next_step + step) * n.D + next_depth) * kRing, kRing, n.D - next_depth,
+            next_step + step < steps, weights + next_stage * Tile::kWeights + step * Tile::kDepth * kRing);
     cp_async_commit();
+    next_stage = (next_stage + 1) % Tile::kStages;
+    next_depth += Tile::kDepth;
+    if (next_depth < n.D) return;
+    next_depth = 0;
+    next_step += Tile::kSteps;
   };
-  for (int k = thread; k < depths * Tile::kDepth / kRing * kRows * 4; k += kThreadsOfBlock) {
-    const int part = k / (kRows * 4), at = k / 4 % kRows;
-    const std::int64_t row = first_row + at, d = part * kRing + k % 4 * kChunk;
-    cp_async_16(gradients + part * kRows * kRing + place_of(at, k % 4), dg.x + row * dg.pitch + d,
-                row < n.rows && d < n.D);
-  }
-  for (int unit = 0; unit + 1 < Tile::kStages; ++unit) bring_weights(unit);
+  for (int part = 0; part < depths * Tile::kDepth / kRing; ++part)
+    bring_tile<kRows, kThreadsOfBlock>(thread, dg.x + first_row * dg.pitch + part * kRing, dg.pitch,
+                                       n.rows - first_row, part * kRing + thread % 4 * kChunk < n.D,
+                                       gradients + part * kRows * kRing);
+  for (int unit = 0; unit + 1 < Tile::kStages; ++unit) bring_weights();
 
   RingContraction sums[2];  // of rows lane / 4 and lane / 4 + 8 of the warp
   WEDGE_UNROLL
@@ -428,7 +444,7 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
     for (int depth = 0; depth < depths; ++depth, ++unit) {
       cp_async_wait<Tile::kStages - 2>();
       __syncthreads();
-      bring_weights(unit + Tile::kStages - 1);
+      bring_weights();
       const BFloat16* const b_tile = weights + unit % Tile::kStages * Tile::kWeights;
       WEDGE_UNROLL
       for (int k = 0; k < Tile::kDepth; k += 16) {

@@ -34,7 +34,7 @@ void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, c
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
                       const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls);
-// Whether D is small enough for it: at most 1,536.
+// Whether D is small enough for it: at most 1,024.
 bool contract_fits(const Sizes& n);
 
 }  // namespace wedge::cu::plucker

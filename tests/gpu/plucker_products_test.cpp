@@ -17,6 +17,7 @@ constexpr Bound kRoundedFeatures{4e-3, 1e-4};  // of the products of unrounded f
 struct Size {
   std::int64_t B, L, R, D;
   std::vector<std::int64_t> lags;
+  std::int64_t shift = 0;  // of z, in elements, from where allocations start
 
   std::int64_t rows() const { return B * L; }
   std::int64_t features() const { return R * (R - 1) / 2; }
@@ -54,7 +55,7 @@ void check_forward(const Size& n, std::initializer_list<bool> with_biases = {fal
   constexpr bool kRounds = std::is_same_v<OnGpu, float>;
   Draw draw(11, DType::f64);
   const std::int64_t P = n.features();
-  const Operand z(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>);
+  const Operand z = Operand(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>).shifted(n.shift);
   const Tensor weight_values = draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P)));
   const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
   for (const bool with_bias : with_biases) {
@@ -99,7 +100,8 @@ void check_backward(const Size& n, std::initializer_list<bool> adds = {false, tr
   constexpr bool kRounds = std::is_same_v<OnGpu, float>;
   Draw draw(12, DType::f64);
   const std::int64_t P = n.features();
-  const Operand z(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>), s = states<OnGpu>(n, z);
+  const Operand z = Operand(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>).shifted(n.shift);
+  const Operand s = states<OnGpu>(n, z);
   const Tensor weight_values = draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P)));
   const Tensor dg_values = draw.normal({n.B, n.L, n.D});
   const auto to_be_rounded = [](const Tensor& x) { return kRounds ? Operand::to_be_rounded(x) : Operand(x); };
@@ -174,6 +176,7 @@ TEST_CASE("gpu: plucker_linear on tensor cores", "[gpu][bf16]") {
   check_all({1, 64, 32, 128, {1, 2, 4, 8, 12, 16}});
   check_all({2, 35, 32, 131, {1, 2, 4, 8, 12, 16}});
   check_all({1, 1, 32, 8, {1}});
+  check_all({1, 35, 32, 16, {1, 2}, 1});
   check_all({3, 7, 8, 24, {1, 2, 9}});
   check_all({1, 65, 16, 9, {3}});
   check_all({1, 20, 17, 6, {1, 5}});
@@ -186,6 +189,7 @@ TEST_CASE("gpu: plucker_linear on tensor cores", "[gpu][bf16]") {
 TEST_CASE("gpu: plucker_linear's gradient of many rows", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   check_backward<float>({3, 171, 20, 130, {1, 2, 4}}, {false});  // two pieces of rows, two tiles of columns
+  check_backward<BFloat16>({1, 3, 4, 1030, {1}}, {false});       // dg too wide for shared memory
 }
 
 TEST_CASE("gpu: plucker_linear on tensor cores of many rows", "[gpu][bf16]") {
