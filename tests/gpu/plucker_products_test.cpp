@@ -194,5 +194,6 @@ TEST_CASE("gpu: plucker_linear's gradient of many rows", "[gpu][bf16]") {
 
 TEST_CASE("gpu: plucker_linear on tensor cores of many rows", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  check_forward<float>({2, 7680, 3, 2, {1, 2, 4}}, {true});  // 120 tiles of 128 x 256
+  check_backward<float>({2, 7680, 8, 2, {1, 2, 4}}, {false});  // 120 blocks of 128 rows
+  check_forward<float>({2, 7680, 3, 2, {1, 2, 4}}, {true});    // 120 tiles of 128 x 256
 }
