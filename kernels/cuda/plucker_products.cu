@@ -5,12 +5,10 @@
 //             of the step before; the weight's 32 columns arrive three deep by cp.async. Warps stand two
 //             down and kAcross across. Tiles of 64 × 128 give 4,096 rows to 128 blocks; where there are rows
 //             enough for 128 × 256, the weight is read half as often and the features are made once.
-//
 //   dweight   tiles of 128 columns of dg and eight steps, over pieces of the rows, whose sums a second kernel
 //             adds in order. 32 rows at a time: dg and, as they lie, z and s arrive four deep, and features
 //             are made of the next rows while the tensor cores work on these.
-//   contract  a warp has 16 rows of dg, which stay in shared memory, and goes through the steps two at a
-//   time:
+//   contract  a warp has 16 rows of dg, which stay in shared memory, and goes through the steps two by two:
 //             their part of G = dg W arises in the lanes that have its slots of the ring (plucker_ring.cuh),
 //             which add it to G z and G s at once. What is left of dz_t and the pulls follows in registers.
 //
