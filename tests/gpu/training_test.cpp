@@ -1,6 +1,7 @@
 // Both models trained on the GPU, beside the CPU: the same losses, the same bits when repeated, checkpoints
 // that either device reads.
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -8,6 +9,8 @@
 #include "apps/compose.h"
 #include "apps/corpus_source.h"
 #include "apps/evaluate.h"
+#include "apps/interrupt.h"
+#include "apps/run_state.h"
 #include "apps/trainer.h"
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
@@ -36,6 +39,29 @@ class Runs {
     fs::create_directories(folder.path);
     ProgressSink quiet;
     train(config, load_corpus(config, {data::Split::train, data::Split::validation}), &folder, quiet);
+    return folder;
+  }
+
+  // The same, but stopped by SIGTERM when it tells of `step`, and then gone on with.
+  RunFolder train_with_a_stop(const std::string& device, const std::string& name, std::int64_t step,
+                              const std::vector<std::string>& more) const {
+    const wedge::app::Config config = config_on(device, more);
+    const data::Corpus corpus = load_corpus(config, {data::Split::train, data::Split::validation});
+    const RunFolder folder{temp_ / name};
+    fs::create_directories(folder.path);
+    class Stop : public ProgressSink {
+     public:
+      explicit Stop(std::int64_t at) : at_(at) {}
+      void step(const StepReport& report) override {
+        if (report.step == at_) std::raise(SIGTERM);
+      }
+
+     private:
+      std::int64_t at_;
+    } stop(step);
+    CHECK_THROWS_AS(train(config, corpus, &folder, stop), Interrupted);
+    ProgressSink quiet;
+    train(config, corpus, &folder, quiet, newest_state(folder));
     return folder;
   }
 
@@ -143,6 +169,17 @@ TEST_CASE("gpu: steps replayed as graphs give the same bits", "[gpu][train][grap
       CHECK(bytes_of(graph.last()) == bytes_of(eager.last()));
       CHECK(bytes_of(graph.best()) == bytes_of(eager.best()));
     }
+}
+
+TEST_CASE("gpu: a run that was stopped and taken up ends with the same bits", "[gpu][train][graph][resume]") {
+  if (skip_without_gpu()) return;
+  const Runs runs({"model=grassmann", "model.num_layers=1", "train.amp=true", "train.checkpoint_every=5"});
+  const RunFolder whole = runs.train_on("cuda", "whole");
+  const RunFolder stopped = runs.train_with_a_stop("cuda", "stopped", 4, {});
+  CHECK(bytes_of(whole.last()) == bytes_of(stopped.last()));
+  CHECK(bytes_of(whole.best()) == bytes_of(stopped.best()));
+  CHECK(step_values(whole, "loss") == step_values(stopped, "loss"));
+  CHECK(step_values(whole, "grad_norm") == step_values(stopped, "grad_norm"));
 }
 
 // The log is read some steps later: the run stops then, and tells of the step where it happened.
