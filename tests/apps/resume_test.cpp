@@ -161,7 +161,7 @@ TEST_CASE("resume: killed fifty times at random moments, a run ends as one never
   CHECK(while_writing > 0);
 }
 
-TEST_CASE("resume: a finished run says so; a run without a state starts afresh", "[apps][resume]") {
+TEST_CASE("resume: a finished run says so, and one without a state starts afresh", "[apps][resume]") {
   const Workplace place;
   REQUIRE(place.train("whole").status == 0);
   REQUIRE(place.train("run").status == 0);
