@@ -128,11 +128,15 @@ TEST_CASE("resume: killed fifty times at random moments, a run ends as one never
   const std::string model = "model=grassmann";
   // A state after each step, so that most moments are moments of writing.
   const std::vector<std::string> more = {model, "train.num_epochs=3", "train.checkpoint_every=1"};
+  const auto begin = std::chrono::steady_clock::now();
   REQUIRE(place.train("whole", more).status == 0);
+  const std::chrono::duration<double, std::micro> length = std::chrono::steady_clock::now() - begin;
   const auto whole = end_of({place.cwd / "whole"});
   wedge::Rng rng(7);
   int kills = 0, runs = 0, while_writing = 0;
-  while (kills < 50) {
+  // Fifty, and more where none of them met a file half written.
+  const auto enough = [&] { return kills >= 50 && (while_writing > 0 || kills >= 500); };
+  while (!enough()) {
     const std::string name = "run_" + std::to_string(runs++);
     const RunFolder folder{place.cwd / name};
     for (;;) {
@@ -140,8 +144,9 @@ TEST_CASE("resume: killed fifty times at random moments, a run ends as one never
       const pid_t child =
           place.start(begun ? std::vector<std::string>{"train", "resume=" + name} : place.words(name, more),
                       place.temp / "log");
-      std::this_thread::sleep_for(std::chrono::microseconds(2000 + rng.below(60000)));
-      const bool kill = kills < 50;
+      // Somewhere in the length of a whole run, start and end included.
+      const bool kill = !enough();
+      if (kill) std::this_thread::sleep_for(rng.uniform() * length);
       if (kill) ::kill(child, SIGKILL);
       int raw = 0;
       REQUIRE(::waitpid(child, &raw, 0) == child);
