@@ -18,9 +18,9 @@
 //   B [K, N]           _trans; rows 0-7 and 8-15 of 8 columns, then of the next 8: r[0..1], r[2..3] = b
 //   B stored [N, K]    not transposed; columns 0-7 and 8-15 of 8 rows, then of the next 8
 //
-// pack_bf16 rounds two floats to such a word, to nearest even. exp2_approx(x) = 2^x within 2 units in the last
-// place, 0 where that is subnormal: what is rounded to bf16 next needs no more, and exp2f takes four times as
-// many instructions.
+// pack_bf16 rounds two floats to such a word, to nearest even. exp2_approx(x) = 2^x within 2 units in the
+// last place, 0 where that is subnormal: what is rounded to bf16 next needs no more, and exp2f takes four
+// times as many instructions.
 //
 // cp_async_16 copies 16 bytes from global to shared memory (16-byte aligned both) without passing through
 // registers, or zeros where not `valid`: for the tails, whose source then is not read. It is done after
