@@ -36,8 +36,9 @@ inline std::filesystem::path as_file(std::string_view bytes, const char* name = 
   }();
   const std::filesystem::path path = folder / name;
   std::FILE* file = std::fopen(path.c_str(), "wb");
-  require(file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size(),
-          "cannot write the input");
+  require(
+      file != nullptr && (bytes.empty() || std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size()),
+      "cannot write the input");
   std::fclose(file);
   return path;
 }
