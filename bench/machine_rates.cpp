@@ -1,32 +1,34 @@
 #include "bench/machine_rates.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
+#include "autograd/compute.h"
+#include "bench/stopwatch.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/matmul.h"
 
 namespace wedge::bench {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Seconds of the fastest call of `body` in about 0.5 s, at least three calls.
-template <class Body>
-double best_seconds(Body&& body) {
-  body();
-  const auto start = std::chrono::steady_clock::now();
-  double best = 1e9;
-  for (int calls = 0; calls < 3 || seconds_since(start) < 0.5; ++calls) {
-    const auto call = std::chrono::steady_clock::now();
-    body();
-    best = std::min(best, seconds_since(call));
-  }
-  return best;
+// GFLOP/s of C = A B over square matrices of `n` rows in device memory.
+template <class T>
+double square_rate(std::int64_t n) {
+  const Tensor a = Tensor::full({n, n}, 0.5, dtype_of<T>, Device::cuda),
+               b = Tensor::full({n, n}, 0.25, dtype_of<T>, Device::cuda),
+               c = Tensor::empty({n, n}, dtype_of<T>, Device::cuda);
+  const Gemm<T> g{.M = n,
+                  .N = n,
+                  .K = n,
+                  .A = a.data<T>(),
+                  .lda = n,
+                  .B = b.data<T>(),
+                  .ldb = n,
+                  .C = c.data<T>(),
+                  .ldc = n};
+  const Exec exec = compute::exec_of(a);
+  const double seconds = best_seconds(Device::cuda, [&] { gemm<T>(exec, g); });
+  return 2.0 * static_cast<double>(n * n * n) / seconds / 1e9;
 }
 
 }  // namespace
@@ -63,19 +65,40 @@ double sgemm_rate(const ProductShape& s) {
                       .ldb = s.trans_b ? s.K : s.N,
                       .C = c.data(),
                       .ldc = s.N};
-  const double seconds = best_seconds([&] { gemm<float>(Exec{}, g); });
+  const double seconds = best_seconds(Device::cpu, [&] { gemm<float>(Exec{}, g); });
   return 2.0 * static_cast<double>(s.M * s.N * s.K) / seconds / 1e9;
 }
 
 double copy_rate() {
   constexpr std::int64_t kBytes = std::int64_t{128} << 20;
   std::vector<char> from(kBytes, 1), to(kBytes);
-  const double seconds = best_seconds([&] {
+  const double seconds = best_seconds(Device::cpu, [&] {
     cpu::parallel_for(kBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
       std::memcpy(to.data() + begin, from.data() + begin, static_cast<std::size_t>(end - begin));
     });
   });
   return 2.0 * static_cast<double>(kBytes) / seconds / 1e9;
+}
+
+Rates gpu_rates(bool quick) {
+  Rates rates;
+  if constexpr (kWithCuda) {
+    const std::int64_t bytes = std::int64_t{1} << (quick ? 20 : 30);
+    const Tensor from = Tensor::zeros({bytes / 4}, DType::f32, Device::cuda),
+                 to = Tensor::empty({bytes / 4}, DType::f32, Device::cuda);
+    const double seconds = best_seconds(Device::cuda, [&] {
+      cu::copy_bytes(to.raw(), Device::cuda, from.raw(), Device::cuda, static_cast<std::size_t>(bytes));
+    });
+    rates.copy = 2.0 * static_cast<double>(bytes) / seconds / 1e9;
+    rates.matrix = square_rate<float>(quick ? 256 : 4096);
+    rates.matrix_bf16 = square_rate<BFloat16>(quick ? 256 : 8192);
+  }
+  return rates;
+}
+
+Rates cpu_rates() {
+  const double matrix = sgemm_rate({"square", false, false, 1024, 1024, 1024});
+  return {.copy = copy_rate(), .matrix = matrix, .matrix_bf16 = matrix};
 }
 
 }  // namespace wedge::bench

@@ -25,4 +25,18 @@ double sgemm_rate(const ProductShape& shape);
 // best of repeated copies.
 double copy_rate();
 
+// What a device reaches on its own, in GB/s and GFLOP/s; a copy's bytes are counted twice, as read and as
+// written.
+struct Rates {
+  double copy = 0;
+  double matrix = 0;       // float32
+  double matrix_bf16 = 0;  // bfloat16 factors; on the CPU, which has none, float32
+};
+
+// The copy above, and a product of 1024³.
+Rates cpu_rates();
+// Timed by events: a copy of 1 GiB within device memory; wedge's gemm of 4096³ in float32 and of 8192³ in
+// bfloat16. `quick` takes 1 MiB and 256³: enough to try a program, and no measure of anything.
+Rates gpu_rates(bool quick);
+
 }  // namespace wedge::bench
