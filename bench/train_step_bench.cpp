@@ -1,23 +1,25 @@
-// Training speed of both models beside the machine's limit: tokens/s, and the share of the rate that sgemm
-// reaches over the step's own matrix products, measured in turn in the same run. Prints one JSON line a
-// model.
+// Training speed of both models beside the machine's limit: tokens/s, and the share of the rate that gemm
+// reaches over the step's own matrix products, measured in turn in the same run. Prints one JSON line for
+// each model and precision.
 //
-//   train_step_bench [key=value ...]     model=attention,grassmann steps=8 batch=16 length=128 layers=6
-//   threads=2
-//                                        vocab=30522 dropout=0.1
+//   train_step_bench [key=value ...]     model=attention,grassmann device=cpu amp=false steps=8 batch=16
+//                                        length=128 layers=6 threads=2 vocab=30522 dropout=0.1
 //
+// device=cuda times steps that are replays of a graph, by events, as the trainer runs them; amp=false,true
+// takes products of float32 factors and of bfloat16 copies of them, held against gemm in that type.
 // A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
 // arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
-// are not counted.
+// are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device.
 #include <omp.h>
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "autograd/compute.h"
+#include "bench/stopwatch.h"
 #include "kernels/matmul.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -52,29 +54,27 @@ double flops_of(const std::vector<Product>& products) {
   return flops;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // Seconds of all products of a step, and nothing else.
+template <class T>
 double time_products(const std::vector<Product>& products, const Tensor& x, const Tensor& w,
                      const Tensor& y) {
-  const auto start = std::chrono::steady_clock::now();
-  const Exec exec;
-  float *a = x.data<float>(), *b = w.data<float>(), *c = y.data<float>();
-  for (const auto& [M, N, K, count] : products)
-    for (std::int64_t i = 0; i < count; ++i) {
-      gemm<float>(
-          exec,
-          {.trans_b = true, .M = M, .N = N, .K = K, .A = a, .lda = K, .B = b, .ldb = K, .C = c, .ldc = N});
-      gemm<float>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = N, .B = b, .ldb = K, .C = a, .ldc = K});
-      gemm<float>(
-          exec,
-          {.trans_a = true, .M = N, .N = K, .K = M, .A = c, .lda = N, .B = a, .ldb = K, .C = b, .ldc = K});
-      // Keeps the values in range: each product's output is the next one's input.
-      std::fill_n(b, 64, 0.01f);
-    }
-  return seconds_since(start);
+  const Exec exec = compute::exec_of(x);
+  T *a = x.data<T>(), *b = w.data<T>(), *c = y.data<T>();
+  Tensor some_weights = w.slice(0, 0, std::min<std::int64_t>(64, w.numel()));
+  return bench::seconds_of(x.device(), [&] {
+    for (const auto& [M, N, K, count] : products)
+      for (std::int64_t i = 0; i < count; ++i) {
+        gemm<T>(
+            exec,
+            {.trans_b = true, .M = M, .N = N, .K = K, .A = a, .lda = K, .B = b, .ldb = K, .C = c, .ldc = N});
+        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = N, .B = b, .ldb = K, .C = a, .ldc = K});
+        gemm<T>(
+            exec,
+            {.trans_a = true, .M = N, .N = K, .K = M, .A = c, .lda = N, .B = a, .ldb = K, .C = b, .ldc = K});
+        // Keeps the values in range: each product's output is the next one's input.
+        some_weights.fill(0.01);
+      }
+  });
 }
 
 double median(std::vector<double> v) {
@@ -82,18 +82,34 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps) {
+nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps, Device device,
+                               bool amp) {
+  const Bf16ProductsGuard reduced(amp);
   const std::int64_t tokens = batch * config.max_context_len;
-  auto model = make_language_model(config, 42);
+  auto model = make_language_model(config, 42, DType::f32, device);
   AdamW optimizer(model->named_parameters(), {});
   Rng rng(7);
   const auto random_ids = [&] {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
     for (auto& id : ids)
       id = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(config.vocab_size)));
-    return Tensor::from(ids, {batch, config.max_context_len});
+    return Tensor::from(ids, {batch, config.max_context_len}).to(device);
   };
   const Tensor inputs = random_ids(), targets = random_ids();
+  // Read from the device, as by the trainer; the masks of all steps are the same.
+  const Tensor learning_rate = Tensor::full({1}, 1e-3, DType::f64).to(device);
+  const Tensor counter = Tensor::zeros({3}, DType::i64).to(device);
+  model->use_dropout_counter(counter);
+  reset_peak_allocated_bytes(device);
+  bench::Stopwatch step(
+      device, 1,
+      [&](std::int64_t) {
+        optimizer.zero_grad();
+        model->loss(inputs, targets).backward();
+        optimizer.step(learning_rate);
+      },
+      [] {});
+  const double peak_mib = static_cast<double>(peak_allocated_bytes(device)) / 1048576;
 
   const auto products = products_of(config, tokens);
   std::int64_t widest = 0, weight = 0, output = 0;
@@ -102,47 +118,76 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     weight = std::max(weight, p.N * p.K);
     output = std::max(output, p.M * p.N);
   }
-  const Tensor x = Tensor::full({widest}, 0.01), w = Tensor::full({weight}, 0.01),
-               y = Tensor::zeros({output});
+  const DType dtype = amp ? DType::bf16 : DType::f32;
+  const Tensor x = Tensor::full({widest}, 0.01, dtype, device),
+               w = Tensor::full({weight}, 0.01, dtype, device), y = Tensor::zeros({output}, dtype, device);
 
   std::vector<double> step_seconds, product_seconds;
-  for (int step = 0; step < steps + 2; ++step) {
-    x.data<float>();
+  for (int i = 0; i < steps + 1; ++i) {
     Tensor(x).fill(0.01);
     Tensor(w).fill(0.01);
-    const double products_time = time_products(products, x, w, y);
-    const auto start = std::chrono::steady_clock::now();
-    model->set_dropout_counter(static_cast<std::uint64_t>(step), 0);
-    optimizer.zero_grad();
-    model->loss(inputs, targets).backward();
-    optimizer.step(1e-3);
-    const double step_time = seconds_since(start);
-    if (step < 2) continue;  // warm-up
+    double products_time = 0;
+    if constexpr (kWithCuda) {
+      if (amp) products_time = time_products<BFloat16>(products, x, w, y);
+    }
+    if (!amp) products_time = time_products<float>(products, x, w, y);
+    const double step_time = step.seconds();
+    if (i == 0) continue;  // warm-up
     step_seconds.push_back(step_time);
     product_seconds.push_back(products_time);
   }
   const double flops = flops_of(products);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return {{"model", config.tensor_lifting_strategy},
-          {"threads", omp_get_max_threads()},
-          {"batch", batch},
-          {"length", config.max_context_len},
-          {"parameters", model->num_parameters()},
-          {"tokens_per_second", static_cast<double>(tokens) / median(step_seconds)},
-          {"step_seconds", median(step_seconds)},
-          {"product_seconds", median(product_seconds)},
-          {"step_gflops", flops / median(step_seconds) / 1e9},
-          {"sgemm_gflops", flops / median(product_seconds) / 1e9},
-          {"share_of_sgemm", median(product_seconds) / median(step_seconds)},
-          {"peak_tensor_mib", static_cast<double>(peak_allocated_bytes()) / 1048576},
-          {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
+  nlohmann::ordered_json line = {{"model", config.tensor_lifting_strategy},
+                                 {"device", name_of(device)},
+                                 {"amp", amp},
+                                 {"threads", omp_get_max_threads()},
+                                 {"batch", batch},
+                                 {"length", config.max_context_len},
+                                 {"parameters", model->num_parameters()},
+                                 {"tokens_per_second", static_cast<double>(tokens) / median(step_seconds)},
+                                 {"step_seconds", median(step_seconds)},
+                                 {"product_seconds", median(product_seconds)},
+                                 {"step_gflops", flops / median(step_seconds) / 1e9},
+                                 {"sgemm_gflops", flops / median(product_seconds) / 1e9},
+                                 {"share_of_sgemm", median(product_seconds) / median(step_seconds)},
+                                 {"peak_tensor_mib", peak_mib},
+                                 {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
+  if constexpr (kWithCuda) {
+    if (device == Device::cuda) {
+      line["gpu"] = cu::describe_device();
+      line["graph"] = step.is_graph();
+      if (!step.is_graph()) line["why_no_graph"] = step.why_no_graph();
+    }
+  }
+  return line;
+}
+
+// The words between commas.
+std::vector<std::string> words_of(const std::string& list) {
+  std::vector<std::string> words;
+  for (std::string rest = list + ","; !rest.empty(); rest.erase(0, rest.find(',') + 1))
+    words.push_back(rest.substr(0, rest.find(',')));
+  return words;
+}
+
+Device device_named(const std::string& name) {
+  WEDGE_CHECK(name == "cpu" || name == "cuda", "device: expected cpu or cuda, got '{}'", name);
+  if (name == "cpu") return Device::cpu;
+  if constexpr (kWithCuda) {
+    WEDGE_CHECK(cu::device_count() > 0, "device=cuda: no GPU: {}", cu::why_no_device());
+    return Device::cuda;
+  }
+  WEDGE_CHECK(false, "device=cuda: this build has no CUDA");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options = {{"model", "attention,grassmann"},
+                                                {"device", "cpu"},
+                                                {"amp", "false"},
                                                 {"steps", "8"},
                                                 {"batch", "16"},
                                                 {"length", "128"},
@@ -164,14 +209,18 @@ int main(int argc, char** argv) {
     config.max_context_len = std::stoll(options["length"]);
     config.num_layers = std::stoll(options["layers"]);
     config.dropout_rate = std::stod(options["dropout"]);
-    for (std::string rest = options["model"] + ","; !rest.empty(); rest.erase(0, rest.find(',') + 1)) {
-      config.tensor_lifting_strategy = rest.substr(0, rest.find(','));
-      reset_peak_allocated_bytes();
-      std::printf("%s\n",
-                  measure(config, std::stoll(options["batch"]), std::stoi(options["steps"])).dump().c_str());
-      std::fflush(stdout);
-      release_cached_memory();
-    }
+    const Device device = device_named(options["device"]);
+    for (const std::string& model : words_of(options["model"]))
+      for (const std::string& amp : words_of(options["amp"])) {
+        WEDGE_CHECK(amp == "false" || (amp == "true" && device == Device::cuda),
+                    "amp: expected false, or on the GPU true, got '{}'", amp);
+        config.tensor_lifting_strategy = model;
+        const auto line =
+            measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device, amp == "true");
+        std::printf("%s\n", line.dump().c_str());
+        std::fflush(stdout);
+        release_cached_memory();
+      }
   } catch (const std::exception& e) {
     std::fprintf(stderr, "train_step_bench: error: %s\n", e.what());
     return 2;
