@@ -1,0 +1,182 @@
+"""How PyTorch is timed: as wedge's bench/stopwatch.h does it, on the same sizes, one JSON line a figure.
+
+On a GPU a call's time is that of a sweep over so many sets of inputs that none is left in L2, between two CUDA
+events, divided by their number; the figure is the median of five rounds, each the mean over at least 0.2 s. Variants:
+
+  eager           as it is: where the host is slower than the GPU, the host's time
+  eager_graph     the same sweep captured in a CUDA graph and replayed, as wedge's calls are
+  compile         torch.compile, mode max-autotune, which makes CUDA graphs of its own
+  compile_graph   torch.compile, mode max-autotune-no-cudagraphs, and the sweep captured
+
+On the CPU (one set of inputs, the host's clock) there are eager and compile. Precisions: float32 (TF32 off), amp
+(bfloat16 autocast of float32 tensors) and, where a case has it, bf16_tensors.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import math
+import statistics
+import time
+
+import torch
+
+COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cudagraphs"}
+
+
+def parse_arguments(description, groups):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--quick", action="store_true", help="small sizes, short rounds: to see that it works")
+    parser.add_argument("--groups", default=",".join(groups), help="default: %(default)s")
+    parser.add_argument("--filter", default="", help="only cases whose name contains this")
+    parser.add_argument("--variants", help="default: all that the device has")
+    parser.add_argument("--precisions", help="default: float32, and on a GPU amp and bf16_tensors")
+    parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
+    args = parser.parse_args()
+    cuda = args.device == "cuda"
+    args.groups = args.groups.split(",")
+    args.variants = (args.variants or ("eager,eager_graph,compile,compile_graph" if cuda else "eager,compile")).split(",")
+    args.precisions = (args.precisions or ("float32,amp,bf16_tensors" if cuda else "float32")).split(",")
+    torch.set_float32_matmul_precision("highest")
+    torch.manual_seed(7)
+    return args
+
+
+def device_name(device):
+    return torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
+
+
+def stamp(args):
+    """What every line says about where it comes from."""
+    return {"device": device_name(args.device), "commit": args.commit, "quick": getattr(args, "quick", False),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "torch": torch.__version__}
+
+
+def sets_beyond_cache(inputs, device):
+    """bench/stopwatch.h: three times L2, at least 2 sets and at most 256; one on the CPU."""
+    if device == "cpu":
+        return 1
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    size = sum(t.numel() * t.element_size() for t in inputs)
+    return int(min(256, max(2, math.ceil(3 * cache / max(1, size)))))
+
+
+class Sweep:
+    """Calls function(*inputs) on each set in turn, with a backward pass from 1e-3 everywhere if asked for."""
+
+    def __init__(self, function, inputs, parameters, backward, precision, device):
+        dtype = torch.bfloat16 if precision == "bf16_tensors" else None
+
+        def copy(t):
+            t = t.to(device=device, dtype=dtype if t.is_floating_point() else None, copy=True)
+            return t.requires_grad_(backward and t.is_floating_point())
+
+        self.function, self.parameters, self.backward = function, parameters, backward
+        self.amp, self.device = precision == "amp", device
+        self.sets = [[copy(t) for t in inputs] for _ in range(sets_beyond_cache(inputs, device))]
+        self.results = [None] * len(self.sets)
+        with torch.no_grad(), self.autocast():
+            self.dy = torch.full_like(function(*self.sets[0]), 1e-3)
+
+    def autocast(self):
+        # Without the cache of cast weights, which must not outlive what a graph captures.
+        return torch.autocast(self.device, torch.bfloat16, cache_enabled=False) if self.amp else contextlib.nullcontext()
+
+    def forget(self):
+        self.results = [None] * len(self.sets)
+        for t in [*self.parameters, *(t for inputs in self.sets for t in inputs)]:
+            t.grad = None
+
+    def run(self, mark_steps=False):
+        for i, inputs in enumerate(self.sets):
+            if mark_steps:
+                torch.compiler.cudagraph_mark_step_begin()
+            if not self.backward:
+                with torch.no_grad(), self.autocast():
+                    self.results[i] = self.function(*inputs)
+                continue
+            for t in self.parameters:
+                t.grad = None
+            with self.autocast():
+                y = self.function(*inputs)
+            y.backward(self.dy)
+
+
+def captured(sweep):
+    """The sweep as a CUDA graph; returns what replays it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            sweep.forget()
+            sweep.run()
+    torch.cuda.current_stream().wait_stream(side)
+    sweep.forget()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        sweep.run()
+    return graph.replay
+
+
+def seconds_of(run, device):
+    """Seconds of one run(): CUDA events, or the host's clock."""
+    if device == "cpu":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
+
+
+def median_of_rounds(run, device, forget, quick):
+    rounds = []
+    for _ in range(1 if quick else 5):
+        total, count = 0.0, 0
+        while count < 1 or (total < 0.2 and not quick):
+            forget()
+            total, count = total + seconds_of(run, device), count + 1
+        rounds.append(total / count)
+    return statistics.median(rounds)
+
+
+def measure(sweep, variant, quick):
+    """Milliseconds of one call."""
+    if variant.endswith("_graph"):
+        run, forget = captured(sweep), lambda: None
+    else:
+        marks = variant == "compile" and sweep.device == "cuda"
+        run, forget = lambda: sweep.run(marks), sweep.forget
+    for _ in range(3):
+        forget()
+        run()
+    return 1e3 * median_of_rounds(run, sweep.device, forget, quick) / len(sweep.sets)
+
+
+def report(args, case, function, inputs, parameters=(), precisions=("float32", "amp"), passes=("forward", "forward+backward")):
+    """Times one case in all its forms and prints a JSON line for each; what fails says why in its line."""
+    if args.filter not in case:
+        return
+    for precision in (p for p in args.precisions if p in precisions):
+        for of_pass in passes:
+            for variant in args.variants:
+                torch.compiler.reset()
+                line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": variant, "precision": precision}
+                try:
+                    f = function
+                    if variant in COMPILE_MODES:
+                        f = torch.compile(function, mode=COMPILE_MODES[variant])
+                    sweep = Sweep(f, inputs, parameters, of_pass != "forward", precision, args.device)
+                    line |= {"milliseconds": measure(sweep, variant, args.quick), "sets": len(sweep.sets)}
+                except Exception as e:  # a mode that a machine lacks must not cost the other figures
+                    line["error"] = f"{type(e).__name__}: {e}".splitlines()[0][:300]
+                print(json.dumps(line | stamp(args)), flush=True)
+                sweep = None
+                if args.device == "cuda":
+                    torch.cuda.empty_cache()
