@@ -4,32 +4,61 @@ Random tokens; forward, backward, gradient clipping and AdamW, as a run does the
 `seconds_per_step` is the mean over the timed steps, `best_seconds` the fastest of them; `cpu_seconds_per_step`
 is the processor time of all threads, and well below threads x seconds on a machine that is busy with other
 work. What the allocator does is set by the environment (see train_step_best.sh) and reported in `malloc`.
+
+With --device cuda the steps of a round follow each other without the host waiting for the loss, between two CUDA
+events; `seconds_per_step` is the median of five rounds, and memory the most that torch.cuda had in live tensors
+and reserved. --compile takes torch.compile's mode, on either device; --amp is bfloat16 autocast.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
+import statistics
 import time
 
 import torch
 
+import timing
 from reference_models import ModelConfig, make_model
 
 
-def make_step(model, optimizer, tokens):
-    """One training step on the batch that follows; the mean loss comes back as a float."""
+def make_step(model, optimizer, tokens, compile_mode, amp):
+    """One training step on the batch that follows; the mean loss comes back as a tensor."""
+    loss_of = torch.compile(model.loss, mode=compile_mode) if compile_mode else model.loss
+    device = tokens.device.type
 
     def step(index):
         block = tokens[index]
+        if compile_mode and device == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
         optimizer.zero_grad()
-        loss = model.loss(block[:, :-1], block[:, 1:])
+        with torch.autocast(device, torch.bfloat16) if amp else contextlib.nullcontext():
+            loss = loss_of(block[:, :-1], block[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     return step
+
+
+def time_on_gpu(step, args):
+    """The line's figures for a GPU."""
+    for index in range(args.warmup):
+        step(index)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+
+    def steps():
+        for index in range(args.warmup, args.warmup + args.steps):
+            step(index)
+
+    seconds = statistics.median(timing.seconds_of(steps, "cuda") for _ in range(5)) / args.steps
+    return {"tokens_per_second": args.batch * args.length / seconds, "seconds_per_step": seconds,
+            "peak_tensor_mib": torch.cuda.max_memory_allocated() / 2**20,
+            "peak_reserved_mib": torch.cuda.max_memory_reserved() / 2**20}
 
 
 def allocator_settings():
@@ -45,6 +74,13 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     parser.add_argument("--warmup", type=int, default=3, help="steps before them (default 3)")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--vocab", type=int, default=30522)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", metavar="MODE", help="torch.compile, for example max-autotune")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     parser.add_argument("--optimizer", choices=["fused", "foreach", "loop"], default="fused",
                         help="which of PyTorch's AdamW implementations")
     parser.add_argument("--seed", type=int, default=42)
@@ -52,37 +88,40 @@ def main():
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    config = ModelConfig(args.model)
-    model = make_model(config)
+    torch.set_float32_matmul_precision("highest")
+    config = ModelConfig(args.model, num_layers=args.layers, vocab_size=args.vocab, max_context_len=args.length)
+    model = make_model(config).to(args.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=args.optimizer == "fused",
                                   foreach=args.optimizer == "foreach")
-    tokens = torch.randint(config.vocab_size, (args.warmup + args.steps, args.batch, config.max_context_len + 1))
-    step = make_step(model, optimizer, tokens)
+    tokens = torch.randint(config.vocab_size, (args.warmup + args.steps, args.batch, args.length + 1),
+                           device=args.device)
+    step = make_step(model, optimizer, tokens, args.compile, args.amp)
+    setup = {"side": "pytorch", "model": args.model, "variant": args.compile or "eager", "amp": args.amp,
+             "batch": args.batch, "length": args.length, "optimizer": args.optimizer, "steps": args.steps,
+             **timing.stamp(args)}
+    if args.device == "cuda":
+        print(json.dumps(setup | time_on_gpu(step, args)))
+        return
     for index in range(args.warmup):
         step(index)
     faults_start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     seconds, cpu_start = [], time.process_time()
     for index in range(args.warmup, args.warmup + args.steps):
         start = time.perf_counter()
-        step(index)
+        step(index).item()
         seconds.append(time.perf_counter() - start)
 
     cpu_seconds = (time.process_time() - cpu_start) / args.steps
     faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults_start) / args.steps
     mean = sum(seconds) / len(seconds)
-    print(json.dumps({
-        "model": args.model,
-        "tokens_per_second": round(args.batch * config.max_context_len / mean, 1),
+    print(json.dumps(setup | {
+        "tokens_per_second": round(args.batch * args.length / mean, 1),
         "seconds_per_step": round(mean, 4),
         "best_seconds": round(min(seconds), 4),
         "cpu_seconds_per_step": round(cpu_seconds, 4),
         "page_faults_per_step": round(faults),
-        "steps": args.steps,
-        "batch": args.batch,
         "threads": args.threads,
-        "optimizer": args.optimizer,
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "torch": torch.__version__,
         "malloc": allocator_settings(),
     }))
 
