@@ -1,5 +1,6 @@
 #include "apps/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <limits>
@@ -82,7 +83,10 @@ class Run {
     result_.val_losses = done_.val_losses;
     result_.best_val_loss = best_val_loss();
     result_.tokens_per_second = static_cast<double>(done_.tokens) / done_.seconds;
-    if (folder_) write_file(folder_->results(), to_json(result_).dump(2) + "\n");
+    if (folder_) {
+      keep_two_states();  // killed between its last state and this, a run has three
+      write_file(folder_->results(), to_json(result_).dump(2) + "\n");
+    }
     return std::move(result_);
   }
 
@@ -90,6 +94,9 @@ class Run {
   void go_on() {
     done_ = load_state(*state_, config_, corpus_, *model_, optimizer_);
     saved_ = folder_->path / state_->filename();
+    const std::vector<std::filesystem::path> states = folder_->states();
+    const auto older = std::ranges::find(states, saved_) + 1;
+    if (older != states.end()) before_ = *older;
     have_checkpoint_ = !done_.val_losses.empty();
   }
 
@@ -150,8 +157,7 @@ class Run {
     }
   }
 
-  // Writes the state and keeps the one before it. Those of later steps are of a run that was taken up from an
-  // earlier one, and would be gone on from by mistake.
+  // Writes the state and keeps the one before it.
   void save() {
     read_steps();
     if (!folder_) return;
@@ -159,6 +165,12 @@ class Run {
     const std::filesystem::path path = folder_->state(done_.step);
     save_state(path, config_, corpus_, *model_, optimizer_, done_);
     if (path != saved_) before_ = std::exchange(saved_, path);
+    keep_two_states();
+  }
+
+  // States of later steps are of a run that was taken up from an earlier one, and would be gone on from by
+  // mistake.
+  void keep_two_states() const {
     for (const std::filesystem::path& other : folder_->states())
       if (other != saved_ && other != before_) std::filesystem::remove(other);
   }
@@ -243,7 +255,7 @@ class Run {
   std::optional<TensorboardLog> tensorboard_;
   RunResult result_;
   RunProgress done_;
-  std::filesystem::path saved_, before_;  // the newest states that are known to be good
+  std::filesystem::path saved_, before_;  // the newest states
   bool have_checkpoint_ = false;
   InterruptGuard interrupt_;
 };

@@ -166,6 +166,19 @@ TEST_CASE("resume: killed fifty times at random moments, a run ends as one never
   CHECK(while_writing > 0);
 }
 
+TEST_CASE("resume: killed between its last state and the end, a run keeps two states all the same",
+          "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole").status == 0);
+  REQUIRE(place.train("run").status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  fs::copy_file(folder.states().back(), folder.state(1));
+  REQUIRE(folder.states().size() == 3);
+  REQUIRE(place.resume("run").status == 0);
+  CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
+}
+
 TEST_CASE("resume: a finished run says so, and one without a state starts afresh", "[apps][resume]") {
   const Workplace place;
   REQUIRE(place.train("whole").status == 0);
