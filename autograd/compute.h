@@ -22,6 +22,23 @@ inline const BFloat16* rounded(const Exec& exec, const Tensor& weight) {
   return exec.bf16_products ? weight.bf16_copy() : nullptr;
 }
 
+// The same of an activation that several products read, in forward and backward.
+inline const BFloat16* rounded_activation(const Exec& exec, const Tensor& x) {
+  return exec.bf16_products ? x.bf16_activation() : nullptr;
+}
+
+// A bfloat16 tensor like a dense gradient, for the products that read it, where they want it so; else
+// undefined. It is not kept with the gradient, to which others may add later.
+inline Tensor empty_rounded(const Exec& exec, const Tensor& dy) {
+  const bool wanted = exec.bf16_products && dy.dtype() == DType::f32;
+  return wanted ? Tensor::empty(dy.shape(), DType::bf16, dy.device()) : Tensor();
+}
+inline Tensor rounded_gradient(const Exec& exec, const Tensor& dy) {
+  Tensor copy = empty_rounded(exec, dy);
+  if (copy.defined()) copy.copy_from(dy);
+  return copy;
+}
+
 // Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.
 void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors);
 

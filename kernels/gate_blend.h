@@ -32,6 +32,7 @@ struct GateBlendBackward {
   T* dg;           // [rows, D]
   Stat<T>* dbias;  // [D]
   bool dh_add, dg_add, dbias_add;
+  BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null, du in bfloat16 too
 };
 
 WEDGE_KERNEL(gate_blend_forward, GateBlendForward)

@@ -29,11 +29,12 @@ class Storage {
   std::uint32_t version() const { return version_; }
   void bump_version() { ++version_; }
 
-  // A bfloat16 copy of the values that belongs to this block and names the version that it was made of. See
-  // Tensor::bf16_copy.
+  // A bfloat16 copy of the values that belongs to this block and names the version that it was made of, and
+  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy.
   struct Rounded {
     std::unique_ptr<Storage> values;
     std::uint32_t version = 0;
+    std::uint64_t capture = 0;
   };
   Rounded& rounded() { return rounded_; }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tensor/cuda/gpu.h"
+#include "tensor/cuda/graph.h"
 #include "tensor/rng.h"
 
 namespace wedge {
@@ -223,6 +224,14 @@ Tensor Tensor::to(Device device) const {
 }
 
 const BFloat16* Tensor::bf16_copy() const {
+  return bf16_copy_made_in(true);
+}
+
+const BFloat16* Tensor::bf16_activation() const {
+  return bf16_copy_made_in(false);
+}
+
+const BFloat16* Tensor::bf16_copy_made_in(bool any_place) const {
   const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
   if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return nullptr;
   Storage::Rounded& rounded = storage_->rounded();
@@ -230,10 +239,13 @@ const BFloat16* Tensor::bf16_copy() const {
   if (fresh)
     rounded.values = std::make_unique<Storage>(static_cast<std::size_t>(numel_) * sizeof(BFloat16), device());
   if constexpr (kWithCuda) {
-    if (fresh || rounded.version != version()) {
+    const std::uint64_t capture = cu::capture_id();
+    const bool counts = rounded.capture == capture || (any_place && rounded.capture == 0);
+    if (fresh || rounded.version != version() || !counts) {
       const cu::StridedCopy args{1, {numel_}, {1}, {1}, rounded.values->data(), raw()};
       cu::copy_strided(args, DType::bf16, DType::f32);
       rounded.version = version();
+      rounded.capture = capture;
     }
   }
   return bf16_target();
@@ -246,6 +258,7 @@ BFloat16* Tensor::bf16_target() const {
 
 void Tensor::bf16_is_current() const {
   storage_->rounded().version = version();
+  storage_->rounded().capture = 0;
 }
 
 void Tensor::fill(double value) {

@@ -90,6 +90,9 @@ class Tensor {
   // when that has changed, unless whoever changed it wrote to bf16_target() as well, before
   // bf16_is_current().
   const BFloat16* bf16_copy() const;
+  // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
+  // else writes the copy: in a capture, one that was made outside of it does not count.
+  const BFloat16* bf16_activation() const;
   BFloat16* bf16_target() const;  // null where no copy was asked for yet
   void bf16_is_current() const;
 
@@ -98,6 +101,7 @@ class Tensor {
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
+  const BFloat16* bf16_copy_made_in(bool any_place) const;
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;

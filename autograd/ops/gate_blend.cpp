@@ -35,9 +35,11 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                     .ldb = 2 * D,
                     .C = alpha.data<T>(),
                     .ldc = D,
+                    .A_rounded = compute::rounded_activation(exec, a),
                     .B_rounded = compute::rounded(exec, w)};
     gemm<T>(exec, product);
     product.A = b.data<T>();
+    product.A_rounded = compute::rounded_activation(exec, b);
     product.B += D;
     if (product.B_rounded != nullptr) product.B_rounded += D;
     product.beta = 1;
@@ -54,11 +56,15 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
         visit_floating(alpha.dtype(), "gate_blend", [&]<class T>(T) {
           const Exec exec = compute::exec_of(alpha);
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
-          const T *in_h = a.get("gate_blend").data<T>(), *in_g = b.get("gate_blend").data<T>();
+          const Tensor &h = a.get("gate_blend"), &g = b.get("gate_blend");
+          const T *in_h = h.data<T>(), *in_g = g.data<T>();
           const T* in_w = w.get("gate_blend").data<T>();
           const Tensor du = Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
-          gate_blend_backward<T>(exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(),
-                                        du.data<T>(), out(dh), out(dg), out(db), dh.add, dg.add, db.add});
+          const Tensor du_copy = compute::empty_rounded(exec, du);
+          BFloat16* const du_rounded = du_copy.defined() ? du_copy.data<BFloat16>() : nullptr;
+          gate_blend_backward<T>(
+              exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(), du.data<T>(), out(dh),
+                     out(dg), out(db), dh.add, dg.add, db.add, du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
           const Gemm<T> into_input{.M = rows,
                                    .N = D,
@@ -70,6 +76,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                                    .beta = 1,
                                    .C = nullptr,
                                    .ldc = D,
+                                   .A_rounded = du_rounded,
                                    .B_rounded = compute::rounded(exec, w.get("gate_blend"))};
           for (const bool is_g : {false, true}) {
             if (!(is_g ? dg : dh)) continue;
@@ -91,7 +98,9 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                            .ldb = D,
                            .beta = dw.add ? T(1) : T(0),
                            .C = out(dw) + (is_g ? D : 0),
-                           .ldc = 2 * D});
+                           .ldc = 2 * D,
+                           .A_rounded = du_rounded,
+                           .B_rounded = compute::rounded_activation(exec, is_g ? g : h)});
         });
       });
 }

@@ -43,14 +43,16 @@ void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const 
                  .ldb = s.K,
                  .C = y.data<T>(),
                  .ldc = s.N,
+                 .A_rounded = compute::rounded_activation(exec, x),
                  .B_rounded = compute::rounded(exec, weight)});
 }
 
-// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1.
+// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. dy_copy is dy in bfloat16, or undefined.
 template <class T>
-void product_backward(const BackwardContext& ctx, const LinearShape& s, const Tensor& dy, const Tensor& x,
-                      const Tensor& weight) {
+void product_backward(const BackwardContext& ctx, const LinearShape& s, const Tensor& dy,
+                      const Tensor& dy_copy, const Tensor& x, const Tensor& weight) {
   const Exec exec = compute::exec_of(dy);
+  const BFloat16* const dy_rounded = dy_copy.defined() ? dy_copy.data<BFloat16>() : nullptr;
   if (const GradSink dw = ctx.sink(1))
     gemm<T>(exec, {.trans_a = true,
                    .M = s.N,
@@ -62,7 +64,9 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Te
                    .ldb = s.K,
                    .beta = dw.add ? T(1) : T(0),
                    .C = dw.tensor.data<T>(),
-                   .ldc = s.K});
+                   .ldc = s.K,
+                   .A_rounded = dy_rounded,
+                   .B_rounded = compute::rounded_activation(exec, x)});
   if (const GradSink dx = ctx.sink(0))
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
@@ -74,6 +78,7 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Te
                    .beta = dx.add ? T(1) : T(0),
                    .C = dx.tensor.data<T>(),
                    .ldc = s.K,
+                   .A_rounded = dy_rounded,
                    .B_rounded = compute::rounded(exec, weight)});
 }
 
@@ -97,7 +102,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
       [s, in = Saved(in), w = Saved(w), has_bias = bias.defined()](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
         visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
-          product_backward<T>(ctx, s, dy, in.get("linear"), w.get("linear"));
+          product_backward<T>(ctx, s, dy, compute::rounded_gradient(compute::exec_of(dy), dy),
+                              in.get("linear"), w.get("linear"));
           if (!has_bias) return;
           if (const GradSink db = ctx.sink(2))
             reduce<T>(compute::exec_of(dy),
@@ -123,10 +129,13 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
         const Tensor& dy = ctx.grad();
         const Tensor du = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
         const GradSink db = has_bias ? ctx.sink(2) : GradSink();
+        const Tensor du_copy = compute::empty_rounded(compute::exec_of(dy), du);
         visit_floating(dy.dtype(), "linear_gelu", [&]<class T>(T) {
-          bias_gelu_backward<T>(compute::exec_of(dy), {s.rows, s.N, u.data<T>(), dy.data<T>(), du.data<T>(),
-                                                       db ? db.tensor.data<T>() : nullptr, db.add});
-          product_backward<T>(ctx, s, du, in.get("linear_gelu"), w.get("linear_gelu"));
+          bias_gelu_backward<T>(
+              compute::exec_of(dy),
+              {s.rows, s.N, u.data<T>(), dy.data<T>(), du.data<T>(), db ? db.tensor.data<T>() : nullptr,
+               db.add, du_copy.defined() ? du_copy.data<BFloat16>() : nullptr});
+          product_backward<T>(ctx, s, du, du_copy, in.get("linear_gelu"), w.get("linear_gelu"));
         });
       });
 }

@@ -33,6 +33,7 @@ __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partia
     const float alpha = to_float(a.alpha[at]), dy = to_float(a.dy[at]);
     const float du = dy * (to_float(a.h[at]) - to_float(a.g[at])) * alpha * (1 - alpha);
     a.du[at] = from_float<T>(du);
+    if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
     if (a.dh != nullptr) put(a.dh + at, dy * alpha, a.dh_add);
     if (a.dg != nullptr) put(a.dg + at, dy * (1 - alpha), a.dg_add);

@@ -86,20 +86,36 @@ void copy_rounded(const Matrices& m, const float* from, BFloat16* to) {
                DType::bf16, DType::f32);
 }
 
-// The product of bfloat16 copies of the factors, B's from the caller if it has one. One matrix that serves
-// the whole batch is copied once.
+// A factor in bfloat16: the caller's copy, laid out like the original, or a dense one that is made here. One
+// matrix that serves the whole batch is copied once.
+class RoundedFactor {
+ public:
+  RoundedFactor(const Matrices& m, const float* values, const BFloat16* at_hand)
+      : copy_(at_hand != nullptr ? 0 : m.rows * m.cols * m.batches),
+        data_(at_hand != nullptr ? at_hand : copy_.data()),
+        ld_(at_hand != nullptr ? m.ld : m.cols),
+        stride_(at_hand != nullptr || m.stride == 0 ? m.stride : m.rows * m.cols) {
+    if (at_hand == nullptr) copy_rounded(m, values, copy_.data());
+  }
+  const BFloat16* data() const { return data_; }
+  std::int64_t ld() const { return ld_; }
+  std::int64_t stride() const { return stride_; }
+
+ private:
+  Scratch<BFloat16> copy_;
+  const BFloat16* data_;
+  std::int64_t ld_, stride_;
+};
+
+// The product of bfloat16 copies of the factors.
 void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
   const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
                           std::int64_t stride) {
     const std::int64_t batches = stride == 0 ? 1 : g.batches;
     return transposed ? Matrices{cols, rows, ld, stride, batches} : Matrices{rows, cols, ld, stride, batches};
   };
-  const Matrices a = stored(g.trans_a, g.M, g.K, g.lda, g.stride_a);
-  const Matrices b = stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b);
-  const bool have_b = g.B_rounded != nullptr;
-  const Scratch<BFloat16> A(a.rows * a.cols * a.batches), B(have_b ? 0 : b.rows * b.cols * b.batches);
-  copy_rounded(a, g.A, A.data());
-  if (!have_b) copy_rounded(b, g.B, B.data());
+  const RoundedFactor A(stored(g.trans_a, g.M, g.K, g.lda, g.stride_a), g.A, g.A_rounded);
+  const RoundedFactor B(stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b), g.B, g.B_rounded);
   gemm_to<BFloat16, float>(exec,
                            {.trans_a = g.trans_a,
                             .trans_b = g.trans_b,
@@ -108,17 +124,15 @@ void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
                             .K = g.K,
                             .alpha = g.alpha,
                             .A = A.data(),
-                            .lda = a.cols,
-                            .B = have_b ? g.B_rounded : B.data(),
-                            .ldb = have_b ? g.ldb : b.cols,
+                            .lda = A.ld(),
+                            .B = B.data(),
+                            .ldb = B.ld(),
                             .beta = g.beta,
                             .C = nullptr,
                             .ldc = g.ldc,
                             .batches = g.batches,
-                            .stride_a = g.stride_a == 0 ? 0 : a.rows * a.cols,
-                            .stride_b = have_b            ? g.stride_b
-                                        : g.stride_b == 0 ? 0
-                                                          : b.rows * b.cols,
+                            .stride_a = A.stride(),
+                            .stride_b = B.stride(),
                             .stride_c = g.stride_c},
                            g.C);
 }

@@ -2,11 +2,27 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+
 #include "tensor/check.h"
 #include "tensor/cuda/check.h"
 #include "tensor/cuda/gpu.h"
 
 namespace wedge::cu {
+namespace {
+
+std::atomic<std::uint64_t> captures = 0, current_capture = 0;
+
+struct NumberedCapture {
+  NumberedCapture() { current_capture = ++captures; }
+  ~NumberedCapture() { current_capture = 0; }
+};
+
+}  // namespace
+
+std::uint64_t capture_id() {
+  return current_capture;
+}
 
 Graph Graph::capture(const std::function<void()>& body) {
   const auto stream = static_cast<cudaStream_t>(cu::stream());
@@ -14,6 +30,7 @@ Graph Graph::capture(const std::function<void()>& body) {
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin of a graph");
   cudaGraph_t captured = nullptr;
   try {
+    const NumberedCapture numbered;
     body();
   } catch (...) {
     (void)cudaStreamEndCapture(stream, &captured);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -34,5 +35,8 @@ class Graph {
   std::shared_ptr<void> executable_;  // a cudaGraphExec_t
   std::size_t nodes_ = 0;
 };
+
+// Of the capture that runs now, each having a number of its own; 0 when none does.
+std::uint64_t capture_id();
 
 }  // namespace wedge::cu

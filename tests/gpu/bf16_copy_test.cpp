@@ -1,8 +1,10 @@
-// The bfloat16 copies of weights that products read: always those of the present values.
+// The bfloat16 copies of weights and activations that products read: always those of the present values.
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/ops.h"
 #include "models/optimizer.h"
+#include "tensor/cuda/graph.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/gpu.h"
@@ -85,4 +87,80 @@ TEST_CASE("gpu: a part of a weight has no kept copy, and serves all the same", "
   CHECK(weight.slice(0, 1, 4).bf16_copy() == nullptr);
   CHECK(linear(x, weight.slice(0, 1, 4)).value().to_vector() ==
         linear(x, weight.slice(0, 1, 4).clone()).value().to_vector());
+}
+
+TEST_CASE("gpu: an activation is rounded once for all products that read it", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const Tensor x = on_gpu({3, 5}, 1);
+  const BFloat16* const copy = x.bf16_activation();
+  REQUIRE(copy != nullptr);
+  // What the products read is the copy: one that is not of the values shows in forward and in dweight.
+  const Variable weight = parameter(on_gpu({4, 5}, 2));
+  const auto run = [&](const Tensor& in) {
+    const Variable y = linear(in, weight);
+    y.backward(on_gpu({3, 4}, 3));
+    const std::vector<std::vector<double>> all = {y.value().to_vector(), weight.grad().to_vector()};
+    weight.zero_grad();
+    return all;
+  };
+  const auto right = run(x);
+  const Tensor other = on_gpu({3, 5}, 4), other_rounded = other.to(DType::bf16);
+  cu::copy_bytes(x.bf16_target(), Device::cuda, other_rounded.raw(), Device::cuda, 15 * sizeof(BFloat16));
+  CHECK(run(x) == run(other));
+  Tensor(x).copy_from(x.clone());  // a new version of the same values
+  CHECK(run(x) == right);
+  CHECK(x.bf16_activation() == copy);
+}
+
+// dy of the first product is what the second's gradient is added to, in place.
+TEST_CASE("gpu: gradients that grow between products are rounded as they are", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const Variable x = parameter(on_gpu({3, 4}, 1)), weight = parameter(on_gpu({4, 4}, 2));
+  const auto run = [&](bool reduced) {
+    const Bf16ProductsGuard guard(reduced);
+    const Variable a = linear(x, weight), b = linear(a, weight);
+    add(add(a, b), linear(b, weight)).backward(on_gpu({3, 4}, 3));
+    const std::vector<Tensor> all = {x.grad().to(Device::cpu), weight.grad().to(Device::cpu)};
+    x.zero_grad();
+    weight.zero_grad();
+    return all;
+  };
+  const auto want = run(false), got = run(true);
+  for (std::size_t i = 0; i < 2; ++i) {
+    double largest = 0, worst = 0;
+    const auto w = want[i].to_vector(), g = got[i].to_vector();
+    for (std::size_t j = 0; j < w.size(); ++j) {
+      largest = std::max(largest, std::abs(w[j]));
+      worst = std::max(worst, std::abs(w[j] - g[j]));
+    }
+    CHECK(worst > 0);
+    CHECK(worst < 0.03 * largest);  // a gradient that lacks a part is off by as much as that
+  }
+}
+
+TEST_CASE("gpu: a graph rounds what an activation holds when it is replayed", "[gpu][bf16][graph]") {
+  if (test::skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const NoGradGuard no_grad;
+  const Tensor x = on_gpu({3, 5}, 1), weight = on_gpu({4, 5}, 2), y = Tensor::zeros({3, 4}).to(Device::cuda);
+  const auto product_of = [&](const Tensor& in) { return linear(in, weight).value(); };
+  const MemoryPool pool;
+  const auto body = [&] { Tensor(y).copy_from(product_of(x)); };
+  cu::Graph graph;
+  {
+    const MemoryPool::Scope scope(pool);
+    body();  // x has a copy now, which the capture must not rely on
+    graph = cu::Graph::capture(body);
+  }
+  CHECK(graph.nodes() == 3);  // x's copy, the product, y
+  // Captured, not done: what is not in the graph makes its own.
+  Tensor(x).copy_from(on_gpu({3, 5}, 3));
+  CHECK(product_of(x).to_vector() == product_of(x.clone()).to_vector());
+  for (const std::uint64_t seed : {4, 5}) {
+    Tensor(x).copy_from(on_gpu({3, 5}, seed));
+    graph.replay();
+    CHECK(y.to_vector() == product_of(on_gpu({3, 5}, seed)).to_vector());
+    CHECK(product_of(x).to_vector() == y.to_vector());
+  }
 }

@@ -84,18 +84,19 @@ TEST_CASE("gpu: gemm in bfloat16", "[gpu][bf16]") {
 TEST_CASE("gpu: gemm of factors that it rounds to bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   for (const Product& p : products())
-    for (const bool b_is_at_hand : {false, true}) {
-      CAPTURE(p.trans_a, p.trans_b, p.M, p.N, p.K, p.padding, p.batches, p.alpha, p.beta, p.share_b,
-              b_is_at_hand);
+    for (const int at_hand : {0, 1, 2, 3}) {
+      CAPTURE(p.trans_a, p.trans_b, p.M, p.N, p.K, p.padding, p.batches, p.alpha, p.beta, p.share_b, at_hand);
       Draw draw(2, DType::f64);
-      const Tensor b_values = p.draw_b(draw);
-      const Operand a = Operand::to_be_rounded(p.draw_a(draw)), b = Operand::to_be_rounded(b_values);
-      const Operand b_rounded(b_values), c("C", p.draw_c(draw), kFloat32, DType::f32);
+      const Tensor b_values = p.draw_b(draw), a_values = p.draw_a(draw);
+      const Operand a = Operand::to_be_rounded(a_values), b = Operand::to_be_rounded(b_values);
+      const Operand a_rounded(a_values), b_rounded(b_values), c("C", p.draw_c(draw), kFloat32, DType::f32);
       check_kernel<float>({&c},
                           [&]<class T>(const Side<T>& on) {
                             Gemm<T> args = p.on(on, a, b, c);
-                            if (b_is_at_hand && on.exec.device == Device::cuda)
-                              args.B_rounded = on(b_rounded);
+                            if (on.exec.device == Device::cuda) {
+                              if (at_hand & 1) args.A_rounded = on(a_rounded);
+                              if (at_hand & 2) args.B_rounded = on(b_rounded);
+                            }
                             gemm<T>(on.exec, args);
                           },
                           {.bf16_products = true});
