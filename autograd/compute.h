@@ -27,6 +27,12 @@ inline const BFloat16* rounded_activation(const Exec& exec, const Tensor& x) {
   return exec.bf16_products ? x.bf16_activation() : nullptr;
 }
 
+// Null for an undefined tensor.
+template <class T>
+T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
 // A bfloat16 tensor like a dense gradient, for the products that read it, where they want it so; else
 // undefined. It is not kept with the gradient, to which others may add later.
 inline Tensor empty_rounded(const Exec& exec, const Tensor& dy) {

@@ -1,11 +1,26 @@
-// The Grassmann mixer's gate, around its matrix products.
+// The Grassmann mixer's gate, whole and around its matrix products.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/exec.h"
+#include "kernels/matmul.h"
 
 namespace wedge {
+
+// alpha = sigmoid([h ; g] Wᵀ + bias);  y = alpha h + (1 - alpha) g
+template <class T>
+struct GateForward {
+  std::int64_t rows, D;
+  const T* h;       // [rows, D]
+  const T* g;       // [rows, D]
+  const T* weight;  // [D, 2D]
+  const T* bias;    // [D] or null
+  T* alpha;         // [rows, D] =
+  T* y;             // [rows, D] =
+  // With Exec::bf16_products: h, g and the weight as bfloat16, if that is at hand.
+  const BFloat16 *h_rounded = nullptr, *g_rounded = nullptr, *weight_rounded = nullptr;
+};
 
 // alpha = sigmoid(u + bias);  y = alpha h + (1 - alpha) g
 template <class T>
@@ -19,7 +34,7 @@ struct GateBlendForward {
 };
 
 // du = dy (h - g) alpha (1 - alpha);  dh (+)= dy alpha;  dg (+)= dy (1 - alpha);  dbias (+)= Σ du
-// du is always written; dh, dg and dbias may be null.
+// dh, dg and dbias may be null.
 template <class T>
 struct GateBlendBackward {
   std::int64_t rows, D;
@@ -32,10 +47,36 @@ struct GateBlendBackward {
   T* dg;           // [rows, D]
   Stat<T>* dbias;  // [D]
   bool dh_add, dg_add, dbias_add;
-  BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null, du in bfloat16 too
+  BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null; du may be null then
 };
 
+WEDGE_KERNEL(gate_forward, GateForward)
 WEDGE_KERNEL(gate_blend_forward, GateBlendForward)
 WEDGE_KERNEL(gate_blend_backward, GateBlendBackward)
+
+// [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the two halves of W's columns: no concatenation in memory.
+template <class T>
+void gate_in_parts(const Exec& exec, const GateForward<T>& n) {
+  Gemm<T> product{.trans_b = true,
+                  .M = n.rows,
+                  .N = n.D,
+                  .K = n.D,
+                  .A = n.h,
+                  .lda = n.D,
+                  .B = n.weight,
+                  .ldb = 2 * n.D,
+                  .C = n.alpha,
+                  .ldc = n.D,
+                  .A_rounded = n.h_rounded,
+                  .B_rounded = n.weight_rounded};
+  gemm<T>(exec, product);
+  product.A = n.g;
+  product.A_rounded = n.g_rounded;
+  product.B += n.D;
+  if (product.B_rounded != nullptr) product.B_rounded += n.D;
+  product.beta = 1;
+  gemm<T>(exec, product);
+  gate_blend_forward<T>(exec, {n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});
+}
 
 }  // namespace wedge

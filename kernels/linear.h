@@ -33,7 +33,7 @@ struct BiasGeluBackward {
   T* du;           // [rows, D] =
   Stat<T>* dbias;  // [D] or null
   bool dbias_add;
-  BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null, du in bfloat16 too
+  BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null; du may be null then
 };
 
 WEDGE_KERNEL(bias_add, BiasAdd)

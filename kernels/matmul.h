@@ -24,7 +24,8 @@ struct Gemm {
   std::int64_t ldc;
   std::int64_t batches = 1;
   std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements between matrices of the batch
-  // With Exec::bf16_products: A and B as bfloat16, laid out alike, if that is at hand.
+  // With Exec::bf16_products: A and B as bfloat16, laid out alike, if that is at hand; A or B itself
+  // may be null then.
   const BFloat16 *A_rounded = nullptr, *B_rounded = nullptr;
 };
 

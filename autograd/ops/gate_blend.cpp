@@ -6,7 +6,6 @@
 
 namespace wedge {
 
-// [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the two halves of W's columns: no concatenation in memory.
 Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight, const Variable& bias) {
   WEDGE_CHECK(h.value().rank() >= 1 && h.shape() == g.shape() && h.dtype() == g.dtype(),
               "gate_blend: expected h and g of one shape [..., D], got {} and {}", to_string(h.shape()),
@@ -25,27 +24,17 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                y = Tensor::empty(h.shape(), h.dtype(), a.device());
   visit_floating(h.dtype(), "gate_blend", [&]<class T>(T) {
     const Exec exec = compute::exec_of(y);
-    Gemm<T> product{.trans_b = true,
-                    .M = rows,
-                    .N = D,
-                    .K = D,
-                    .A = a.data<T>(),
-                    .lda = D,
-                    .B = w.data<T>(),
-                    .ldb = 2 * D,
-                    .C = alpha.data<T>(),
-                    .ldc = D,
-                    .A_rounded = compute::rounded_activation(exec, a),
-                    .B_rounded = compute::rounded(exec, w)};
-    gemm<T>(exec, product);
-    product.A = b.data<T>();
-    product.A_rounded = compute::rounded_activation(exec, b);
-    product.B += D;
-    if (product.B_rounded != nullptr) product.B_rounded += D;
-    product.beta = 1;
-    gemm<T>(exec, product);
-    gate_blend_forward<T>(exec, {rows, D, a.data<T>(), b.data<T>(), c.defined() ? c.data<T>() : nullptr,
-                                 alpha.data<T>(), y.data<T>()});
+    gate_forward<T>(exec, {.rows = rows,
+                           .D = D,
+                           .h = a.data<T>(),
+                           .g = b.data<T>(),
+                           .weight = w.data<T>(),
+                           .bias = c.defined() ? c.data<T>() : nullptr,
+                           .alpha = alpha.data<T>(),
+                           .y = y.data<T>(),
+                           .h_rounded = compute::rounded_activation(exec, a),
+                           .g_rounded = compute::rounded_activation(exec, b),
+                           .weight_rounded = compute::rounded(exec, w)});
   });
   return make_output(
       "gate_blend", y, bias.defined() ? std::vector{h, g, weight, bias} : std::vector{h, g, weight},
@@ -59,17 +48,20 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
           const Tensor &h = a.get("gate_blend"), &g = b.get("gate_blend");
           const T *in_h = h.data<T>(), *in_g = g.data<T>();
           const T* in_w = w.get("gate_blend").data<T>();
-          const Tensor du = Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
-          const Tensor du_copy = compute::empty_rounded(exec, du);
-          BFloat16* const du_rounded = du_copy.defined() ? du_copy.data<BFloat16>() : nullptr;
+          // du in bfloat16 alone, where that is what the products take
+          const Tensor du_copy = compute::empty_rounded(exec, alpha);
+          const Tensor du =
+              du_copy.defined() ? Tensor() : Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
+          const T* const in_du = compute::data_or_null<T>(du);
+          BFloat16* const du_rounded = compute::data_or_null<BFloat16>(du_copy);
           gate_blend_backward<T>(
-              exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(), du.data<T>(), out(dh),
-                     out(dg), out(db), dh.add, dg.add, db.add, du_rounded});
+              exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(), compute::data_or_null<T>(du),
+                     out(dh), out(dg), out(db), dh.add, dg.add, db.add, du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
           const Gemm<T> into_input{.M = rows,
                                    .N = D,
                                    .K = D,
-                                   .A = du.data<T>(),
+                                   .A = in_du,
                                    .lda = D,
                                    .B = in_w,
                                    .ldb = 2 * D,
@@ -92,7 +84,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                            .M = D,
                            .N = D,
                            .K = rows,
-                           .A = du.data<T>(),
+                           .A = in_du,
                            .lda = D,
                            .B = is_g ? in_g : in_h,
                            .ldb = D,

@@ -47,18 +47,20 @@ void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const 
                  .B_rounded = compute::rounded(exec, weight)});
 }
 
-// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. dy_copy is dy in bfloat16, or undefined.
+// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. dy_copy is dy in bfloat16, or
+// undefined; dy itself may be undefined where that is not.
 template <class T>
 void product_backward(const BackwardContext& ctx, const LinearShape& s, const Tensor& dy,
                       const Tensor& dy_copy, const Tensor& x, const Tensor& weight) {
-  const Exec exec = compute::exec_of(dy);
-  const BFloat16* const dy_rounded = dy_copy.defined() ? dy_copy.data<BFloat16>() : nullptr;
+  const Exec exec = compute::exec_of(x);
+  const T* const dy_values = compute::data_or_null<T>(dy);
+  const BFloat16* const dy_rounded = compute::data_or_null<BFloat16>(dy_copy);
   if (const GradSink dw = ctx.sink(1))
     gemm<T>(exec, {.trans_a = true,
                    .M = s.N,
                    .N = s.K,
                    .K = s.rows,
-                   .A = dy.data<T>(),
+                   .A = dy_values,
                    .lda = s.N,
                    .B = x.data<T>(),
                    .ldb = s.K,
@@ -71,7 +73,7 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Te
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
                    .K = s.N,
-                   .A = dy.data<T>(),
+                   .A = dy_values,
                    .lda = s.N,
                    .B = weight.data<T>(),
                    .ldb = s.K,
@@ -127,14 +129,15 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
       "linear_gelu", y, inputs_of(x, weight, bias),
       [s, in = Saved(in), w = Saved(w), u, has_bias = bias.defined()](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
-        const Tensor du = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
         const GradSink db = has_bias ? ctx.sink(2) : GradSink();
-        const Tensor du_copy = compute::empty_rounded(compute::exec_of(dy), du);
+        // du in bfloat16 alone, where that is what the products take
+        const Tensor du_copy = compute::empty_rounded(compute::exec_of(dy), dy);
+        const Tensor du = du_copy.defined() ? Tensor() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
         visit_floating(dy.dtype(), "linear_gelu", [&]<class T>(T) {
           bias_gelu_backward<T>(
               compute::exec_of(dy),
-              {s.rows, s.N, u.data<T>(), dy.data<T>(), du.data<T>(), db ? db.tensor.data<T>() : nullptr,
-               db.add, du_copy.defined() ? du_copy.data<BFloat16>() : nullptr});
+              {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
+               db ? db.tensor.data<T>() : nullptr, db.add, compute::data_or_null<BFloat16>(du_copy)});
           product_backward<T>(ctx, s, du, du_copy, in.get("linear_gelu"), w.get("linear_gelu"));
         });
       });

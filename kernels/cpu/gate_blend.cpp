@@ -39,9 +39,15 @@ void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
       [&](std::int64_t i, T total) { store(args.dbias, args.dbias_add, i, total); });
 }
 
+template <class T>
+void gate_forward(const Exec& exec, const GateForward<T>& args) {
+  gate_in_parts<T>(exec, args);
+}
+
 }  // namespace wedge::cpu
 
 namespace wedge {
+WEDGE_INSTANTIATE_CPU(gate_forward, GateForward)
 WEDGE_INSTANTIATE_CPU(gate_blend_forward, GateBlendForward)
 WEDGE_INSTANTIATE_CPU(gate_blend_backward, GateBlendBackward)
 }  // namespace wedge

@@ -8,6 +8,13 @@
 
 namespace wedge::cu {
 
+inline bool is_aligned(const void* p, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+}
+__device__ inline int lane_of_warp() {
+  return static_cast<int>(threadIdx.x) % kWarp;
+}
+
 // float32 arithmetic for float and bfloat16 storage.
 template <class T>
 __device__ float to_float(T x) {

@@ -7,6 +7,7 @@
 #include "kernels/gate_blend.h"
 
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/gate_product.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -32,7 +33,7 @@ __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partia
     const std::int64_t at = row * a.D + tile.column;
     const float alpha = to_float(a.alpha[at]), dy = to_float(a.dy[at]);
     const float du = dy * (to_float(a.h[at]) - to_float(a.g[at])) * alpha * (1 - alpha);
-    a.du[at] = from_float<T>(du);
+    if (a.du != nullptr) a.du[at] = from_float<T>(du);
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
     if (a.dh != nullptr) put(a.dh + at, dy * alpha, a.dh_add);
@@ -59,9 +60,15 @@ void gate_blend_backward(const Exec& exec, const GateBlendBackward<T>& args) {
   if (args.dbias != nullptr) sums.add_up(exec, "gate_blend_dbias", ColumnSum{args.dbias, args.dbias_add});
 }
 
+template <class T>
+void gate_forward(const Exec& exec, const GateForward<T>& args) {
+  if (!gate_product<T>(exec, args)) gate_in_parts<T>(exec, args);
+}
+
 }  // namespace wedge::cu
 
 namespace wedge {
+WEDGE_INSTANTIATE_CUDA(gate_forward, GateForward)
 WEDGE_INSTANTIATE_CUDA(gate_blend_forward, GateBlendForward)
 WEDGE_INSTANTIATE_CUDA(gate_blend_backward, GateBlendBackward)
 }  // namespace wedge

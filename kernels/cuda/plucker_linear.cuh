@@ -67,9 +67,6 @@ __device__ inline std::int64_t first_row() {
 __device__ inline std::int64_t row_step() {
   return static_cast<std::int64_t>(gridDim.x) * kWarps;
 }
-__device__ inline int lane_of_warp() {
-  return static_cast<int>(threadIdx.x) % kWarp;
-}
 
 // z of one position and its length, in all lanes; z = 0 has direction 0.
 template <class T>

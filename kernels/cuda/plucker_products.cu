@@ -11,16 +11,14 @@
 //   contract  a warp has 16 rows of dg, which stay in shared memory, and goes through the steps two by two:
 //             their part of G = dg W arises in the lanes that have its slots of the ring (plucker_ring.cuh),
 //             which add it to G z and G s at once. What is left of dz_t and the pulls follows in registers.
-//
-// Tiles in shared memory have rows of 32 bfloat16, four chunks of 16 bytes, the chunk's place turned by the
-// row (place_of): ldmatrix, cp.async and the stores of features then meet no bank twice.
 #include "kernels/cuda/plucker_products.cuh"
+
+#include "kernels/cuda/mma_tile.cuh"
 
 namespace wedge::cu::plucker {
 namespace {
 
-constexpr int kChunk = 8;                        // elements of 16 bytes
-constexpr std::int64_t kEnoughBlocks = 120;      // for the multiprocessors of an H100 or H200
+static_assert(kTileDepth == kRing);
 constexpr std::int64_t kDweightPieceRows = 256;  // of a piece of dweight, at least
 
 template <class T>
@@ -34,26 +32,6 @@ __global__ void plucker_linear_to_ring_kernel(int R, std::int64_t D, int P, std:
   }
 }
 
-// Where chunk `chunk` of row `row` of a tile of 32 columns lies, in elements.
-__device__ inline int place_of(int row, int chunk) {
-  return row * kRing + (chunk ^ (row / 2 % 4)) * kChunk;
-}
-
-// kThreads threads bring a tile [kRows, 32] of rows `stride` apart, zeros from row `rows` on and where the
-// thread's eight columns do not count.
-template <int kRows, int kThreads>
-__device__ void bring_tile(int thread, const BFloat16* from, std::int64_t stride, std::int64_t rows,
-                           bool columns, BFloat16* to) {
-  constexpr int kStep = kThreads / 4;
-  static_assert(kStep % 8 == 0 && kRows % kStep == 0);  // chunks are turned alike in all rows of a thread
-  const int row = thread / 4, chunk = thread % 4;
-  from += row * stride + chunk * kChunk;
-  to += place_of(row, chunk);
-  WEDGE_UNROLL
-  for (int r = 0; r < kRows; r += kStep)
-    cp_async_16(to + r * kRing, from + r * stride, columns && row + r < rows);
-}
-
 template <int kWarpRows_, int kAcross_>
 struct ForwardTile {
   static constexpr int kWarpRows = kWarpRows_, kAcross = kAcross_;
@@ -61,7 +39,7 @@ struct ForwardTile {
   static constexpr int kThreadsOfBlock = kDown * kAcross * kWarp;
   static constexpr int kRows = kDown * kWarpRows, kColumns = kAcross * kWarpColumns;
   static constexpr int kRowsEach = kRows * kLanesOfRow / kThreadsOfBlock;  // that a lane makes features of
-  static constexpr int kDepthTiles = kRing / 16, kMma = kWarpRows / 16, kPairs = kWarpColumns / 16;
+  static constexpr int kMma = kWarpRows / 16, kPairs = kWarpColumns / 16;
   static constexpr std::size_t kBytes =
       (2 * std::size_t{kRows} + kStages * std::size_t{kColumns}) * kRing * sizeof(BFloat16);
 };
@@ -135,24 +113,7 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     bring_weights(step + Tile::kStages - 1);
     const BFloat16* const a_tile = features + step % 2 * Tile::kRows * kRing;
     const BFloat16* const b_tile = weights + step % Tile::kStages * Tile::kColumns * kRing;
-    WEDGE_UNROLL
-    for (int depth = 0; depth < Tile::kDepthTiles; ++depth) {
-      std::uint32_t a[Tile::kMma][4];
-      WEDGE_UNROLL
-      for (int i = 0; i < Tile::kMma; ++i)
-        ldmatrix_x4(a[i], a_tile + (warp_row + i * 16) * kRing + place_of(lane % 16, 2 * depth + lane / 16));
-      WEDGE_UNROLL
-      for (int j = 0; j < Tile::kPairs; ++j) {
-        std::uint32_t b[4];
-        ldmatrix_x4(b, b_tile + (warp_column + j * 16) * kRing +
-                           place_of(lane / 16 * 8 + lane % 8, 2 * depth + lane / 8 % 2));
-        WEDGE_UNROLL
-        for (int i = 0; i < Tile::kMma; ++i) {
-          mma_m16n8k16_bf16(sums[i][2 * j], a[i], b);
-          mma_m16n8k16_bf16(sums[i][2 * j + 1], a[i], b + 2);
-        }
-      }
-    }
+    multiply_tiles(a_tile + warp_row * kRing, b_tile + warp_column * kRing, sums);
     if (step + 1 < steps) make_features(step + 1);
   }
 

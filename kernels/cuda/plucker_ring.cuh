@@ -48,9 +48,6 @@ struct RingPair {
   }
 };
 
-inline bool is_aligned(const void* p, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
-}
 // Whether rows of z and s can be read and written 16 bytes at a time.
 inline bool whole_rows(const Sizes& n, const void* z, const void* s) {
   return n.R == kRing && is_aligned(z, 16) && is_aligned(s, 16);

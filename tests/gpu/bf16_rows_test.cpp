@@ -175,6 +175,18 @@ TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
         check_kernel({&du, &dbias}, [&]<class T>(const Side<T>& on) {
           bias_gelu_backward<T>(on.exec, {s.rows, s.D, on(kept), on(dy), on(du), on(dbias), add});
         });
+        // In bfloat16 alone, of float32 tensors.
+        const Operand rounded("du, rounded", before(false, Tensor::empty(shape)), naive(1));
+        const Operand u32(kept.on(Device::cpu), DType::f32), dy32(dy.on(Device::cpu), DType::f32);
+        check_kernel<float>({&rounded}, [&]<class T>(const Side<T>& on) {
+          BiasGeluBackward<T> args{};
+          args.rows = s.rows, args.D = s.D, args.u = on(u32), args.dy = on(dy32);
+          if (on.exec.device == Device::cuda)
+            args.du_rounded = on(rounded);
+          else
+            args.du = on(rounded);
+          bias_gelu_backward<T>(on.exec, args);
+        });
       }
     }
 }
@@ -218,6 +230,20 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
                                              .dh_add = add,
                                              .dg_add = add,
                                              .dbias_add = add});
+          });
+          // In bfloat16 alone, of float32 tensors.
+          const Operand rounded("du, rounded", before(false, Tensor::empty(shape)), naive(1));
+          const Operand h32(h.on(Device::cpu), DType::f32), g32(g.on(Device::cpu), DType::f32);
+          const Operand alpha32(kept.on(Device::cpu), DType::f32), dy32(dy.on(Device::cpu), DType::f32);
+          check_kernel<float>({&rounded}, [&]<class T>(const Side<T>& on) {
+            GateBlendBackward<T> args{};
+            args.rows = s.rows, args.D = s.D;
+            args.h = on(h32), args.g = on(g32), args.alpha = on(alpha32), args.dy = on(dy32);
+            if (on.exec.device == Device::cuda)
+              args.du_rounded = on(rounded);
+            else
+              args.du = on(rounded);
+            gate_blend_backward<T>(on.exec, args);
           });
         }
     }

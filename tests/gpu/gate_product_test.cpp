@@ -1,0 +1,143 @@
+// The gate's forward pass, products and all, on tensor cores and where its shape is none of theirs.
+#include "kernels/gate_blend.h"
+#include "tests/cases/case.h"
+#include "tests/gpu/kernel_check.h"
+
+using namespace wedge;
+using namespace wedge::test;
+using cases::Draw;
+
+namespace {
+
+struct Size {
+  std::int64_t rows, D;
+};
+
+// Values that bfloat16 has, as float32.
+Operand exact(const Tensor& values) {
+  return Operand(values.to(DType::bf16), DType::f32);
+}
+
+// In one kernel? With no copies at hand a call in float is two products of factors that are rounded anew.
+template <class T>
+void forward(const Side<T>& on, const Size& s, const Operand& h, const Operand& g, const Operand& weight,
+             const Operand& bias, const Operand& alpha, const Operand& y, const Operand* copies,
+             [[maybe_unused]] bool in_one) {
+  GateForward<T> args{.rows = s.rows,
+                      .D = s.D,
+                      .h = on(h),
+                      .g = on(g),
+                      .weight = on(weight),
+                      .bias = on(bias),
+                      .alpha = on(alpha),
+                      .y = on(y)};
+  if (copies != nullptr && on.exec.device == Device::cuda) {
+    args.h_rounded = on(copies[0]);
+    args.g_rounded = on(copies[1]);
+    args.weight_rounded = on(copies[2]);
+  }
+#if defined(WEDGE_EMULATOR)
+  const std::uint64_t calls = emulator::calls();
+  gate_forward<T>(on.exec, args);
+  if (on.exec.device == Device::cuda) CHECK((emulator::calls() - calls == 1) == in_one);
+#else
+  gate_forward<T>(on.exec, args);
+#endif
+}
+
+// The tails of tiles of 64 x 128 and of steps of 32, and widths that are no multiple of 8.
+std::vector<Size> sizes() {
+  return {{1, 8}, {64, 32}, {65, 40}, {70, 136}, {200, 96}, {63, 128}, {5, 12}, {66, 33}};
+}
+
+}  // namespace
+
+TEST_CASE("gpu: the gate with its products in bfloat16", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : sizes())
+    for (const bool with_bias : {false, true}) {
+      CAPTURE(s.rows, s.D, with_bias);
+      const Shape shape = {s.rows, s.D};
+      Draw draw(1, DType::f64);
+      const Operand h(draw.normal(shape)), g(draw.normal(shape));
+      const Operand weight(draw.normal({s.D, 2 * s.D}, 1 / std::sqrt(2.0 * static_cast<double>(s.D))));
+      const Operand bias = with_bias ? Operand(draw.normal({s.D})) : Operand();
+      const bool fits = s.D % 8 == 0;
+      // In parts: u and u + bias as well; 1 -, · g, +
+      const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(fits ? 1 : 3));
+      const Operand y("y", before(false, Tensor::empty(shape)), naive(fits ? 1 : 3));
+      check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
+        forward<T>(on, s, h, g, weight, bias, alpha, y, nullptr, fits);
+      });
+    }
+}
+
+TEST_CASE("gpu: the gate of factors that are at hand in bfloat16", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : sizes())
+    for (const bool at_hand : {false, true}) {
+      CAPTURE(s.rows, s.D, at_hand);
+      const Shape shape = {s.rows, s.D};
+      Draw draw(2, DType::f64);
+      const Tensor hv = draw.normal(shape), gv = draw.normal(shape);
+      const Tensor wv = draw.normal({s.D, 2 * s.D}, 1 / std::sqrt(2.0 * static_cast<double>(s.D)));
+      const Operand h = exact(hv), g = exact(gv), weight = Operand::to_be_rounded(wv);
+      const Operand copies[] = {Operand(hv), Operand(gv), Operand(wv)};
+      const Operand bias(draw.normal({s.D}), DType::f32);
+      const Operand alpha("alpha", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+      const Operand y("y", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+      check_kernel<float>({&alpha, &y},
+                          [&]<class T>(const Side<T>& on) {
+                            forward<T>(on, s, h, g, weight, bias, alpha, y, at_hand ? copies : nullptr,
+                                       at_hand && s.D % 8 == 0);
+                          },
+                          {.bf16_products = true});
+    }
+}
+
+// With W = 0 the copies are in no result.
+TEST_CASE("gpu: the gate blends h and g as they are, not their copies", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  const Size s{70, 40};
+  const Shape shape = {s.rows, s.D};
+  Draw draw(3, DType::f64);
+  const Operand h(draw.normal(shape), DType::f32), g(draw.normal(shape), DType::f32);
+  const Tensor zeros = Tensor::zeros({s.D, 2 * s.D}, DType::f64);
+  const Operand weight(zeros, DType::f32), bias(draw.normal({s.D}), DType::f32);
+  const Operand copies[] = {Operand(draw.normal(shape)), Operand(draw.normal(shape)), Operand(zeros)};
+  const Operand alpha("alpha", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+  const Operand y("y", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+  check_kernel<float>(
+      {&alpha, &y},
+      [&]<class T>(const Side<T>& on) { forward<T>(on, s, h, g, weight, bias, alpha, y, copies, true); },
+      {.bf16_products = true});
+}
+
+// 120 tiles of 128 x 256, the last of them with three rows.
+TEST_CASE("gpu: the gate of many rows", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  const Size s{119 * 128 + 3, 8};
+  const Shape shape = {s.rows, s.D};
+  Draw draw(4, DType::f64);
+  const Operand h(draw.normal(shape)), g(draw.normal(shape)), weight(draw.normal({s.D, 2 * s.D}, 0.3));
+  const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(1));
+  const Operand y("y", before(false, Tensor::empty(shape)), naive(1));
+  check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
+    forward<T>(on, s, h, g, weight, Operand(), alpha, y, nullptr, true);
+  });
+}
+
+// Where a tensor does not start at 16 bytes.
+TEST_CASE("gpu: the gate of tensors out of line", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  const Size s{9, 16};
+  const Shape shape = {s.rows, s.D};
+  Draw draw(5, DType::f64);
+  const Operand g(draw.normal(shape)), weight(draw.normal({s.D, 2 * s.D}, 0.2));
+  const Operand h = Operand(draw.normal(shape)).shifted(3);
+  const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(3));
+  const Operand y("y", before(false, Tensor::empty(shape)), naive(3));
+  check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
+    forward<T>(on, s, h, g, weight, Operand(), alpha, y, nullptr, false);
+  });
+}
