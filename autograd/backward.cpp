@@ -54,6 +54,7 @@ GradSink BackwardContext::sink(int i) const {
     VariableState& leaf = *edge.leaf;
     if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     if (!leaf.has_grad) fresh_leaves_.push_back(&leaf);
+    leaf.grad.bump_version();  // a bfloat16 copy of what there was is out of date, here and below
     return {leaf.grad, std::exchange(leaf.has_grad, true)};
   }
   if (!edge.producer) return {};
@@ -62,13 +63,14 @@ GradSink BackwardContext::sink(int i) const {
     producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     producer.grad_owned = true;
     mark_arrived(edge.producer);
-    return {producer.grad, false};
+    return {producer.grad, false, producer.grad_is_factor};
   }
   if (!producer.grad_owned) {
     producer.grad = producer.grad.clone();
     producer.grad_owned = true;
   }
-  return {producer.grad, true};
+  producer.grad.bump_version();
+  return {producer.grad, true, producer.grad_is_factor};
 }
 
 void BackwardContext::accumulate(int i, Tensor gradient) const {

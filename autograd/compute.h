@@ -22,9 +22,19 @@ inline const BFloat16* rounded(const Exec& exec, const Tensor& weight) {
   return exec.bf16_products ? weight.bf16_copy() : nullptr;
 }
 
-// The same of an activation that several products read, in forward and backward.
+// The same of an activation that several products read, in forward and backward, or of a gradient.
 inline const BFloat16* rounded_activation(const Exec& exec, const Tensor& x) {
   return exec.bf16_products ? x.bf16_activation() : nullptr;
+}
+
+// Where a kernel that writes `y`, which products are to read, writes that copy in the same pass; or null.
+inline BFloat16* round_into(const Exec& exec, const Tensor& y) {
+  return exec.bf16_products ? y.bf16_for_writing() : nullptr;
+}
+// The same for a gradient, where the op that it goes to multiplies it. Ask when all sinks are taken: two may
+// be one tensor.
+inline BFloat16* round_into(const Exec& exec, const GradSink& sink) {
+  return sink && sink.is_factor ? round_into(exec, sink.tensor) : nullptr;
 }
 
 // Null for an undefined tensor.
@@ -33,16 +43,10 @@ T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }
 
-// A bfloat16 tensor like a dense gradient, for the products that read it, where they want it so; else
-// undefined. It is not kept with the gradient, to which others may add later.
+// A bfloat16 tensor like `dy` for what only products read, where they want it so; else undefined.
 inline Tensor empty_rounded(const Exec& exec, const Tensor& dy) {
   const bool wanted = exec.bf16_products && dy.dtype() == DType::f32;
   return wanted ? Tensor::empty(dy.shape(), DType::bf16, dy.device()) : Tensor();
-}
-inline Tensor rounded_gradient(const Exec& exec, const Tensor& dy) {
-  Tensor copy = empty_rounded(exec, dy);
-  if (copy.defined()) copy.copy_from(dy);
-  return copy;
 }
 
 // Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.

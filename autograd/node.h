@@ -24,6 +24,7 @@ struct Node {
   // dL/d(output) as it arrives. `owned`: no one else reads the tensor, so it may be added to in place.
   Tensor grad;
   bool grad_owned = false;
+  bool grad_is_factor = false;  // see make_output
 
   Node() = default;
   Node(const Node&) = delete;

@@ -114,6 +114,7 @@ class Saved {
 struct GradSink {
   Tensor tensor;
   bool add = false;
+  bool is_factor = false;  // the op that made the input multiplies this gradient by matrices
   explicit operator bool() const { return tensor.defined(); }
 };
 
@@ -141,9 +142,10 @@ class BackwardContext {
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
 // closure computes the inputs' gradients. The closure may capture inputs' tensors (as Saved) and the output's
-// tensor, never the output Variable.
+// tensor, never the output Variable. `grad_is_factor`: it multiplies the output's gradient by matrices, so
+// that whoever makes that does well to write its bfloat16 copy too (compute::round_into).
 Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
-                     std::function<void(const BackwardContext&)> backward);
+                     std::function<void(const BackwardContext&)> backward, bool grad_is_factor = false);
 // Whether make_output would record: ops that save something extra for backward ask first.
 bool needs_graph(std::initializer_list<Variable> inputs);
 

@@ -13,9 +13,10 @@ namespace wedge {
 template <class T>
 struct CausalAttentionForward {
   std::int64_t B, L, H, D;
-  const T* qkv;  // [B, L, 3 D]
-  T* o;          // [B, L, D] =
-  Stat<T>* lse;  // [B, H, L] =
+  const T* qkv;                   // [B, L, 3 D]
+  T* o;                           // [B, L, D] =
+  Stat<T>* lse;                   // [B, H, L] =
+  BFloat16* o_rounded = nullptr;  // CUDA: [B, L, D] = o, or null
 };
 
 // Rebuilds the rows of P = exp(S - lse), a block of queries at a time:
@@ -29,6 +30,7 @@ struct CausalAttentionBackward {
   const T* dout;       // [B, L, D]
   T* dqkv;             // [B, L, 3 D] = or += as dqkv_add says
   bool dqkv_add;
+  BFloat16* dqkv_rounded = nullptr;  // CUDA: [B, L, 3 D] = what dqkv holds then, or null
 };
 
 WEDGE_KERNEL(causal_attention_forward, CausalAttentionForward)

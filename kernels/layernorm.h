@@ -24,6 +24,7 @@ struct LayernormForward {
   T* y;           // [rows, D] =
   Stat<T>* mean;  // [rows] =
   Stat<T>* rstd;  // [rows] =
+  BFloat16* y_rounded = nullptr;  // CUDA: [rows, D] = y, or null
 };
 
 // With x̂ = (s - mean) rstd and g = dy · weight:
@@ -44,6 +45,7 @@ struct LayernormBackward {
   Stat<T>* dweight;  // [D]
   Stat<T>* dbias;    // [D]
   bool dx_add, dresidual_add, dweight_add, dbias_add;
+  BFloat16* dx_rounded = nullptr;  // CUDA: [rows, D] = what dx holds then, or null
 };
 
 WEDGE_KERNEL(layernorm_forward, LayernormForward)

@@ -19,9 +19,10 @@ struct BiasAdd {
 template <class T>
 struct BiasGeluForward {
   std::int64_t rows, D;
-  const T* bias;  // [D] or null
-  T* u;           // [rows, D] +=
-  T* y;           // [rows, D] =
+  const T* bias;                  // [D] or null
+  T* u;                           // [rows, D] +=
+  T* y;                           // [rows, D] =
+  BFloat16* y_rounded = nullptr;  // CUDA: [rows, D] = y, or null
 };
 
 // du = dy · (Φ(u) + u φ(u));  dbias (+)= Σ du

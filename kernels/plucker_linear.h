@@ -28,6 +28,7 @@ struct PluckerLinearForward {
   const T* bias;                       // [D] or null
   T* s;                                // [B, L, R] =, for backward
   T* g;                                // [B, L, D] =
+  BFloat16* g_rounded = nullptr;       // CUDA: [B, L, D] = g, or null
 };
 
 // G is the antisymmetric R × R matrix of dL/dp̄_t = dg_t W, and q = -G ẑ / n, ŵ = w / ‖w‖. For each lag of t:

@@ -231,22 +231,38 @@ const BFloat16* Tensor::bf16_activation() const {
   return bf16_copy_made_in(false);
 }
 
-const BFloat16* Tensor::bf16_copy_made_in(bool any_place) const {
+bool Tensor::make_bf16_room() const {
   const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
-  if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return nullptr;
+  if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return false;
   Storage::Rounded& rounded = storage_->rounded();
-  const bool fresh = rounded.values == nullptr;
-  if (fresh)
+  if (rounded.values == nullptr) {
     rounded.values = std::make_unique<Storage>(static_cast<std::size_t>(numel_) * sizeof(BFloat16), device());
+    rounded.version = version() - 1;
+  }
+  return true;
+}
+
+const BFloat16* Tensor::bf16_copy_made_in(bool any_place) const {
+  if (!make_bf16_room()) return nullptr;
   if constexpr (kWithCuda) {
+    Storage::Rounded& rounded = storage_->rounded();
     const std::uint64_t capture = cu::capture_id();
     const bool counts = rounded.capture == capture || (any_place && rounded.capture == 0);
-    if (fresh || rounded.version != version() || !counts) {
-      const cu::StridedCopy args{1, {numel_}, {1}, {1}, rounded.values->data(), raw()};
+    if (rounded.version != version() || !counts) {
+      const cu::StridedCopy args{1, {numel_}, {1}, {1}, bf16_target(), raw()};
       cu::copy_strided(args, DType::bf16, DType::f32);
       rounded.version = version();
       rounded.capture = capture;
     }
+  }
+  return bf16_target();
+}
+
+BFloat16* Tensor::bf16_for_writing() const {
+  if (!make_bf16_room()) return nullptr;
+  if constexpr (kWithCuda) {
+    storage_->rounded().version = version();
+    storage_->rounded().capture = cu::capture_id();
   }
   return bf16_target();
 }

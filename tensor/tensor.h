@@ -93,6 +93,9 @@ class Tensor {
   // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
   // else writes the copy: in a capture, one that was made outside of it does not count.
   const BFloat16* bf16_activation() const;
+  // The same memory for a kernel that is about to write all of the tensor: it writes the copy as well, which
+  // counts as that of the present version from here on.
+  BFloat16* bf16_for_writing() const;
   BFloat16* bf16_target() const;  // null where no copy was asked for yet
   void bf16_is_current() const;
 
@@ -102,6 +105,7 @@ class Tensor {
 
  private:
   const BFloat16* bf16_copy_made_in(bool any_place) const;
+  bool make_bf16_room() const;  // false where there can be no copy
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;

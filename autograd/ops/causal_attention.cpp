@@ -15,19 +15,22 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
   const Tensor o = Tensor::empty({B, L, D}, qkv.dtype(), in.device());
   const Tensor lse = Tensor::empty({B, H, L}, qkv.dtype(), in.device());
   visit_floating(qkv.dtype(), "causal_attention", [&]<class T>(T) {
-    causal_attention_forward<T>(compute::exec_of(o), {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>()});
+    const Exec exec = compute::exec_of(o);
+    causal_attention_forward<T>(
+        exec, {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>(), compute::round_into(exec, o)});
   });
-  return make_output("causal_attention", o, {qkv},
-                     [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
-                       const GradSink dqkv = ctx.sink(0);
-                       const Tensor& o = output.get("causal_attention");
-                       visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
-                         causal_attention_backward<T>(
-                             compute::exec_of(o),
-                             {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(), lse.data<T>(),
-                              ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add});
-                       });
-                     });
+  return make_output(
+      "causal_attention", o, {qkv},
+      [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
+        const GradSink dqkv = ctx.sink(0);
+        const Tensor& o = output.get("causal_attention");
+        visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
+          const Exec exec = compute::exec_of(o);
+          causal_attention_backward<T>(
+              exec, {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(), lse.data<T>(),
+                     ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add, compute::round_into(exec, dqkv)});
+        });
+      });
 }
 
 }  // namespace wedge

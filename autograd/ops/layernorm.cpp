@@ -33,10 +33,11 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   const bool recorded = needs_graph({x, weight, bias, h});
   const Tensor s = plain ? in : recorded ? fresh(x.shape()) : Tensor();
   visit_floating(x.dtype(), op, [&]<class T>(T) {
-    layernorm_forward<T>(compute::exec_of(y),
-                         {rows, D, in.data<T>(), h.defined() ? residual.data<T>() : nullptr, mask_of(drop),
-                          w.data<T>(), b.data<T>(), eps, plain || !recorded ? nullptr : s.data<T>(),
-                          y.data<T>(), mean.data<T>(), rstd.data<T>()});
+    const Exec exec = compute::exec_of(y);
+    layernorm_forward<T>(
+        exec, {rows, D, in.data<T>(), h.defined() ? residual.data<T>() : nullptr, mask_of(drop), w.data<T>(),
+               b.data<T>(), eps, plain || !recorded ? nullptr : s.data<T>(), y.data<T>(), mean.data<T>(),
+               rstd.data<T>(), compute::round_into(exec, y)});
   });
   if (!recorded) return Variable(y);
 
@@ -52,10 +53,11 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
         const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
-          layernorm_backward<T>(compute::exec_of(ctx.grad()),
-                                {rows, D, ctx.grad().data<T>(), s.get(op).data<T>(), mean.data<T>(),
-                                 rstd.data<T>(), w.get(op).data<T>(), mask_of(drop), out(dx), out(dh),
-                                 out(dweight), out(dbias), dx.add, dh.add, dweight.add, dbias.add});
+          const Exec exec = compute::exec_of(ctx.grad());
+          layernorm_backward<T>(
+              exec, {rows, D, ctx.grad().data<T>(), s.get(op).data<T>(), mean.data<T>(), rstd.data<T>(),
+                     w.get(op).data<T>(), mask_of(drop), out(dx), out(dh), out(dweight), out(dbias), dx.add,
+                     dh.add, dweight.add, dbias.add, compute::round_into(exec, dx)});
         });
       });
 }

@@ -47,20 +47,17 @@ void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const 
                  .B_rounded = compute::rounded(exec, weight)});
 }
 
-// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. dy_copy is dy in bfloat16, or
-// undefined; dy itself may be undefined where that is not.
+// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. One of dy and dy_rounded may be null.
 template <class T>
-void product_backward(const BackwardContext& ctx, const LinearShape& s, const Tensor& dy,
-                      const Tensor& dy_copy, const Tensor& x, const Tensor& weight) {
+void product_backward(const BackwardContext& ctx, const LinearShape& s, const T* dy,
+                      const BFloat16* dy_rounded, const Tensor& x, const Tensor& weight) {
   const Exec exec = compute::exec_of(x);
-  const T* const dy_values = compute::data_or_null<T>(dy);
-  const BFloat16* const dy_rounded = compute::data_or_null<BFloat16>(dy_copy);
   if (const GradSink dw = ctx.sink(1))
     gemm<T>(exec, {.trans_a = true,
                    .M = s.N,
                    .N = s.K,
                    .K = s.rows,
-                   .A = dy_values,
+                   .A = dy,
                    .lda = s.N,
                    .B = x.data<T>(),
                    .ldb = s.K,
@@ -73,7 +70,7 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Te
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
                    .K = s.N,
-                   .A = dy_values,
+                   .A = dy,
                    .lda = s.N,
                    .B = weight.data<T>(),
                    .ldb = s.K,
@@ -104,14 +101,15 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
       [s, in = Saved(in), w = Saved(w), has_bias = bias.defined()](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
         visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
-          product_backward<T>(ctx, s, dy, compute::rounded_gradient(compute::exec_of(dy), dy),
+          product_backward<T>(ctx, s, dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy),
                               in.get("linear"), w.get("linear"));
           if (!has_bias) return;
           if (const GradSink db = ctx.sink(2))
             reduce<T>(compute::exec_of(dy),
                       {ReduceOp::sum, 1, s.rows, s.N, dy.data<T>(), db.tensor.data<T>(), db.add});
         });
-      });
+      },
+      true);
 }
 
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -122,8 +120,9 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
   visit_floating(x.dtype(), "linear_gelu", [&]<class T>(T) {
     product<T>(s, in, w, u);
     const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
-    bias_gelu_forward<T>(compute::exec_of(y),
-                         {s.rows, s.N, b.defined() ? b.data<T>() : nullptr, u.data<T>(), y.data<T>()});
+    const Exec exec = compute::exec_of(y);
+    bias_gelu_forward<T>(exec, {s.rows, s.N, compute::data_or_null<T>(b), u.data<T>(), y.data<T>(),
+                                compute::round_into(exec, y)});
   });
   return make_output(
       "linear_gelu", y, inputs_of(x, weight, bias),
@@ -138,7 +137,8 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
               compute::exec_of(dy),
               {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
                db ? db.tensor.data<T>() : nullptr, db.add, compute::data_or_null<BFloat16>(du_copy)});
-          product_backward<T>(ctx, s, du, du_copy, in.get("linear_gelu"), w.get("linear_gelu"));
+          product_backward<T>(ctx, s, compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
+                              in.get("linear_gelu"), w.get("linear_gelu"));
         });
       });
 }

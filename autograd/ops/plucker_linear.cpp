@@ -26,9 +26,9 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
   const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
                g = Tensor::empty({B, L, D}, z.dtype(), in.device());
   visit_floating(z.dtype(), "plucker_linear", [&]<class T>(T) {
-    plucker_linear_forward<T>(compute::exec_of(g),
-                              {B, L, R, D, lags, in.data<T>(), w.data<T>(),
-                               b.defined() ? b.data<T>() : nullptr, s.data<T>(), g.data<T>()});
+    const Exec exec = compute::exec_of(g);
+    plucker_linear_forward<T>(exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b),
+                                     s.data<T>(), g.data<T>(), compute::round_into(exec, g)});
   });
   return make_output(
       "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},

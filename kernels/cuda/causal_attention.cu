@@ -235,6 +235,7 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
                          Tile::kOwnFloats + 2 * Tile::kStreamedFloats + Tile::kWeightFloats, exec.stream,
                          args.qkv, args.o, args.lse);
   });
+  round_result(args.B * args.L * args.D, args.o, args.o_rounded);
 }
 
 template <class T>
@@ -256,6 +257,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
                          kOperands + Tile::kWeightFloats, exec.stream, args.qkv, args.lse, delta.data(),
                          args.dout, args.dqkv, args.dqkv_add);
   });
+  round_result(args.B * args.L * 3 * args.D, args.dqkv, args.dqkv_rounded);
 }
 
 }  // namespace wedge::cu

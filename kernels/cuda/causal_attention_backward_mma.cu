@@ -160,11 +160,13 @@ struct Gathered {
     }
   }
 
-  // To the 16 rows of [dq | dk | dv] from dq_rows on.
+  // To the 16 rows of [dq | dk | dv] from element `first` on.
   template <class T>
-  __device__ void store(T* dq_rows, const Head& head, int left, float scale, bool add_to) const {
-    store_own<kWidth>(dx, {scale, scale}, dq_rows + (kOwnsKeys ? head.D : 0), head.stride, left, add_to);
-    if constexpr (kOwnsKeys) store_own<kWidth>(dy, {1, 1}, dq_rows + 2 * head.D, head.stride, left, add_to);
+  __device__ void store(const Result<T>& dqkv, std::int64_t first, const Head& head, int left, float scale,
+                        bool add_to) const {
+    store_own<kWidth>(dx, {scale, scale}, dqkv, first + (kOwnsKeys ? head.D : 0), head.stride, left, add_to);
+    if constexpr (kOwnsKeys)
+      store_own<kWidth>(dy, {1, 1}, dqkv, first + 2 * head.D, head.stride, left, add_to);
   }
 };
 
@@ -182,7 +184,7 @@ struct StreamedMemory {
 // dk and dv of 64 keys, or dq of 64 queries.
 template <bool kOwnsKeys, class T, int kWidth>
 __device__ void streamed_rows(const Sizes& n, const Work& work, const T* qkv, const float* lse,
-                              const float* delta, const T* dout, T* dqkv, bool add) {
+                              const float* delta, const T* dout, const Result<T>& dqkv, bool add) {
   using Tile = attention_mma::Tile<kWidth>;
   using Step = Arrival<T, kWidth, kOwnsKeys ? Rows::queries : Rows::keys>;
   using Memory = StreamedMemory<kWidth>;
@@ -241,7 +243,7 @@ __device__ void streamed_rows(const Sizes& n, const Work& work, const T* qkv, co
       if (more) next.store(other, row);
     }
   }
-  sums.store(dqkv + head.qkv + own * head.stride, head, left, n.scale, add);
+  sums.store(dqkv, head.qkv + own * head.stride, head, left, n.scale, add);
 }
 
 // Blocks of keys and of queries take turns, from those that see most of the other side to those that see
@@ -249,7 +251,7 @@ __device__ void streamed_rows(const Sizes& n, const Work& work, const T* qkv, co
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
     causal_attention_backward_streamed_kernel(Sizes n, const T* qkv, const float* lse, const float* delta,
-                                              const T* dout, T* dqkv, bool add) {
+                                              const T* dout, Result<T> dqkv, bool add) {
   const std::int64_t heads = gridDim.x / (2 * n.tiles), at = blockIdx.x % heads, turn = blockIdx.x / heads;
   if (turn % 2 == 0)
     streamed_rows<true, T, kWidth>(n, work_at(n, turn / 2, at), qkv, lse, delta, dout, dqkv, add);
@@ -272,7 +274,7 @@ struct Resident {
 
 template <bool kOwnsKeys, int kWidth, class T>
 __device__ void resident_rows(const Sizes& n, const Head& head, const Arrived<kWidth>& queries,
-                              const Arrived<kWidth>& keys, int own, T* dqkv, bool add) {
+                              const Arrived<kWidth>& keys, int own, const Result<T>& dqkv, bool add) {
   const auto &mine = kOwnsKeys ? keys : queries, &others = kOwnsKeys ? queries : keys;
   // Sums for dk and dv of 128 columns leave no registers for k and v.
   constexpr bool kInRegisters = kWidth <= 64 || !kOwnsKeys;
@@ -289,13 +291,13 @@ __device__ void resident_rows(const Sizes& n, const Head& head, const Arrived<kW
   const int begin = kOwnsKeys ? own : 0, end = kOwnsKeys ? head.L : own + kChunk;
   for (int row = begin; row < end; row += kChunk)
     sums.add(a, b, others, row, kOwnsKeys ? row - own : own - row, n.scale * kLog2E);
-  sums.store(dqkv + head.qkv + own * head.stride, head, head.L - own, n.scale, add);
+  sums.store(dqkv, head.qkv + own * head.stride, head, head.L - own, n.scale, add);
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::kBlocks)
     causal_attention_backward_resident_kernel(Sizes n, const T* qkv, const T* o, const float* lse,
-                                              const T* dout, T* dqkv, bool add) {
+                                              const T* dout, Result<T> dqkv, bool add) {
   using Resident = Resident<kWidth>;
   using Queries = Arrival<T, kWidth, Rows::queries_with_o, Resident::kRows, Resident::kThreads>;
   using Keys = Arrival<T, kWidth, Rows::keys, Resident::kRows, Resident::kThreads>;
@@ -343,13 +345,15 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
     if (rows <= Resident<kWidth>::kMaxRows) {
       launch("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
              blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads, rows * Resident<kWidth>::kBytesOfRow,
-             exec.stream, n, args.qkv, args.o, args.lse, args.dout, args.dqkv, args.dqkv_add);
+             exec.stream, n, args.qkv, args.o, args.lse, args.dout, Result<T>{args.dqkv, args.dqkv_rounded},
+             args.dqkv_add);
     } else {
       const Scratch<float> delta(args.B * args.H * args.L);
       attention::launch_delta(exec, n, args, true, delta.data());
       launch("causal_attention_backward_streamed", causal_attention_backward_streamed_kernel<T, kWidth>,
              blocks_for(2 * n.tiles * args.B * args.H, 1), kThreads, StreamedMemory<kWidth>::kBytes,
-             exec.stream, n, args.qkv, args.lse, delta.data(), args.dout, args.dqkv, args.dqkv_add);
+             exec.stream, n, args.qkv, args.lse, delta.data(), args.dout,
+             Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add);
     }
   });
 }

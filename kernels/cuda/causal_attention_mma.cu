@@ -13,7 +13,7 @@ using namespace attention_mma;
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
-    causal_attention_forward_mma_kernel(Sizes n, const T* qkv, T* o, float* lse) {
+    causal_attention_forward_mma_kernel(Sizes n, const T* qkv, Result<T> o, float* lse) {
   using Tile = attention_mma::Tile<kWidth>;
   using Streamed = RowsInFlight<T, kWidth, Tile::kStreamed>;
   constexpr int kScores = Tile::kStreamed / 8, kColumns = kWidth / 8;
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks
     const int query = own + lane_row() + 8 * h;
     if (query < L && lane_column() == 0) lse[head.stats + query] = kLn2 * (m[h] + log2f(l[h]));
   }
-  store_own<kWidth>(sums, factor, o + head.o + own * head.D, head.D, L - own, false);
+  store_own<kWidth>(sums, factor, o, head.o + own * head.D, head.D, L - own, false);
 }
 
 }  // namespace
@@ -136,8 +136,8 @@ bool causal_attention_forward_mma(const Exec& exec, const CausalAttentionForward
     const Sizes n = sizes_of(args);
     launch("causal_attention_forward_mma", causal_attention_forward_mma_kernel<T, kWidth>,
            blocks_for(n.tiles * args.B * args.H, 1), kThreads,
-           4 * attention_mma::Tile<kWidth>::kElements * sizeof(BFloat16), exec.stream, n, args.qkv, args.o,
-           args.lse);
+           4 * attention_mma::Tile<kWidth>::kElements * sizeof(BFloat16), exec.stream, n, args.qkv,
+           Result<T>{args.o, args.o_rounded}, args.lse);
   });
 }
 

@@ -298,23 +298,31 @@ __device__ inline float max_across(float x) {
   return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
 }
 
-// The 16 rows from y on (+)= sums · factor[h], for rows lane_row() + 8 h.
+// Where a result goes, and where its bfloat16 copy, if that is not null.
+template <class T>
+struct Result {
+  T* y;
+  BFloat16* rounded;
+};
+
+// The 16 rows from element `first` on (+)= sums · factor[h], for rows lane_row() + 8 h.
 template <int kWidth, class T>
-__device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&factor)[2], T* y, int stride,
-                          int left, bool add) {
+__device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&factor)[2], const Result<T>& to,
+                          std::int64_t first, int stride, int left, bool add) {
   WEDGE_UNROLL
   for (int h = 0; h < 2; ++h) {
     if (lane_row() + 8 * h >= left) continue;
-    T* const row = y + (lane_row() + 8 * h) * stride + lane_column();
+    const std::int64_t at = first + (lane_row() + 8 * h) * stride + lane_column();
     WEDGE_UNROLL
     for (int c = 0; c < kWidth / 8; ++c) {
       Pair pair{sums[c][2 * h] * factor[h], sums[c][2 * h + 1] * factor[h]};
       if (add) {
-        const Pair before = load_pair(row + 8 * c);
+        const Pair before = load_pair(to.y + at + 8 * c);
         pair.low += before.low;
         pair.high += before.high;
       }
-      store_pair(row + 8 * c, pair);
+      store_pair(to.y + at + 8 * c, pair);
+      if (to.rounded != nullptr) store_pair(to.rounded + at + 8 * c, pair);
     }
   }
 }

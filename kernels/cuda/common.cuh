@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/exec.h"
+#include "tensor/cuda/gpu.h"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/storage.h"
 
@@ -23,6 +24,12 @@ __device__ float to_float(T x) {
 template <class T>
 __device__ T from_float(float x) {
   return static_cast<T>(x);
+}
+
+// rounded = y in bfloat16, if that is not null: after kernels that do not write it themselves.
+template <class T>
+void round_result(std::int64_t n, const T* y, BFloat16* rounded) {
+  if (rounded != nullptr) copy_strided({1, {n}, {1}, {1}, rounded, y}, DType::bf16, dtype_of<T>);
 }
 
 // y (+)= x, in float32.

@@ -38,9 +38,9 @@ __device__ Floats<kWidth> load(const T* p) {
   return x;
 }
 
-// p (+)= x
+// p (+)= x; returns what p holds then, before it is rounded to T.
 template <int kWidth, class T>
-__device__ void store(T* p, Floats<kWidth> x, bool add = false) {
+__device__ Floats<kWidth> store(T* p, Floats<kWidth> x, bool add = false) {
   if (add) {
     const Floats<kWidth> old = load<kWidth>(p);
     for (int k = 0; k < kWidth; ++k) x.v[k] += old.v[k];
@@ -48,6 +48,7 @@ __device__ void store(T* p, Floats<kWidth> x, bool add = false) {
   Pack<T, kWidth> pack;
   for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
   *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+  return x;
 }
 
 // x times the masks of elements i, i + 1, ...
@@ -124,6 +125,7 @@ __global__ void __launch_bounds__(kThreads)
       Floats<kWidth> y;
       for (int k = 0; k < kWidth; ++k) y.v[k] = (s.v[k] - mean) * rstd * weight.v[k] + bias.v[k];
       store(a.y + at + c, y);
+      if (a.y_rounded != nullptr) store(a.y_rounded + at + c, y);
     }
     if (place.column == 0) {
       a.mean[row] = mean;
@@ -165,7 +167,8 @@ __global__ void __launch_bounds__(kThreads)
       if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
       if (a.dx == nullptr) continue;
       if (mask.on()) apply(mask, at + c, ds);
-      store(a.dx + at + c, ds, a.dx_add);
+      const Floats<kWidth> dx = store(a.dx + at + c, ds, a.dx_add);
+      if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, dx);
     }
   }
 }

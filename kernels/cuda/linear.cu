@@ -34,7 +34,9 @@ __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
     const std::int64_t at = row * a.D + tile.column;
     const float u = to_float(a.u[at]) + bias;
     if (a.bias != nullptr) a.u[at] = from_float<T>(u);
-    a.y[at] = from_float<T>(u * gaussian_cdf(u));
+    const float y = u * gaussian_cdf(u);
+    a.y[at] = from_float<T>(y);
+    if (a.y_rounded != nullptr) a.y_rounded[at] = from_float<BFloat16>(y);
   }
 }
 

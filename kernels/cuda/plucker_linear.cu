@@ -350,12 +350,13 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
            blocks_for(n.rows, kThreads / kLanesOfRow), kThreads, 0, exec.stream, n, lags, args.z, args.s,
            whole_rows(n, args.z, args.s));
   if (on_tensor_cores<T>(exec, n))
-    return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g);
+    return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g, args.g_rounded);
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.rows, kProductTile)) * blocks_for(n.D, kProductTile);
   if (tiles > 0)
     launch("plucker_linear_product", plucker_linear_product_kernel<T>, blocks_for(tiles, 1), kProductThreads,
            0, exec.stream, n, args.z, args.s, args.weight, args.bias, args.g);
+  round_result(n.rows * n.D, args.g, args.g_rounded);
 }
 
 template <class T>

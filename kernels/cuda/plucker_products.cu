@@ -63,7 +63,7 @@ __device__ void put_two(T* y, float a, float b, std::int64_t left, bool at_once)
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     plucker_linear_forward_kernel(Sizes n, int steps, const T* z, const T* s, const BFloat16* w,
-                                  const T* bias, T* g, bool whole, bool two_at_once) {
+                                  const T* bias, T* g, BFloat16* g_rounded, bool whole, bool two_at_once) {
   auto* const features = dynamic_shared<BFloat16>();             // [2, rows, 32]
   BFloat16* const weights = features + 2 * Tile::kRows * kRing;  // [stages, columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
@@ -126,9 +126,11 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const std::int64_t row = first_row + warp_row + i * 16 + half * 8 + lane / 4;
-      if (row < n.rows)
-        put_two(g + row * n.D + d, sums[i][j][2 * half] + b0, sums[i][j][2 * half + 1] + b1, left,
-                two_at_once);
+      if (row >= n.rows) continue;
+      const std::int64_t at = row * n.D + d;
+      const float g0 = sums[i][j][2 * half] + b0, g1 = sums[i][j][2 * half + 1] + b1;
+      put_two(g + at, g0, g1, left, two_at_once);
+      if (g_rounded != nullptr) put_two(g_rounded + at, g0, g1, left, two_at_once);
     }
   }
 }
@@ -479,13 +481,14 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
 
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g) {
+                     T* g, BFloat16* g_rounded) {
   const RingWeight w(exec, n, weight);
-  const bool two_at_once = n.D % 2 == 0 && is_aligned(g, 2 * sizeof(T));
+  const bool two_at_once =
+      n.D % 2 == 0 && is_aligned(g, 2 * sizeof(T)) && is_aligned(g_rounded, 2 * sizeof(BFloat16));
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("plucker_linear_forward", plucker_linear_forward_kernel<Tile, T>, blocks_for(tiles_of<Tile>(n), 1),
            Tile::kThreadsOfBlock, Tile::kBytes, exec.stream, n, ring_steps(n.R), z, s, w.data(), bias, g,
-           whole_rows(n, z, s), two_at_once);
+           g_rounded, whole_rows(n, z, s), two_at_once);
   };
   tiles_of<LargeTile>(n) >= kEnoughBlocks ? launch_tiles(LargeTile()) : launch_tiles(SmallTile());
 }
@@ -532,11 +535,12 @@ void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const 
         : launch_rows(std::integral_constant<int, Tile::kSmall>());
 }
 
-#define WEDGE_INSTANTIATE(T)                                                                            \
-  template void forward_product(const Exec&, const Sizes&, const T*, const T*, const T*, const T*, T*); \
-  template void dweight_product(const Exec&, const Sizes&, const T*, const T*, const Rounded&, float*,  \
-                                bool);                                                                  \
-  template void contract_product(const Exec&, const Sizes&, const Lags&, const T*, const T*, const T*,  \
+#define WEDGE_INSTANTIATE(T)                                                                           \
+  template void forward_product(const Exec&, const Sizes&, const T*, const T*, const T*, const T*, T*, \
+                                BFloat16*);                                                            \
+  template void dweight_product(const Exec&, const Sizes&, const T*, const T*, const Rounded&, float*, \
+                                bool);                                                                 \
+  template void contract_product(const Exec&, const Sizes&, const Lags&, const T*, const T*, const T*, \
                                  const Rounded&, float*, float*, Pull*);
 WEDGE_INSTANTIATE(float)
 WEDGE_INSTANTIATE(BFloat16)

@@ -13,10 +13,10 @@ bool on_tensor_cores(const Exec& exec, const Sizes& n) {
   return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
 }
 
-// g = F Wᵀ + bias
+// g = F Wᵀ + bias, and g_rounded = g if that is not null
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g);
+                     T* g, BFloat16* g_rounded);
 
 // Rows of bfloat16, 16-byte aligned, `pitch` apart, a multiple of 8; zeros beyond the row's end.
 struct Rounded {

@@ -164,3 +164,61 @@ TEST_CASE("gpu: a graph rounds what an activation holds when it is replayed", "[
     CHECK(product_of(x).to_vector() == y.to_vector());
   }
 }
+
+// Each op that products usually follow writes the copy of its output in its own pass.
+TEST_CASE("gpu: what an op writes for products is its output rounded", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const NoGradGuard no_grad;
+  const auto is_rounded = [](const Variable& y) {
+    const BFloat16* const copy = y.value().bf16_target();
+    REQUIRE(copy != nullptr);
+    const Tensor out = Tensor::empty(y.shape(), DType::bf16, Device::cuda);
+    cu::copy_bytes(out.raw(), Device::cuda, copy, Device::cuda,
+                   static_cast<std::size_t>(y.value().numel()) * sizeof(BFloat16));
+    CHECK(out.to_vector() == y.value().to(DType::bf16).to_vector());
+    CHECK(y.value().bf16_activation() == copy);
+  };
+  for (const std::int64_t D : {6, 64}) {
+    const Tensor x = on_gpu({2, 5, D}, 1), h = on_gpu({2, 5, D}, 2), weight = on_gpu({D}, 3),
+                 bias = on_gpu({D}, 4);
+    is_rounded(layernorm(x, weight, bias, 1e-5));
+    is_rounded(residual_layernorm(h, x, {}, weight, bias, 1e-5));
+    is_rounded(linear_gelu(x, on_gpu({9, D}, 5), on_gpu({9}, 6)));
+    is_rounded(causal_attention(on_gpu({2, 5, 3 * D}, 7), 2));  // heads of 32 are multiplied on tensor cores
+    for (const std::int64_t R : {4, 33})                        // as are planes of up to 32 states
+      is_rounded(
+          plucker_linear(on_gpu({2, 5, R}, 8), on_gpu({D, R * (R - 1) / 2}, 9), on_gpu({D}, 10), {1, 2}));
+  }
+}
+
+TEST_CASE("gpu: gradients that come with their copy give the bits of those that are rounded later",
+          "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const std::int64_t D = GENERATE(6, 64);
+  const Variable x = parameter(on_gpu({2, 5, D}, 1)), weight = parameter(on_gpu({3 * D, D}, 2)),
+                 back = parameter(on_gpu({D, 3 * D}, 3));
+  const Variable scale = parameter(on_gpu({D}, 4)), shift = parameter(on_gpu({D}, 5));
+  // Addition hands its gradient on as it is, and without a copy.
+  const bool later = GENERATE(false, true);
+  const auto pass = [&](const Variable& v, bool on) {
+    return on ? add(v, Variable(Tensor::zeros(v.shape()).to(Device::cuda))) : v;
+  };
+  const auto run = [&](bool on) {
+    const Bf16ProductsGuard reduced;
+    const Variable qkv = linear(x, weight), y = linear(qkv, back);
+    Variable out = causal_attention(pass(qkv, on), 2);
+    // A second gradient arrives at y, before the normalisation's or after it.
+    if (later) out = add(out, square(y));
+    out = add(out, layernorm(pass(y, on), scale, shift, 1e-5));
+    if (!later) out = add(out, square(y));
+    out.backward(on_gpu({2, 5, D}, 6));
+    std::vector<std::vector<double>> all;
+    for (const Variable& v : {x, weight, back}) {
+      all.push_back(v.grad().to_vector());
+      v.zero_grad();
+    }
+    return all;
+  };
+  CHECK(run(false) == run(true));
+}
