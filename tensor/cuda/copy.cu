@@ -1,5 +1,6 @@
 // Strided copies and fills on the GPU: a thread an element, in row-major order of the destination's index, so
-// that dense destinations are written in one piece.
+// that dense destinations are written in one piece. Copies of dense tensors, of which a training step has
+// many (float32 to bfloat16), go eight elements a thread, 16 bytes at a time.
 #include "tensor/cuda/gpu.h"
 #include "tensor/cuda/launch.cuh"
 
@@ -31,6 +32,23 @@ __global__ void copy_strided_kernel(StridedCopy args, std::int64_t n) {
   }
 }
 
+template <class T>
+struct alignas(8 * sizeof(T) < 16 ? 8 * sizeof(T) : 16) Eight {
+  T v[8];
+};
+
+template <class To, class From>
+__global__ void copy_dense_kernel(To* to, const From* from, std::int64_t n) {
+  for (std::int64_t i = thread_in_grid(); i < n / 8; i += threads_in_grid()) {
+    const auto in = reinterpret_cast<const Eight<From>*>(from)[i];
+    Eight<To> out;
+    for (int k = 0; k < 8; ++k) out.v[k] = convert<To>(in.v[k]);
+    reinterpret_cast<Eight<To>*>(to)[i] = out;
+  }
+  for (std::int64_t i = n / 8 * 8 + thread_in_grid(); i < n; i += threads_in_grid())
+    to[i] = convert<To>(from[i]);
+}
+
 template <class To>
 __global__ void fill_strided_kernel(StridedCopy args, std::int64_t n, double value) {
   for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid())
@@ -43,6 +61,21 @@ std::int64_t count(const StridedCopy& args) {
   return n;
 }
 
+// Whether both tensors lie there in row-major order, without gaps.
+bool is_dense(const StridedCopy& args) {
+  std::int64_t stride = 1;
+  for (int d = args.rank - 1; d >= 0; --d) {
+    if (args.sizes[d] != 1 && (args.to_strides[d] != stride || args.from_strides[d] != stride)) return false;
+    stride *= args.sizes[d];
+  }
+  return true;
+}
+
+template <class T>
+bool in_eights(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % alignof(Eight<T>) == 0;
+}
+
 }  // namespace
 
 void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
@@ -50,6 +83,9 @@ void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
   if (n == 0) return;
   visit_dtype(to_dtype, [&]<class To>(To) {
     visit_dtype(from_dtype, [&]<class From>(From) {
+      if (is_dense(args) && in_eights<To>(args.to) && in_eights<From>(args.from))
+        return launch("copy_dense", copy_dense_kernel<To, From>, blocks_for((n + 7) / 8, kThreads), kThreads,
+                      0, stream(), static_cast<To*>(args.to), static_cast<const From*>(args.from), n);
       launch("copy_strided", copy_strided_kernel<To, From>, blocks_for(n, kThreads), kThreads, 0, stream(),
              args, n);
     });

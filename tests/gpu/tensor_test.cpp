@@ -37,6 +37,24 @@ TEST_CASE("gpu: tensors go there and come back", "[gpu][tensor]") {
   CHECK(counting({0, 3}).to(Device::cuda).to_vector().empty());
 }
 
+// Eight elements at a time where both ends allow it, and the rest.
+TEST_CASE("gpu: dense copies of every length, place and dtype", "[gpu][tensor]") {
+  if (test::skip_without_gpu()) return;
+  for (const DType from : {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64})
+    for (const DType to : {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64})
+      for (const auto& [first, length] : {std::pair{0, 7}, {0, 8}, {0, 4100}, {3, 50}, {8, 33}}) {
+        CAPTURE(name_of(from), name_of(to), first, length);
+        const Tensor host = counting({first + length}, from).slice(0, first, first + length);
+        Tensor device = Tensor::full({first + length + 8}, 77, to).to(Device::cuda);
+        device.slice(0, first, first + length)
+            .copy_from(counting({first + length}, from).to(Device::cuda).slice(0, first, first + length));
+        CHECK(device.slice(0, first, first + length).to_vector() == host.to(to).to_vector());
+        CHECK(device.slice(0, first + length, first + length + 8).to_vector() == std::vector<double>(8, 77));
+        CHECK(device.slice(0, 0, first).to_vector() ==
+              std::vector<double>(static_cast<std::size_t>(first), 77));
+      }
+}
+
 TEST_CASE("gpu: views are read and written through their strides", "[gpu][tensor]") {
   if (test::skip_without_gpu()) return;
   const Tensor host = counting({2, 3, 4}), device = host.to(Device::cuda);
