@@ -11,7 +11,7 @@ namespace wedge {
 // and, where dx and dweight are given, the gradients of this loss: with G = (softmax(logits) -
 // onehot(target)) / T,
 //   dx = G W;  dweight = Gᵀ x
-// Rows are taken in chunks, whose logits are overwritten by their gradient (as in Liger-Kernel's fused loss).
+// Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;
@@ -21,7 +21,8 @@ struct LinearCrossEntropy {
   Stat<T>* loss;                             // [1] =
   T* dx;                                     // [rows, D] = or null
   Stat<T>* dweight;                          // [V, D] = or null
-  const BFloat16* weight_rounded = nullptr;  // with Exec::bf16_products: the weight as bfloat16, if at hand
+  // With Exec::bf16_products: x and the weight as bfloat16, if that is at hand.
+  const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
 };
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)

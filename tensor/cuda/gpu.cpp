@@ -110,6 +110,15 @@ std::string why_no_device() {
   return devices().why_none;
 }
 
+std::size_t l2_bytes() {
+  static const int bytes = [] {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, cudaDevAttrL2CacheSize, 0), "device 0");
+    return value;
+  }();
+  return static_cast<std::size_t>(bytes);
+}
+
 std::string describe_device() {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device 0");

@@ -21,6 +21,9 @@ std::string why_no_device();
 // "NVIDIA H200, compute capability 9.0, 139.8 GiB".
 std::string describe_device();
 
+// Bytes of its second-level cache.
+std::size_t l2_bytes();
+
 // The stream that all kernels and copies of this process go to (a cudaStream_t).
 void* stream();
 // Waits until everything that was given to the stream is done, and throws wedge::Error if any of it failed.

@@ -112,14 +112,18 @@ void check_linear_cross_entropy() {
     std::int64_t rows, V, D;
   };
   constexpr bool kRounds = std::is_same_v<OnGpu, float>;
-  for (const Size& s : {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {1030, 19, 9}})
+  // Rows of a few columns, of more than one block of 256 threads holds, and of more than are held at all;
+  // more rows than logits are made for at once, and than dweight is made of at once (with the emulator's 1 MB
+  // of L2).
+  for (const Size& s : {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {300, 9003, 8}, {2, 32771, 5}})
     for (const bool with_gradients : {false, true}) {
       CAPTURE(s.rows, s.V, s.D, with_gradients);
       Draw draw(3, DType::f64);
       const Tensor x_values = draw.normal({s.rows, s.D}), weight_values = draw.normal({s.V, s.D}, 0.5);
       const Operand x = kRounds ? Operand::to_be_rounded(x_values) : Operand(x_values);
       const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
-      const Operand weight_rounded(weight_values), targets(draw.ids({s.rows}, s.V), DType::i32);
+      const Operand x_rounded(x_values), weight_rounded(weight_values),
+          targets(draw.ids({s.rows}, s.V), DType::i32);
       const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
       // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
       // are float32: what is rounded is G, whose share of the error is that of one factor.
@@ -135,8 +139,10 @@ void check_linear_cross_entropy() {
                               LinearCrossEntropy<T> args{s.rows,   s.V,        s.D,
                                                          on(x),    on(weight), on(targets),
                                                          on(loss), on(dx),     on(dweight)};
-                              if (at_hand && on.exec.device == Device::cuda)
+                              if (at_hand && on.exec.device == Device::cuda) {
+                                args.x_rounded = on(x_rounded);
                                 args.weight_rounded = on(weight_rounded);
+                              }
                               linear_cross_entropy<T>(on.exec, args);
                             },
                             {.bf16_products = kRounds});

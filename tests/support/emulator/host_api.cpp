@@ -136,6 +136,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMultiProcessorCount:
       *value = p.multiProcessorCount;
       return cudaSuccess;
+    case cudaDevAttrL2CacheSize:
+      *value = p.l2CacheSize;
+      return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
       *value = p.major;
       return cudaSuccess;
