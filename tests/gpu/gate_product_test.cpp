@@ -113,17 +113,29 @@ TEST_CASE("gpu: the gate blends h and g as they are, not their copies", "[gpu][b
       {.bf16_products = true});
 }
 
-// 120 tiles of 128 x 256, the last of them with three rows.
-TEST_CASE("gpu: the gate of many rows", "[gpu][bf16][gate]") {
+// 60 tiles of 128 rows, the last of them with three, times two of 256 columns, the last of them with eight.
+TEST_CASE("gpu: the gate's rows are the same in large tiles and in small ones", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  const Size s{119 * 128 + 3, 8};
-  const Shape shape = {s.rows, s.D};
-  Draw draw(4, DType::f64);
-  const Operand h(draw.normal(shape)), g(draw.normal(shape)), weight(draw.normal({s.D, 2 * s.D}, 0.3));
-  const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(1));
-  const Operand y("y", before(false, Tensor::empty(shape)), naive(1));
-  check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
-    forward<T>(on, s, h, g, weight, Operand(), alpha, y, nullptr, true);
+  const Size s{59 * 128 + 3, 264};
+  Draw draw(6, DType::f64);
+  const auto on_gpu = [&](const Shape& shape, double scale) {
+    return draw.normal(shape, scale).to(DType::bf16).to(Device::cuda);
+  };
+  const Tensor h = on_gpu({s.rows, s.D}, 1), g = on_gpu({s.rows, s.D}, 1), bias = on_gpu({s.D}, 1),
+               weight = on_gpu({s.D, 2 * s.D}, 0.05);
+  check_rows_alone(s.rows, 131, [&](std::int64_t first, std::int64_t count) {
+    const Tensor out = Tensor::full({2, count, s.D}, NAN, DType::bf16, Device::cuda);
+    auto* const alpha = Tensor(out).data<BFloat16>();
+    gate_forward<BFloat16>({.device = Device::cuda, .stream = cu::stream()},
+                           {.rows = count,
+                            .D = s.D,
+                            .h = h.data<BFloat16>() + first * s.D,
+                            .g = g.data<BFloat16>() + first * s.D,
+                            .weight = weight.data<BFloat16>(),
+                            .bias = bias.data<BFloat16>(),
+                            .alpha = alpha,
+                            .y = alpha + count * s.D});
+    return out.permute({1, 0, 2}).contiguous();
   });
 }
 

@@ -175,6 +175,22 @@ void check_kernel(std::initializer_list<const Operand*> results, const Call& cal
   }
 }
 
+// Rows that a kernel makes of rows alone must not depend on how many it is called for, though it takes other
+// tiles for many. `make(first, count)`, the result [count, ...] of these rows, is called for all of them and
+// for some of the first, of the middle and of the last.
+template <class Make>
+void check_rows_alone(std::int64_t rows, std::int64_t count, const Make& make) {
+  const std::vector<double> all = make(std::int64_t{0}, rows).to_vector();
+  const std::size_t row = all.size() / static_cast<std::size_t>(rows);
+  for (const std::int64_t first : {std::int64_t{0}, (rows - count) / 2, rows - count}) {
+    CAPTURE(first);
+    const std::vector<double> some = make(first, count).to_vector();
+    REQUIRE(some.size() == static_cast<std::size_t>(count) * row);
+    CHECK(std::memcmp(some.data(), &all[static_cast<std::size_t>(first) * row],
+                      some.size() * sizeof(double)) == 0);
+  }
+}
+
 // What a result holds before the kernel: something, where it is added to, or else what must not show.
 inline Tensor before(bool added_to, const Tensor& something) {
   return added_to ? something : Tensor::full(something.shape(), NAN, something.dtype());

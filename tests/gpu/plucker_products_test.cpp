@@ -192,8 +192,76 @@ TEST_CASE("gpu: plucker_linear's gradient of many rows", "[gpu][bf16]") {
   check_backward<BFloat16>({1, 3, 4, 1030, {1}}, {false});       // dg too wide for shared memory
 }
 
-TEST_CASE("gpu: plucker_linear on tensor cores of many rows", "[gpu][bf16]") {
+namespace {
+
+// A function of the rows of z, dg or whatever, made of whole sequences.
+struct ManySequences {
+  Size n;
+  Draw draw{13, DType::f64};
+  Exec exec{.device = Device::cuda, .stream = cu::stream()};
+
+  Tensor rows_of(std::int64_t width) { return on_gpu({n.rows(), width}, 1); }
+  Tensor on_gpu(const Shape& shape, double scale) {
+    return draw.normal(shape, scale).to(DType::bf16).to(Device::cuda);
+  }
+  // `sequences` of them each in a call of its own, make(first row, B) -> [B · L, ...].
+  template <class Make>
+  void check(std::int64_t sequences, const Make& make) const {
+    check_rows_alone(n.B, sequences, [&](std::int64_t first, std::int64_t count) {
+      return make(first * n.L, count).reshape({count, -1});
+    });
+  }
+};
+
+}  // namespace
+
+// 60 tiles of 128 rows, the last of them with three, times two of 256 columns, the last of them with eight.
+TEST_CASE("gpu: plucker_linear's rows are the same in large tiles and in small ones", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  check_backward<float>({2, 7680, 8, 2, {1, 2, 4}}, {false});  // 120 blocks of 128 rows
-  check_forward<float>({2, 7680, 3, 2, {1, 2, 4}}, {true});    // 120 tiles of 128 x 256
+  ManySequences m{{1511, 5, 8, 264, {1, 3}}};
+  const Size& n = m.n;
+  const Tensor z = m.rows_of(n.R), weight = m.on_gpu({n.D, n.features()}, 0.1), bias = m.on_gpu({n.D}, 1);
+  m.check(27, [&](std::int64_t first, std::int64_t B) {
+    Tensor g = Tensor::full({B * n.L, n.D}, NAN, DType::bf16, Device::cuda);
+    Tensor s = Tensor::empty({B * n.L, n.R}, DType::bf16, Device::cuda);
+    plucker_linear_forward<BFloat16>(m.exec, {.B = B,
+                                              .L = n.L,
+                                              .R = n.R,
+                                              .D = n.D,
+                                              .lags = n.lags,
+                                              .z = z.data<BFloat16>() + first * n.R,
+                                              .weight = weight.data<BFloat16>(),
+                                              .bias = bias.data<BFloat16>(),
+                                              .s = s.data<BFloat16>(),
+                                              .g = g.data<BFloat16>()});
+    return g;
+  });
+}
+
+// 121 blocks of 128 rows, the last of them with five, and columns of which the last tile of 64 has eight.
+TEST_CASE("gpu: plucker_linear's gradients are the same in large blocks and in small ones", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  ManySequences m{{3073, 5, 8, 72, {1, 3}}};
+  const Size& n = m.n;
+  const Tensor z = m.rows_of(n.R), dg = m.rows_of(n.D), weight = m.on_gpu({n.D, n.features()}, 0.1);
+  const Tensor s = m.rows_of(n.R);  // any
+  m.check(27, [&](std::int64_t first, std::int64_t B) {
+    Tensor dz = Tensor::full({B * n.L, n.R}, NAN, DType::bf16, Device::cuda);
+    plucker_linear_backward<BFloat16>(m.exec, {.B = B,
+                                               .L = n.L,
+                                               .R = n.R,
+                                               .D = n.D,
+                                               .lags = n.lags,
+                                               .z = z.data<BFloat16>() + first * n.R,
+                                               .s = s.data<BFloat16>() + first * n.R,
+                                               .weight = weight.data<BFloat16>(),
+                                               .dg = dg.data<BFloat16>() + first * n.D,
+                                               .dz = dz.data<BFloat16>(),
+                                               .dweight = nullptr,
+                                               .dbias = nullptr,
+                                               .dz_add = false,
+                                               .dweight_add = false,
+                                               .dbias_add = false});
+    return dz;
+  });
 }
