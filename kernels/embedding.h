@@ -18,7 +18,9 @@ struct EmbeddingForward {
   T* y;                     // [rows, D] =
 };
 
-// dweight[v] (+)= Σ over t with t · step + ids[t] = v of dy[t], in the order of t: no atomics.
+// dweight[v] (+)= Σ over t with t · step + ids[t] = v of dy[t], in the order of t: no atomics. Where step >
+// 0, every ids[t] is less than step. On a GPU, sums of many rows are made of sums of pieces, which depend on
+// ids alone.
 template <class T>
 struct EmbeddingBackward {
   std::int64_t rows, V, D;

@@ -203,6 +203,74 @@ TEST_CASE("gpu: embedding in bfloat16", "[gpu][bf16]") {
   }
 }
 
+// So many that they are sorted first; and up to where they are not.
+TEST_CASE("gpu: the gradient of an embedding of many rows", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  enum class Ids { drawn, one, distinct, skewed };
+  struct Size {
+    std::int64_t rows, V, D;
+    Ids ids;
+  };
+  for (const Size& s : {Size{4096, 300, 3, Ids::skewed},
+                        {4097, 4097, 5, Ids::distinct},
+                        {4097, 1, 131, Ids::one},
+                        {4500, 256, 7, Ids::drawn},
+                        {5000, 257, 33, Ids::skewed},
+                        {8192, 30522, 2, Ids::one},
+                        {8192, 70000, 2, Ids::skewed},
+                        {65536, 30522, 1, Ids::skewed},
+                        {131073 + 700, 3000, 1, Ids::drawn}}) {
+    CAPTURE(s.rows, s.V, s.D, static_cast<int>(s.ids));
+    Draw draw(15, DType::f64);
+    const std::vector<double> drawn = draw.ids({s.rows}, s.V).to_vector();
+    std::vector<float> ids;
+    for (std::int64_t t = 0; t < s.rows; ++t) {
+      const double x = drawn[static_cast<std::size_t>(t)], V = static_cast<double>(s.V);
+      switch (s.ids) {
+        case Ids::drawn:
+          ids.push_back(static_cast<float>(x));
+          break;
+        case Ids::one:
+          ids.push_back(static_cast<float>(s.V - 1));
+          break;
+        case Ids::distinct:  // 1009 has no factor with V in common
+          ids.push_back(static_cast<float>(t * 1009 % s.V));
+          break;
+        case Ids::skewed:  // long runs of the lowest, single ones at the end
+          ids.push_back(static_cast<float>(std::floor(V * std::pow(x / V, 6))));
+          break;
+      }
+    }
+    const Operand at(Tensor::from(ids, {s.rows}), DType::i32), dy(draw.normal({s.rows, s.D}));
+    for (const bool add : {false, true}) {
+      CAPTURE(add);
+      const Operand dweight("dweight", before(add, draw.normal({s.V, s.D})), kFloat32, DType::f32);
+      check_kernel({&dweight}, [&]<class T>(const Side<T>& on) {
+        embedding_backward<T>(on.exec, {s.rows, s.V, s.D, 0, on(at), on(dy), on(dweight), add});
+      });
+    }
+  }
+}
+
+// 2^30 + 1 - 2^30 in float32 is 0 in this order, wherever it is cut, and 1 in another.
+TEST_CASE("gpu: the gradient of an embedding is added in the order of its rows", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  constexpr int kV = 1500;
+  std::vector<float> ids, dy;
+  for (const float x : {0x1p30f, 1.0f, -0x1p30f})
+    for (int i = 0; i < kV; ++i) {
+      ids.push_back(static_cast<float>(i * 7 % kV));
+      dy.push_back(x);
+    }
+  const Operand at(Tensor::from(ids, {3 * kV}), DType::i32), from(Tensor::from(dy, {3 * kV, 1}));
+  const Operand dweight("dweight", before(false, Tensor::empty({kV, 1})), naive(0), DType::f32);
+  embedding_backward<BFloat16>(
+      {.device = Device::cuda, .stream = cu::stream()},
+      {3 * kV, kV, 1, 0, at.on(Device::cuda).data<std::int32_t>(), from.on(Device::cuda).data<BFloat16>(),
+       Tensor(dweight.on(Device::cuda)).data<float>(), false});
+  CHECK(dweight.on(Device::cuda).to_vector() == std::vector<double>(kV, 0.0));
+}
+
 TEST_CASE("gpu: AdamW in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   for (const double clip : {0.0, 1.0}) {

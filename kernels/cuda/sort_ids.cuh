@@ -1,0 +1,143 @@
+// The positions 0 .. T-1 of ids in [0, V), ordered by id and, where ids are equal, by position.
+//
+// Layout: a radix sort from the lowest digit of 8 bits up, two launches a digit, as many digits as V has.
+// Tiles of 1,024 ids, larger ones where there would be more than 128 of them, are a block each. `count`
+// counts the tile's digits. `scatter` adds up all tiles' counts, which says where the tile's ids of a digit
+// start; a warp, which owns neighbours, then goes through its own 32 at a time, and the lanes with the same
+// digit take places in order. Integer counts alone are added atomically, so their order shows nowhere. Bytes
+// a digit: 12 to 24 T, and 1 KiB of counts a tile, read by every block.
+#pragma once
+
+#include "kernels/cuda/common.cuh"
+
+namespace wedge::cu {
+
+struct IdAt {
+  std::int32_t id, t;
+};
+
+namespace id_sort {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kBits = 8;
+constexpr int kDigits = 1 << kBits;
+static_assert(kDigits == kThreads, "a thread is a digit");
+constexpr int kTile = 1024;
+constexpr int kMostTiles = 128;
+
+// What a pass sorts: ids as they come, or what the pass before made of them.
+struct Keys {
+  const std::int32_t* ids;
+  const IdAt* sorted;  // instead, unless null
+  int count, tile;     // all keys, and a block's
+  int shift;           // of the digit
+
+  __device__ IdAt at(int i) const { return sorted != nullptr ? sorted[i] : IdAt{ids[i], i}; }
+  __device__ int digit(const IdAt& key) const { return key.id >> shift & (kDigits - 1); }
+  // A warp's keys: first, first + 32, ... below end.
+  __device__ int first() const {
+    return static_cast<int>(blockIdx.x) * tile + static_cast<int>(threadIdx.x) / kWarp * (tile / kWarps);
+  }
+  __device__ int end() const {
+    const int end = first() + tile / kWarps;
+    return end < count ? end : count;
+  }
+};
+
+static __global__ void __launch_bounds__(kThreads) sort_ids_count_kernel(Keys keys, int* counts) {
+  WEDGE_SHARED(int, own, kDigits);
+  const int thread = static_cast<int>(threadIdx.x);
+  own[thread] = 0;
+  __syncthreads();
+  for (int i = keys.first() + thread % kWarp; i < keys.end(); i += kWarp)
+    atomicAdd(&own[keys.digit(keys.at(i))], 1);
+  __syncthreads();
+  counts[static_cast<int>(blockIdx.x) * kDigits + thread] = own[thread];
+}
+
+// counts [tiles, digits]
+static __global__ void __launch_bounds__(kThreads)
+    sort_ids_scatter_kernel(Keys keys, const int* counts, IdAt* to) {
+  WEDGE_SHARED(int, places, kWarps* kDigits);  // first of a warp's keys of a digit, later the next
+  WEDGE_SHARED(int, totals, kWarps);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
+  for (int w = 0; w < kWarps; ++w) places[w * kDigits + thread] = 0;
+  __syncthreads();
+  int* const own = places + warp * kDigits;
+  for (int i = keys.first() + lane; i < keys.end(); i += kWarp) atomicAdd(&own[keys.digit(keys.at(i))], 1);
+
+  // This thread's digit: how many keys have a lower one, and those of them that stand in tiles before.
+  int total = 0, before = 0;
+  for (int tile = 0; tile < static_cast<int>(gridDim.x); ++tile) {
+    const int count = counts[tile * kDigits + thread];
+    total += count;
+    before += tile < static_cast<int>(blockIdx.x) ? count : 0;
+  }
+  int upto = total;
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const int other = __shfl_up_sync(kAllLanes, upto, offset);
+    upto += lane >= offset ? other : 0;
+  }
+  if (lane == kWarp - 1) totals[warp] = upto;
+  __syncthreads();
+  int place = upto - total + before;
+  for (int w = 0; w < warp; ++w) place += totals[w];
+  for (int w = 0; w < kWarps; ++w) {
+    const int count = places[w * kDigits + thread];
+    places[w * kDigits + thread] = place;
+    place += count;
+  }
+  __syncthreads();
+
+  for (int start = keys.first(); start < keys.end(); start += kWarp) {
+    const bool here = start + lane < keys.end();
+    const IdAt key = here ? keys.at(start + lane) : IdAt{};
+    const int digit = keys.digit(key);
+    unsigned same = __ballot_sync(kAllLanes, here);
+    for (int bit = 0; bit < kBits; ++bit) {
+      const bool set = (digit >> bit & 1) != 0;
+      const unsigned with = __ballot_sync(kAllLanes, set);
+      same &= set ? with : ~with;
+    }
+    const int rank = __popc(same & ((1u << lane) - 1));
+    if (here) to[own[digit] + rank] = key;
+    __syncwarp();
+    if (here && rank == 0) own[digit] += __popc(same);
+    __syncwarp();
+  }
+}
+
+}  // namespace id_sort
+
+// Working memory and the launches.
+class SortedIds {
+ public:
+  SortedIds(const Exec& exec, std::int64_t rows, std::int64_t V, const std::int32_t* ids)
+      : sorted_{Scratch<IdAt>(rows), Scratch<IdAt>(rows)} {
+    using namespace id_sort;
+    constexpr int kStep = kWarps * kWarp;
+    const int count = static_cast<int>(rows);
+    const int tile =
+        count <= kMostTiles * kTile ? kTile : static_cast<int>(blocks_for(count, kMostTiles * kStep)) * kStep;
+    const unsigned tiles = blocks_for(count, tile);
+    const Scratch<int> counts(static_cast<std::int64_t>(tiles) * kDigits);
+    const IdAt* from = nullptr;
+    for (int shift = 0; shift == 0 || (shift < 32 && (V - 1) >> shift != 0); shift += kBits) {
+      const Keys keys{ids, from, count, tile, shift};
+      launch("sort_ids_count", sort_ids_count_kernel, tiles, kThreads, 0, exec.stream, keys, counts.data());
+      launch("sort_ids_scatter", sort_ids_scatter_kernel, tiles, kThreads, 0, exec.stream, keys,
+             counts.data(), sorted_[shift / kBits % 2].data());
+      from = sorted_[shift / kBits % 2].data();
+    }
+    data_ = from;
+  }
+
+  const IdAt* data() const { return data_; }  // [rows]
+
+ private:
+  Scratch<IdAt> sorted_[2];
+  const IdAt* data_;
+};
+
+}  // namespace wedge::cu
