@@ -6,12 +6,12 @@
 //
 // so each output has one owner that adds in order of rows, and scores are made twice. Two ways:
 //
-//   resident  sequences whose q, k, v and do fit into shared memory, in one launch: a block owns a head,
-//   reads
-//             everything once, makes delta on the way and has one barrier. All warps have the same work,
-//             since their 16 keys and their 16 queries together always see the same number of rows
-//   streamed  longer ones, after a launch for delta: a block owns 64 keys or 64 queries, and the next tile of
-//             the other side is on its way meanwhile. Blocks with most to see start first
+//   resident  sequences whose q, k, v and do fit into shared memory, in one launch: a block owns a
+//             head, reads everything once, makes delta on the way and has one barrier. All warps have the
+//             same work, since their 16 keys and their 16 queries together always see the same number of rows
+//   streamed  longer ones, and where a block cannot have that much of it, after a launch for delta: a block
+//             owns 64 keys or 64 queries, and the next tile of the other side is on its way meanwhile. Blocks
+//             with most to see start first
 //
 // Exponentials are of base 2, with scale · log2 e as one factor. Rounded to bfloat16 are q, k, v, do (in
 // delta, too, so that a row of dS still sums to 0), P and dS; nothing else.
@@ -341,12 +341,11 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
   return with_mma_width(args.D / args.H, [&](auto width) {
     constexpr int kWidth = decltype(width)::value;
     const Sizes n = sizes_of(args);
-    const int rows = n.tiles * kOwn;
-    if (rows <= Resident<kWidth>::kMaxRows) {
+    const int rows = n.tiles * kOwn, bytes = rows * Resident<kWidth>::kBytesOfRow;
+    if (rows <= Resident<kWidth>::kMaxRows && static_cast<std::size_t>(bytes) <= shared_bytes_of_block()) {
       launch("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
-             blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads, rows * Resident<kWidth>::kBytesOfRow,
-             exec.stream, n, args.qkv, args.o, args.lse, args.dout, Result<T>{args.dqkv, args.dqkv_rounded},
-             args.dqkv_add);
+             blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads, bytes, exec.stream, n, args.qkv,
+             args.o, args.lse, args.dout, Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add);
     } else {
       const Scratch<float> delta(args.B * args.H * args.L);
       attention::launch_delta(exec, n, args, true, delta.data());

@@ -294,27 +294,31 @@ void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackw
          0, exec.stream, pieces, count, parts.data(), args.dweight, args.dweight_add);
 }
 
-// q, own and pulls, in chunks of rows.
+// q, own and pulls, in chunks of rows; `rounds`: of factors rounded to bfloat16.
 template <class T>
 void contract_in_chunks(const Exec& exec, const Sizes& n, const Lags& lags,
-                        const PluckerLinearBackward<T>& args, float* q, float* own, Pull* pulls) {
+                        const PluckerLinearBackward<T>& args, bool rounds, float* q, float* own,
+                        Pull* pulls) {
   std::int64_t chunk = n.P > 0 ? kDeltaFloats / n.P / kProductTile * kProductTile : n.rows;
   if (chunk < kProductTile) chunk = kProductTile;
   if (chunk > n.rows) chunk = n.rows;
   const Scratch<float> dfeatures(chunk * n.P);
   for (std::int64_t first = 0; first < n.rows; first += chunk) {
     const std::int64_t count = n.rows - first < chunk ? n.rows - first : chunk;
-    gemm_to<T, float>(exec,
-                      {.M = count,
-                       .N = n.P,
-                       .K = n.D,
-                       .A = args.dg + first * n.D,
-                       .lda = n.D,
-                       .B = args.weight,
-                       .ldb = n.P,
-                       .C = nullptr,
-                       .ldc = n.P},
-                      dfeatures.data());
+    Gemm<T> product{.M = count,
+                    .N = n.P,
+                    .K = n.D,
+                    .A = args.dg + first * n.D,
+                    .lda = n.D,
+                    .B = args.weight,
+                    .ldb = n.P,
+                    .C = nullptr,
+                    .ldc = n.P};
+    if constexpr (std::is_same_v<T, float>) product.C = dfeatures.data();
+    if (rounds && product.C != nullptr)
+      cu::gemm<T>(exec, product);  // as exec says
+    else
+      gemm_to<T, float>(exec, product, dfeatures.data());
     launch("plucker_linear_contract", plucker_linear_contract_kernel<T>, blocks_for(count, kWarps), kThreads,
            0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), q, own, pulls);
   }
@@ -330,7 +334,7 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   if (dg != nullptr && contract_fits(n))
     contract_product(exec, n, lags, args.z, args.s, args.weight, *dg, q.data(), own.data(), pulls.data());
   else
-    contract_in_chunks(exec, n, lags, args, q.data(), own.data(), pulls.data());
+    contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
   launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
          exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
 }

@@ -319,7 +319,6 @@ struct ContractTile {
     return (static_cast<std::size_t>(warps) * 16 * depth + kStages * kWeights) * sizeof(BFloat16);
   }
 };
-constexpr std::size_t kMostBytes = 163 * 1024;  // of shared memory, of a block: an A100's
 
 // A row of G as it arises: z, s and the sums G z and G s of a lane's slots, apart for the slot as the first
 // of a pair and as its partner.
@@ -477,6 +476,13 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
   }
 }
 
+// Whether a block of so many warps finds room in shared memory; of an H100's an A100's part.
+bool contract_fits(int warps, std::int64_t D) {
+  constexpr std::size_t kMostBytes = 163 * 1024;
+  const std::size_t bytes = ContractTile::bytes(warps, D);
+  return bytes <= kMostBytes && bytes <= shared_bytes_of_block();
+}
+
 }  // namespace
 
 template <class T>
@@ -516,7 +522,7 @@ void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, c
 }
 
 bool contract_fits(const Sizes& n) {
-  return ContractTile::bytes(ContractTile::kSmall, n.D) <= kMostBytes;
+  return contract_fits(ContractTile::kSmall, n.D);
 }
 
 template <class T>
@@ -529,8 +535,7 @@ void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const 
            blocks_for(n.rows, kBlockWarps * 16), kBlockWarps * kWarp, Tile::bytes(kBlockWarps, n.D),
            exec.stream, n, lags, ring_steps(n.R), z, s, w.data(), dg, q, own, pulls, whole_rows(n, z, s));
   };
-  const bool large =
-      n.rows >= kEnoughBlocks * Tile::kLarge * 16 && Tile::bytes(Tile::kLarge, n.D) <= kMostBytes;
+  const bool large = n.rows >= kEnoughBlocks * Tile::kLarge * 16 && contract_fits(Tile::kLarge, n.D);
   large ? launch_rows(std::integral_constant<int, Tile::kLarge>())
         : launch_rows(std::integral_constant<int, Tile::kSmall>());
 }

@@ -119,6 +119,12 @@ std::size_t l2_bytes() {
   return static_cast<std::size_t>(bytes);
 }
 
+std::size_t shared_bytes_of_block() {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "device 0");
+  return static_cast<std::size_t>(value);
+}
+
 std::string describe_device() {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device 0");

@@ -310,6 +310,20 @@ std::vector<AttentionSize> tensor_core_sizes() {
 
 }  // namespace
 
+#if defined(WEDGE_EMULATOR)
+// As with compute capability 8.6. Resident, they would take 132 KB and more.
+TEST_CASE("gpu: causal attention where a block has little shared memory", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  const LessSharedMemory less(99 * 1024);
+  for (const AttentionSize& n : {AttentionSize{1, 200, 1, 64}, AttentionSize{1, 128, 1, 128}}) {
+    CAPTURE(n.B, n.L, n.H, n.D);
+    Draw draw(6, DType::f64);
+    check_causal_attention<BFloat16>(n, draw);
+    check_causal_attention<float>(n, draw);
+  }
+}
+#endif
+
 TEST_CASE("gpu: causal attention in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   // Heads of 3, 9, 24, 40 and 100 columns: every width of the tiles without tensor cores.

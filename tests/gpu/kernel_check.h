@@ -175,6 +175,16 @@ void check_kernel(std::initializer_list<const Operand*> results, const Call& cal
   }
 }
 
+#if defined(WEDGE_EMULATOR)
+// Meanwhile a block can have only so much shared memory.
+struct LessSharedMemory {
+  explicit LessSharedMemory(std::size_t bytes) { emulator::set_shared_memory(bytes); }
+  ~LessSharedMemory() { emulator::set_shared_memory(227 * 1024); }
+  LessSharedMemory(const LessSharedMemory&) = delete;
+  LessSharedMemory& operator=(const LessSharedMemory&) = delete;
+};
+#endif
+
 // Rows that a kernel makes of rows alone must not depend on how many it is called for, though it takes other
 // tiles for many. `make(first, count)`, the result [count, ...] of these rows, is called for all of them and
 // for some of the first, of the middle and of the last.

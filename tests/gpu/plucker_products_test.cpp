@@ -213,6 +213,32 @@ struct ManySequences {
   }
 };
 
+void check_rows_of_gradient(const Size& size) {
+  ManySequences m{size};
+  const Size& n = m.n;
+  const Tensor z = m.rows_of(n.R), dg = m.rows_of(n.D), weight = m.on_gpu({n.D, n.features()}, 0.1);
+  const Tensor s = m.rows_of(n.R);  // any
+  m.check(27, [&](std::int64_t first, std::int64_t B) {
+    Tensor dz = Tensor::full({B * n.L, n.R}, NAN, DType::bf16, Device::cuda);
+    plucker_linear_backward<BFloat16>(m.exec, {.B = B,
+                                               .L = n.L,
+                                               .R = n.R,
+                                               .D = n.D,
+                                               .lags = n.lags,
+                                               .z = z.data<BFloat16>() + first * n.R,
+                                               .s = s.data<BFloat16>() + first * n.R,
+                                               .weight = weight.data<BFloat16>(),
+                                               .dg = dg.data<BFloat16>() + first * n.D,
+                                               .dz = dz.data<BFloat16>(),
+                                               .dweight = nullptr,
+                                               .dbias = nullptr,
+                                               .dz_add = false,
+                                               .dweight_add = false,
+                                               .dbias_add = false});
+    return dz;
+  });
+}
+
 }  // namespace
 
 // 60 tiles of 128 rows, the last of them with three, times two of 256 columns, the last of them with eight.
@@ -241,27 +267,18 @@ TEST_CASE("gpu: plucker_linear's rows are the same in large tiles and in small o
 // 121 blocks of 128 rows, the last of them with five, and columns of which the last tile of 64 has eight.
 TEST_CASE("gpu: plucker_linear's gradients are the same in large blocks and in small ones", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  ManySequences m{{3073, 5, 8, 72, {1, 3}}};
-  const Size& n = m.n;
-  const Tensor z = m.rows_of(n.R), dg = m.rows_of(n.D), weight = m.on_gpu({n.D, n.features()}, 0.1);
-  const Tensor s = m.rows_of(n.R);  // any
-  m.check(27, [&](std::int64_t first, std::int64_t B) {
-    Tensor dz = Tensor::full({B * n.L, n.R}, NAN, DType::bf16, Device::cuda);
-    plucker_linear_backward<BFloat16>(m.exec, {.B = B,
-                                               .L = n.L,
-                                               .R = n.R,
-                                               .D = n.D,
-                                               .lags = n.lags,
-                                               .z = z.data<BFloat16>() + first * n.R,
-                                               .s = s.data<BFloat16>() + first * n.R,
-                                               .weight = weight.data<BFloat16>(),
-                                               .dg = dg.data<BFloat16>() + first * n.D,
-                                               .dz = dz.data<BFloat16>(),
-                                               .dweight = nullptr,
-                                               .dbias = nullptr,
-                                               .dz_add = false,
-                                               .dweight_add = false,
-                                               .dbias_add = false});
-    return dz;
-  });
+  check_rows_of_gradient({3073, 5, 8, 72, {1, 3}});
 }
+
+#if defined(WEDGE_EMULATOR)
+TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memory", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  {
+    const LessSharedMemory less(44 * 1024);  // not the 48 KB of a large block
+    check_rows_of_gradient({3073, 5, 4, 8, {1, 3}});
+  }
+  const LessSharedMemory less(99 * 1024);  // as with compute capability 8.6; not the 104 KB of a small block
+  check_backward<BFloat16>({1, 35, 8, 576, {1, 3}}, {false});
+  check_backward<float>({1, 35, 8, 576, {1, 3}}, {true});
+}
+#endif

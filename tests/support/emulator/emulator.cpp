@@ -143,9 +143,9 @@ void Machine::check(const Launch& l) const {
                        l.grid.z > 65535;
   WEDGE_CHECK(!refused, "cuda: {}: invalid configuration: grid ({}, {}, {}), block ({}, {}, {})", l.name,
               l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z);
-  WEDGE_CHECK(l.shared_bytes <= SharedMemory::kMost,
+  WEDGE_CHECK(l.shared_bytes <= SharedMemory::most,
               "cuda: {}: {} bytes of shared memory, a block can have {}", l.name, l.shared_bytes,
-              SharedMemory::kMost);
+              SharedMemory::most);
 }
 
 void Machine::run(const Launch& launch, void (*body)(const void*), const void* context) {

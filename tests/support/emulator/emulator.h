@@ -113,6 +113,9 @@ void set_host_access(bool allowed);
 // The device's memory; cudaMalloc fails beyond it.
 void set_device_memory(std::size_t bytes);
 
+// The shared memory that a block can have, at most 227 KiB, which it is at first.
+void set_shared_memory(std::size_t bytes);
+
 // Whether all of it lies in one live block of device memory.
 bool is_device_memory(const void* p, std::size_t bytes);
 

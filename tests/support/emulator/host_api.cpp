@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "graphs.h"
+#include "shared_memory.h"
 #include "tensor/check.h"
 
 using wedge::emulator::arena;
@@ -113,7 +114,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   std::strcpy(p->name, "emulator");
   p->totalGlobalMem = arena().limit;
   p->sharedMemPerBlock = 48 * 1024;
-  p->sharedMemPerBlockOptin = 227 * 1024;
+  p->sharedMemPerBlockOptin = wedge::emulator::SharedMemory::most;
   p->sharedMemPerMultiprocessor = 228 * 1024;
   p->major = 9;
   p->multiProcessorCount = 4;

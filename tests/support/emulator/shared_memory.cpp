@@ -71,7 +71,7 @@ void* SharedMemory::fixed(const void* key, std::size_t bytes) {
   for (const Array& array : arrays_)
     if (array.key == key) return array.data;
   fixed_bytes_ += bytes;
-  WEDGE_CHECK(fixed_bytes_ <= kMostFixed && fixed_bytes_ + dynamic_bytes_ <= kMost,
+  WEDGE_CHECK(fixed_bytes_ <= kMostFixed && fixed_bytes_ + dynamic_bytes_ <= most,
               "{} bytes of fixed and {} bytes of dynamic shared memory are more than a block can have",
               fixed_bytes_, dynamic_bytes_);
   return add(key, bytes);
@@ -98,6 +98,12 @@ void SharedMemory::check() const {
                 array.key == nullptr ? "the dynamic" : "a", array.bytes, before ? "beyond" : "before");
     begin = array.end;
   }
+}
+
+void set_shared_memory(std::size_t bytes) {
+  WEDGE_CHECK(bytes <= SharedMemory::kMost, "emulator: at most {} bytes of shared memory",
+              SharedMemory::kMost);
+  SharedMemory::most = bytes;
 }
 
 }  // namespace wedge::emulator

@@ -10,6 +10,7 @@ namespace wedge::emulator {
 class SharedMemory {
  public:
   static constexpr std::size_t kMost = 227 * 1024, kMostFixed = 48 * 1024;  // bytes of a block, as on an H100
+  static inline std::size_t most = kMost;                                   // set_shared_memory
 
   SharedMemory();
 
