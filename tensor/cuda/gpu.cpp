@@ -172,12 +172,12 @@ std::byte* allocate(std::size_t bytes) {
 }
 
 void release(std::byte* block) noexcept {
-  (void)cudaFreeAsync(block, gpu().stream);
+  if (cudaFreeAsync(block, gpu().stream) != cudaSuccess) (void)cudaGetLastError();  // as in check()
 }
 
 void trim() noexcept {
-  (void)cudaStreamSynchronize(gpu().stream);
-  (void)cudaMemPoolTrimTo(gpu().pool, 0);
+  const bool done = cudaStreamSynchronize(gpu().stream) == cudaSuccess;
+  if (cudaMemPoolTrimTo(gpu().pool, 0) != cudaSuccess || !done) (void)cudaGetLastError();
 }
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {

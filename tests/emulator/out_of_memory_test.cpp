@@ -2,6 +2,7 @@
 // tensors is used before it comes to that.
 #include <cuda_runtime.h>
 
+#include "tensor/cuda/gpu.h"
 #include "tensor/tensor.h"
 #include "tests/support/catch.h"
 #include "tests/support/emulator/emulator.h"
@@ -31,4 +32,14 @@ TEST_CASE("emulator: tensors beyond the device's memory", "[emulator]") {
   CHECK(floats(175'000).numel() == 175'000);
   const Tensor held = floats(150'000);
   CHECK_THROWS_WITH(floats(150'000), Contains("out of memory"));
+}
+
+TEST_CASE("emulator: memory that cannot be released is not the next launch's fault", "[emulator]") {
+  const auto* const freed = Tensor::empty({3}, DType::f32, Device::cuda).data<float>();
+  release_cached_memory();
+  cudaGetLastError();
+  cu::release(reinterpret_cast<std::byte*>(const_cast<float*>(freed)));
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK(cudaFreeAsync(const_cast<float*>(freed), nullptr) == cudaErrorInvalidValue);  // what was cleared
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
 }
