@@ -34,6 +34,21 @@ struct ColumnTile {
     end = column < D ? (begin + each < rows ? begin + each : rows) : 0;
   }
 
+  // use(row, load(row)) for this thread's rows, in order, with kTogether loads before the first use: for all
+  // that the compiler knows, what `use` writes may be what is loaded next.
+  template <int kTogether, class Load, class Use>
+  __device__ void for_rows(const Load& load, const Use& use) const {
+    for (std::int64_t row = first; row < end; row += kTogether * kTileWarps) {
+      decltype(load(row)) x[kTogether] = {};
+      WEDGE_UNROLL
+      for (int k = 0; k < kTogether; ++k)
+        if (row + k * kTileWarps < end) x[k] = load(row + k * kTileWarps);
+      WEDGE_UNROLL
+      for (int k = 0; k < kTogether; ++k)
+        if (row + k * kTileWarps < end) use(row + k * kTileWarps, x[k]);
+    }
+  }
+
   // partials[piece, which, column] = Σ x over the threads of the tile's column; partials [pieces, sums, D].
   __device__ void sum(float x, float* partials, int which = 0, int sums = 1) const {
     WEDGE_SHARED(float, terms, kTileThreads);
@@ -69,8 +84,9 @@ __global__ void column_totals_kernel(ColumnTotals<kSums> a) {
   const ColumnTile tile(a.pieces, a.D);
   for (int which = 0; which < kSums; ++which) {
     double total = 0;
-    for (std::int64_t piece = tile.first; piece < tile.end; piece += kTileWarps)
-      total += a.partials[(piece * kSums + which) * a.D + tile.column];
+    tile.for_rows<8>(
+        [&](std::int64_t piece) { return a.partials[(piece * kSums + which) * a.D + tile.column]; },
+        [&](std::int64_t, float x) { total += static_cast<double>(x); });
     terms[threadIdx.x] = total;
     __syncthreads();
     if (threadIdx.x < kWarp && tile.column < a.D && a.to[which].out != nullptr) {

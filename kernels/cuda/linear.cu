@@ -30,28 +30,31 @@ template <class T>
 __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
   const ColumnTile tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+  const auto load = [&](std::int64_t row) { return to_float(a.u[row * a.D + tile.column]) + bias; };
+  tile.for_rows<4>(load, [&](std::int64_t row, float u) {
     const std::int64_t at = row * a.D + tile.column;
-    const float u = to_float(a.u[at]) + bias;
     if (a.bias != nullptr) a.u[at] = from_float<T>(u);
     const float y = u * gaussian_cdf(u);
     a.y[at] = from_float<T>(y);
     if (a.y_rounded != nullptr) a.y_rounded[at] = from_float<BFloat16>(y);
-  }
+  });
 }
 
 template <class T>
 __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials) {
   const ColumnTile tile(a.rows, a.D);
   float dbias = 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+  const auto load = [&](std::int64_t row) {
     const std::int64_t at = row * a.D + tile.column;
-    const float u = to_float(a.u[at]);
-    const float du = to_float(a.dy[at]) * (gaussian_cdf(u) + u * gaussian_pdf(u));
+    return make_float2(to_float(a.u[at]), to_float(a.dy[at]));
+  };
+  tile.for_rows<4>(load, [&](std::int64_t row, float2 u_dy) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float u = u_dy.x, du = u_dy.y * (gaussian_cdf(u) + u * gaussian_pdf(u));
     if (a.du != nullptr) a.du[at] = from_float<T>(du);
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
-  }
+  });
   if (a.dbias != nullptr) tile.sum(dbias, partials);
 }
 

@@ -150,11 +150,11 @@ __global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, c
                                             BFloat16* rounded, std::int64_t pitch) {
   const ColumnTile tile(rows, D);
   float sum = 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
-    const float x = to_float(dg[row * D + tile.column]);
+  const auto load = [&](std::int64_t row) { return to_float(dg[row * D + tile.column]); };
+  tile.for_rows<4>(load, [&](std::int64_t row, float x) {
     if (rounded != nullptr) rounded[row * pitch + tile.column] = from_float<BFloat16>(x);
     sum += x;
-  }
+  });
   tile.sum(sum, partials);
   if (rounded == nullptr || tile.column < D || tile.column >= pitch) return;
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTileWarps + threadIdx.x / kWarp;
