@@ -54,9 +54,10 @@ WEDGE_KERNEL(gate_forward, GateForward)
 WEDGE_KERNEL(gate_blend_forward, GateBlendForward)
 WEDGE_KERNEL(gate_blend_backward, GateBlendBackward)
 
-// [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the two halves of W's columns: no concatenation in memory.
-template <class T>
-void gate_in_parts(const Exec& exec, const GateForward<T>& n) {
+// GateForward by one device's gemm and gate_blend_forward: [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the
+// two halves of W's columns, so there is no concatenation in memory.
+template <class T, class Product, class Blend>
+void gate_in_parts(const GateForward<T>& n, const Product& multiply, const Blend& blend) {
   Gemm<T> product{.trans_b = true,
                   .M = n.rows,
                   .N = n.D,
@@ -69,14 +70,14 @@ void gate_in_parts(const Exec& exec, const GateForward<T>& n) {
                   .ldc = n.D,
                   .A_rounded = n.h_rounded,
                   .B_rounded = n.weight_rounded};
-  gemm<T>(exec, product);
+  multiply(product);
   product.A = n.g;
   product.A_rounded = n.g_rounded;
   product.B += n.D;
   if (product.B_rounded != nullptr) product.B_rounded += n.D;
   product.beta = 1;
-  gemm<T>(exec, product);
-  gate_blend_forward<T>(exec, {n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});
+  multiply(product);
+  blend(GateBlendForward<T>{n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});
 }
 
 }  // namespace wedge

@@ -41,7 +41,9 @@ void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
 
 template <class T>
 void gate_forward(const Exec& exec, const GateForward<T>& args) {
-  gate_in_parts<T>(exec, args);
+  gate_in_parts<T>(
+      args, [&](const Gemm<T>& product) { cpu::gemm<T>(exec, product); },
+      [&](const GateBlendForward<T>& blend) { cpu::gate_blend_forward<T>(exec, blend); });
 }
 
 }  // namespace wedge::cpu

@@ -62,7 +62,10 @@ void gate_blend_backward(const Exec& exec, const GateBlendBackward<T>& args) {
 
 template <class T>
 void gate_forward(const Exec& exec, const GateForward<T>& args) {
-  if (!gate_product<T>(exec, args)) gate_in_parts<T>(exec, args);
+  if (gate_product<T>(exec, args)) return;
+  gate_in_parts<T>(
+      args, [&](const Gemm<T>& product) { cu::gemm<T>(exec, product); },
+      [&](const GateBlendForward<T>& blend) { cu::gate_blend_forward<T>(exec, blend); });
 }
 
 }  // namespace wedge::cu
