@@ -272,7 +272,7 @@ double effective_rank(std::span<const double> rows, std::int64_t width) {
 std::vector<double> principal_angles(const std::vector<std::vector<double>>& a,
                                      const std::vector<std::vector<double>>& b) {
   const Eigen::MatrixXd product = orthonormal(a).transpose() * orthonormal(b);
-  const Eigen::VectorXd cosines = product.bdcSvd().singularValues();
+  const Eigen::VectorXd cosines = Eigen::JacobiSVD<Eigen::MatrixXd>(product).singularValues();
   std::vector<double> angles;
   for (const double cosine : cosines) angles.push_back(degrees(cosine));
   return angles;
