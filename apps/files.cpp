@@ -67,8 +67,14 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
 }
 
 LineLog::LineLog(const std::filesystem::path& path) : path_(path) {
-  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  // Not blocking: a pipe that nobody reads would wait here for ever.
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
   if (fd_ < 0) throw system_error("write", path);
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd_);
+    throw Error(fmt::format("{}: not a regular file", path.string()));
+  }
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd_);
     throw Error(fmt::format("{}: another run is writing here", path.string()));
@@ -86,7 +92,9 @@ void LineLog::append(std::string_view line) {
 void LineLog::truncate(std::uint64_t bytes) {
   struct stat info {};
   if (::fstat(fd_, &info) != 0) throw system_error("read", path_);
-  if (static_cast<std::uint64_t>(info.st_size) <= bytes) return;
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  WEDGE_CHECK(size >= bytes, "{}: expected at least {} bytes, it has {}", path_.string(), bytes, size);
+  if (size == bytes) return;
   if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) throw system_error("write", path_);
 }
 

@@ -19,8 +19,8 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 // A log that grows by whole lines. One process at a time: the file is locked while it is open.
 class LineLog {
  public:
-  // Opens the file, made if need be, and leaves what is in it. Throws wedge::Error when it cannot be written
-  // or another process has it open.
+  // Opens the file, made if need be, and leaves what is in it. Throws wedge::Error when it cannot be written,
+  // is no regular file, or another process has it open.
   explicit LineLog(const std::filesystem::path& path);
   ~LineLog();
   LineLog(const LineLog&) = delete;
@@ -29,7 +29,7 @@ class LineLog {
   // Appends `line` and a line end. Throws wedge::Error when the disk does not take it.
   void append(std::string_view line);
 
-  // Cuts off what follows the first `bytes` bytes. Throws wedge::Error.
+  // Cuts off what follows the first `bytes` bytes. Throws wedge::Error, also where there are fewer.
   void truncate(std::uint64_t bytes);
 
   // Waits until all lines are on the disk, and returns how many bytes they are. Throws wedge::Error.

@@ -11,7 +11,6 @@
 #include <cstring>
 #include <memory>
 
-#include "apps/files.h"
 #include "tensor/check.h"
 
 extern char** environ;
@@ -40,6 +39,13 @@ std::string text(const std::string& raw) {
     quoted += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   }
   return quoted + "\"";
+}
+
+// The same for the label of a tic, which gnuplot takes for a format.
+std::string tic_label(const std::string& raw) {
+  std::string format;
+  for (const char c : raw) format += c == '%' ? std::string("%%") : std::string(1, c);
+  return text(format);
 }
 
 struct CloseFile {
@@ -148,7 +154,7 @@ std::string script_of(const Bars& bars, ImageFormat format) {
   std::string tics, plots;
   for (int i = 0; i < count; ++i) {
     const Bar& bar = bars.bars[static_cast<std::size_t>(i)];
-    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", text(bar.label), i + 1);
+    tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", tic_label(bar.label), i + 1);
     script += fmt::format("set label {} at {},{} offset 0.8,0 front\n", text(bar.text), bar.value, i + 1);
     script += fmt::format("$b{} << END\n{} {}\nEND\n", i, bar.value, i + 1);
     plots += fmt::format("{}$b{} using (0):2:(0):1:($2-0.32):($2+0.32) with boxxyerror {} lc rgb {}",
@@ -167,19 +173,5 @@ std::string draw(const Curves& curves, ImageFormat format) {
 std::string draw(const Bars& bars, ImageFormat format) {
   return run_gnuplot(script_of(bars, format));
 }
-
-template <class Picture>
-std::vector<std::filesystem::path> draw_files(const Picture& picture, const std::filesystem::path& folder,
-                                              const std::string& name) {
-  const std::vector<std::filesystem::path> paths = {folder / (name + ".svg"), folder / (name + ".png")};
-  const std::string svg = draw(picture, ImageFormat::svg), png = draw(picture, ImageFormat::png);
-  write_file(paths[0], svg);
-  write_file(paths[1], png);
-  return paths;
-}
-template std::vector<std::filesystem::path> draw_files(const Curves&, const std::filesystem::path&,
-                                                       const std::string&);
-template std::vector<std::filesystem::path> draw_files(const Bars&, const std::filesystem::path&,
-                                                       const std::string&);
 
 }  // namespace wedge::app

@@ -1,7 +1,6 @@
 // Pictures, drawn by gnuplot.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,10 +43,5 @@ struct Bars {
 // The picture's bytes. Throws wedge::Error when gnuplot is not installed or refuses.
 std::string draw(const Curves& curves, ImageFormat format);
 std::string draw(const Bars& bars, ImageFormat format);
-
-// Writes NAME.svg and NAME.png into the folder, each at once or not at all, and returns their paths.
-template <class Picture>
-std::vector<std::filesystem::path> draw_files(const Picture& picture, const std::filesystem::path& folder,
-                                              const std::string& name);
 
 }  // namespace wedge::app

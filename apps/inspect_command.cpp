@@ -1,5 +1,6 @@
 // wedge inspect: what a model's mixers do over a text.
 #include <algorithm>
+#include <cmath>
 
 #include "apps/checkpoint_data.h"
 #include "apps/commands.h"
@@ -68,6 +69,10 @@ int run_inspect(const Arguments& arguments) {
   }
   WEDGE_CHECK(!path.empty(), "inspect: checkpoint=FILE_OR_RUN_DIR is missing");
   const CheckpointData loaded = load_checkpoint_data("inspect", path, split, overrides);
+  for (const auto& [name, parameter] : loaded.model->named_parameters())
+    for (const double value : parameter.value().to_vector())
+      WEDGE_CHECK(std::isfinite(value), "inspect: {}: not all numbers of {} are finite",
+                  loaded.checkpoint.path.string(), name);
   if (out.empty()) out = fs::absolute(loaded.checkpoint.path).parent_path();
   std::error_code error;
   fs::create_directories(out, error);
@@ -87,10 +92,11 @@ int run_inspect(const Arguments& arguments) {
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", split}};
   json.update(to_json(inspection));
-  write_file(out / "inspect.json", json.dump(2) + "\n");
-  print(summary(inspection));
   HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
   describe(inspection, page);
+  // Both are made before either is written.
+  print(summary(inspection));
+  write_file(out / "inspect.json", json.dump(2) + "\n");
   write_file(out / "inspect.html", page.finish());
   print(fmt::format("{}\n{}\n", (out / "inspect.json").string(), (out / "inspect.html").string()));
   return 0;

@@ -1,6 +1,8 @@
 // wedge plot: pictures of runs.
 #include "apps/commands.h"
 #include "apps/console.h"
+#include "apps/files.h"
+#include "apps/gnuplot.h"
 #include "apps/learning_curve.h"
 #include "tensor/check.h"
 
@@ -47,19 +49,23 @@ int run_plot(const Arguments& arguments) {
       if (roots.size() > 1) curve.label = itself ? root.string() : (root / curve.label).string();
       curves.push_back(std::move(curve));
     }
-  std::error_code error;
-  fs::create_directories(out, error);
-  WEDGE_CHECK(!error, "plot: cannot make the folder {}: {}", out.string(), error.message());
-
-  std::vector<fs::path> written;
-  const auto add = [&](const auto& picture, const char* name) {
-    for (fs::path& path : draw_files(picture, out, name)) written.push_back(std::move(path));
+  // All is drawn before the first is written.
+  std::vector<std::pair<fs::path, std::string>> pictures;
+  const auto add = [&](const auto& picture, const std::string& name) {
+    pictures.emplace_back(out / (name + ".svg"), draw(picture, ImageFormat::svg));
+    pictures.emplace_back(out / (name + ".png"), draw(picture, ImageFormat::png));
   };
   const Curves learning = picture_of(curves);
   WEDGE_CHECK(!learning.series.empty(), "plot: no run has done a step yet");
   add(learning, "learning_curves");
   if (const Bars best = best_of(curves); !best.bars.empty()) add(best, "best");
-  for (const fs::path& path : written) print(path.string() + "\n");
+  std::error_code error;
+  fs::create_directories(out, error);
+  WEDGE_CHECK(!error, "plot: cannot make the folder {}: {}", out.string(), error.message());
+  for (const auto& [path, picture] : pictures) {
+    write_file(path, picture);
+    print(path.string() + "\n");
+  }
   return 0;
 }
 

@@ -140,11 +140,21 @@ void check_run_folders(const std::vector<Config>& configs, bool multirun) {
                 "experiment.run_dir: with -m it is the folder above all runs and takes one value");
   if (!run_dir) return;
   check_free(*run_dir);
-  if (!multirun) return;
-  // Runs of an earlier multirun would be mixed with ours, whatever their models.
+  // What resume finds there must be one run, or the runs of one multirun, whatever their models.
+  const auto check_not_begun = [&](const RunFolder& run) {
+    std::error_code ignored;
+    WEDGE_CHECK(
+        !fs::exists(run.config(), ignored),
+        "experiment.run_dir: {} already holds a run; go on with it (wedge train resume=...) or remove it",
+        run.path.string());
+  };
+  if (multirun) check_not_begun({*run_dir});
   std::error_code absent;
-  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent))
-    if (is_member_name(entry.path().filename().string())) check_free(entry.path());
+  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent)) {
+    if (!is_member_name(entry.path().filename().string())) continue;
+    if (multirun) check_free(entry.path());
+    check_not_begun({entry.path()});
+  }
 }
 
 RunFolder make_single_folder(const Config& config, std::time_t now) {

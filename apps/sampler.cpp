@@ -4,12 +4,16 @@
 #include <cmath>
 #include <numeric>
 
+#include "tensor/check.h"
+
 namespace wedge::app {
 
 Sampler::Sampler(const SamplerOptions& options)
     : options_(options), rng_(options.seed, RandomStream::sample) {}
 
 std::vector<std::pair<std::int32_t, double>> Sampler::distribution(std::span<const float> logits) const {
+  for (const float logit : logits)
+    WEDGE_CHECK(std::isfinite(logit), "generate: the model's logits are not finite numbers");
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto before = [&](std::int32_t a, std::int32_t b) {

@@ -149,6 +149,7 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
   run.config = compose_over(run.config, words);
   validate(run.config);
   run.finished = fs::exists(folder.results());
+  if (run.finished) read_result(folder.results());  // what is wrong with it is said before others are trained
   return run;
 }
 

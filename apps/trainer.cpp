@@ -66,9 +66,11 @@ class Run {
 
   RunResult run() {
     if (folder_) {
+      metrics_.emplace(folder_->metrics());  // holds the folder's lock
+      WEDGE_CHECK(!state_ || !std::filesystem::exists(folder_->results()),
+                  "{}: another process has gone on with this run, and finished it", folder_->path.string());
       // The write that can be refused comes before those that empty what an earlier run left.
       if (!state_) write_file(folder_->config(), result_.config.dump(2) + "\n");
-      metrics_.emplace(folder_->metrics());  // holds the folder's lock
       folder_->remove_leftovers();
       if (state_) go_on();
       metrics_->truncate(done_.metrics_bytes);

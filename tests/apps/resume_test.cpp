@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -198,6 +199,49 @@ TEST_CASE("resume: a finished run says so, and one without a state starts afresh
   spill(folder.metrics(), "of a run that was killed\n");
   REQUIRE(place.resume("run").status == 0);
   CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
+}
+
+TEST_CASE("resume: a run that is under way or was begun is not written over", "[apps][resume]") {
+  const Workplace place;
+  const RunFolder folder{place.cwd / "run"};
+  const pid_t child = place.start(place.words("run", {"train.num_epochs=100000"}), place.temp / "log");
+  REQUIRE(wait_for(folder.metrics()));
+  const Outcome other = place.train("run", {"seed=2"});
+  CHECK(other.status == 2);
+  ::kill(child, SIGTERM);
+  int raw = 0;
+  REQUIRE(::waitpid(child, &raw, 0) == child);
+  CHECK(Json::parse(slurp(folder.config()))["seed"] != 2);
+
+  // What was begun and has no state yet: of a multirun, and where a multirun is to be.
+  for (const fs::path& begun : {place.cwd / "many" / "0_attention", place.cwd / "above"}) {
+    fs::create_directories(begun);
+    fs::copy_file(folder.config(), begun / "config.json");
+  }
+  for (const Outcome& refused : {place.train("many", {"-m", "model=grassmann", "seed=1,2"}),
+                                 place.train("many"), place.train("above", {"-m", "seed=1,2"})}) {
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.err, Contains("already holds a run; go on with it"));
+  }
+}
+
+TEST_CASE("resume: metrics that are shorter than the state says are not gone on with", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("run").status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  fs::resize_file(folder.metrics(), 5);
+  const auto before = snapshot(folder.path);
+  const Outcome cut = place.resume("run");
+  CHECK(cut.status == 2);
+  CHECK_THAT(cut.err, Contains("metrics.jsonl: expected at least ") && Contains(" bytes, it has 5"));
+  CHECK(snapshot(folder.path) == before);
+
+  fs::remove(folder.metrics());
+  REQUIRE(::mkfifo(folder.metrics().c_str(), 0600) == 0);
+  const Outcome pipe = place.resume("run");
+  CHECK(pipe.status == 2);
+  CHECK_THAT(pipe.err, Contains("metrics.jsonl"));
 }
 
 TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume]") {
