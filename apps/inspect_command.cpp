@@ -92,11 +92,10 @@ int run_inspect(const Arguments& arguments) {
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", split}};
   json.update(to_json(inspection));
+  write_file(out / "inspect.json", json.dump(2) + "\n");
+  print(summary(inspection));
   HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
   describe(inspection, page);
-  // Both are made before either is written.
-  print(summary(inspection));
-  write_file(out / "inspect.json", json.dump(2) + "\n");
   write_file(out / "inspect.html", page.finish());
   print(fmt::format("{}\n{}\n", (out / "inspect.json").string(), (out / "inspect.html").string()));
   return 0;

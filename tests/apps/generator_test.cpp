@@ -52,6 +52,13 @@ TEST_CASE("sampler: temperature, top_k and top_p", "[apps][generate]") {
   CHECK(total == Approx(1));
 }
 
+TEST_CASE("sampler: logits that are not finite are an error", "[apps][generate]") {
+  for (const float value : {NAN, INFINITY, -INFINITY}) {
+    const std::vector<float> logits = {1, value, 2};
+    CHECK_THROWS_WITH(Sampler({.top_k = 2}).distribution(logits), Contains("not finite"));
+  }
+}
+
 TEST_CASE("sampler: draws follow the distribution, and the seed", "[apps][generate]") {
   const std::vector<float> logits = {0.5f, 2.0f, -1.0f, 2.0f, 1.0f};
   Sampler a({.seed = 1}), b({.seed = 1}), c({.seed = 2});

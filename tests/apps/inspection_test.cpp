@@ -394,4 +394,9 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
   refused({"checkpoint=run", "max_tokens=0"}, "max_tokens: expected an integer, at least 1");
   refused({"checkpoint=run", "model.d_low=3"}, "inspect: model.d_low comes with the checkpoint");
   refused({"checkpoint=run", "outt=x"}, "unknown key 'outt'");
+  std::string weights = slurp(cwd / "run" / "best.safetensors");
+  weights.replace(weights.size() - 4, 4, std::string("\0\0\xc0\x7f", 4));  // the last number is none now
+  spill(cwd / "nan.safetensors", weights);
+  refused({"checkpoint=nan.safetensors", "out=nan"}, "are finite");
+  CHECK_FALSE(fs::exists(cwd / "nan" / "inspect.json"));
 }

@@ -125,10 +125,10 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   fs::create_directories(cwd);
   write_tiny_corpus(cwd / "tokens.safetensors");
   std::vector<std::string> words = {"train", "-m", "model=attention,grassmann",
-                                    "data.path=tokens.safetensors", "experiment.run_dir=runs \"a\" $x\\"};
+                                    "data.path=tokens.safetensors", "experiment.run_dir=runs \"a\" 5%d $x\\"};
   for (const std::string& word : tiny_words()) words.push_back(word);
   REQUIRE(run_wedge(cwd, words).status == 0);
-  const std::string root = "runs \"a\" $x\\";
+  const std::string root = "runs \"a\" 5%d $x\\";
 
   const Outcome plot = run_wedge(cwd, {"plot", root});
   CAPTURE(plot.err);
@@ -144,7 +144,7 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   const Outcome both =
       run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
   CHECK(both.status == 0);
-  CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), Contains("$x\\/0_attention"));
+  CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), Contains("5%d $x\\/0_attention"));
 
   // A run that was stopped has curves and no result.
   fs::remove(cwd / root / "1_grassmann" / "results.json");
