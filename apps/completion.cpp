@@ -63,6 +63,10 @@ std::string completion_script(const std::string& shell) {
   std::vector<std::string> keys;
   for (const Key& key : config_keys()) keys.emplace_back(key.name);
 
+  // Folders end in a slash, and names with spaces are one word, where the shell can say so.
+  const std::string files =
+      shell == "bash" ? "mapfile -t COMPREPLY < <(compgen -f -- \"$value\"); compopt -o filenames 2>/dev/null"
+                      : "COMPREPLY=($(compgen -f -- \"$value\"))";
   std::string script = shell == "zsh" ? "autoload -U +X bashcompinit && bashcompinit\n" : "";
   script += "# Completion for wedge; made by wedge completion.\n";
   script += "_wedge() {\n";
@@ -75,9 +79,14 @@ std::string completion_script(const std::string& shell) {
   script += "    return\n  fi\n";
   script += "  if [[ $current == *=* ]]; then\n";
   script += "    value=${current#*=}\n";
+  script += "    local whole=$value list=${value%\"${value##*,}\"}\n";
+  script += "    value=${value##*,}\n";
   script += "    case ${current%%=*} in\n" + values;
-  script += "      *) COMPREPLY=($(compgen -f -- \"$value\")) ;;\n";
+  script += "      prompt|stop) return ;;\n";
+  script += "      *) list= value=$whole; " + files + " ;;\n";
   script += "    esac\n";
+  // Of several values with commas between them the last is completed.
+  script += "    if [ -n \"$list\" ]; then COMPREPLY=(\"${COMPREPLY[@]/#/$list}\"); fi\n";
   // Where = does not end a word, what is completed is the whole word.
   script +=
       "    if [[ $COMP_WORDBREAKS != *=* ]]; then COMPREPLY=(\"${COMPREPLY[@]/#/${current%%=*}=}\"); fi\n";
