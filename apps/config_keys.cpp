@@ -65,7 +65,7 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(train.shuffle, "a new order of blocks every epoch"),
     WEDGE_KEY(train.amp, "on a GPU, products of bfloat16 copies, sums in float32; nothing on the CPU"),
     WEDGE_KEY(train.graph, "on a GPU, replay steps as CUDA graphs: the same bits, sooner", {}, {}, false),
-    WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file"),
+    WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file, or of a run's best"),
     WEDGE_KEY(train.tensorboard, "also write the metrics as TensorBoard event files", {}, {}, false),
     WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 1024}, {}, false),
     WEDGE_KEY(train.num_workers, "accepted and does nothing (PyTorch's loader)", kCountFromZero, {}, false),

@@ -167,6 +167,7 @@ void check_words_of_resume(const Arguments& words) {
 // `path`: a run's folder, a state in it, or a multirun's folder.
 int resume(const fs::path& path, const Arguments& words) {
   check_words_of_resume(words);
+  WEDGE_CHECK(!path.empty(), "resume: expected resume=FOLDER, a run's or a multirun's");
   std::error_code ignored;
   WEDGE_CHECK(fs::exists(path, ignored), "resume: {} does not exist", path.string());
   const bool is_file = !fs::is_directory(path, ignored);

@@ -251,6 +251,10 @@ TEST_CASE("trainer: init_from starts where another run ended", "[apps][trainer]"
       tiny.run("second", {"train.init_from=" + last, "train.learning_rate=0", "train.num_epochs=1"});
   CHECK(second.val_losses[0] == first.val_losses.back());
   CHECK(largest_difference(tiny.temp / "second/last.safetensors", last) == 0);
+  // A run's folder means its best.
+  tiny.run("third", {"train.init_from=" + (tiny.temp / "first").string(), "train.learning_rate=0",
+                     "train.num_epochs=1"});
+  CHECK(largest_difference(tiny.temp / "third/last.safetensors", tiny.temp / "first/best.safetensors") == 0);
 }
 
 TEST_CASE("trainer: a checkpoint tells what it is, and nothing of the run", "[apps][trainer]") {
