@@ -15,9 +15,7 @@ constexpr int kThreads = 256;
 constexpr std::int64_t kBlocks = 4096;
 
 template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T v[4];
-};
+using Four = Pack<T, 4>;
 
 template <class T>
 bool allows_four(const T* p) {

@@ -25,9 +25,7 @@ using SmallTile = GateTile<32, 2>;
 using LargeTile = GateTile<64, 4>;
 
 template <class T>
-struct alignas(2 * sizeof(T)) Two {
-  T x, y;
-};
+using Two = Pack<T, 2>;
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
@@ -84,7 +82,8 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
                  g2 = *reinterpret_cast<const Two<T>*>(n.g + at);
       const float alpha0 = 1 / (1 + expf(-(u[i][j][2 * half] + b0)));
       const float alpha1 = 1 / (1 + expf(-(u[i][j][2 * half + 1] + b1)));
-      const float hx = to_float(h2.x), hy = to_float(h2.y), gx = to_float(g2.x), gy = to_float(g2.y);
+      const float hx = to_float(h2.v[0]), hy = to_float(h2.v[1]), gx = to_float(g2.v[0]),
+                  gy = to_float(g2.v[1]);
       *reinterpret_cast<Two<T>*>(n.alpha + at) = {from_float<T>(alpha0), from_float<T>(alpha1)};
       *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(gx + alpha0 * (hx - gx)),
                                               from_float<T>(gy + alpha1 * (hy - gy))};

@@ -22,11 +22,6 @@ constexpr int kThreads = 256;
 constexpr std::int64_t kWarpWidth = 1024;        // the widest row that a warp takes alone
 constexpr std::int64_t kStageBytes = 96 * 1024;  // of shared memory, at most
 
-// Neighbours that a thread moves at once, in memory and in registers.
-template <class T, int kWidth>
-struct alignas(kWidth * sizeof(T)) Pack {
-  T v[kWidth];
-};
 template <int kWidth>
 using Floats = Pack<float, kWidth>;
 

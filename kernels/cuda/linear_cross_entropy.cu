@@ -38,9 +38,7 @@ struct ChunkOfRows {
 };
 
 template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T v[4];
-};
+using Four = Pack<T, 4>;
 
 // Columns i to i + 3 of a row of logits; -inf beyond its end, where memory goes on to a multiple of 8.
 __device__ inline Four<float> load_four(const float* row, std::int64_t i, std::int64_t V) {

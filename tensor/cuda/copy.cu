@@ -33,9 +33,7 @@ __global__ void copy_strided_kernel(StridedCopy args, std::int64_t n) {
 }
 
 template <class T>
-struct alignas(8 * sizeof(T) < 16 ? 8 * sizeof(T) : 16) Eight {
-  T v[8];
-};
+using Eight = Pack<T, 8>;
 
 template <class To, class From>
 __global__ void copy_dense_kernel(To* to, const From* from, std::int64_t n) {

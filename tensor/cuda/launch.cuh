@@ -88,4 +88,10 @@ __device__ inline std::int64_t threads_in_grid() {
   return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 }
 
+// Neighbours in memory that a thread moves at once, up to 16 bytes by one load or store.
+template <class T, int kWidth>
+struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
+  T v[kWidth];
+};
+
 }  // namespace wedge::cu
