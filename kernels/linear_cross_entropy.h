@@ -15,12 +15,12 @@ namespace wedge {
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;
-  const T* x;                                // [rows, D]
-  const T* weight;                           // [V, D]
-  const std::int32_t* targets;               // [rows], each in [0, V)
-  Stat<T>* loss;                             // [1] =
-  T* dx;                                     // [rows, D] = or null
-  Stat<T>* dweight;                          // [V, D] = or null
+  const T* x;                   // [rows, D]
+  const T* weight;              // [V, D]
+  const std::int32_t* targets;  // [rows], each in [0, V)
+  Stat<T>* loss;                // [1] =
+  T* dx;                        // [rows, D] = or null
+  Stat<T>* dweight;             // [V, D] = or null
   // With Exec::bf16_products: x and the weight as bfloat16, if that is at hand.
   const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
 };

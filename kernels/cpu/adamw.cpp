@@ -55,7 +55,8 @@ void adamw_step(const Exec&, const AdamWStep<T>& args) {
   parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const AdamWTensor<T>* const tensor = pieces[i].tensor;
-      const std::int64_t at = pieces[i].begin, n = pieces[i].n;  // clang takes no structured binding into omp simd
+      const std::int64_t at = pieces[i].begin,
+                         n = pieces[i].n;  // clang takes no structured binding into omp simd
       T* p = tensor->p + at;
       T* m = tensor->m + at;
       T* v = tensor->v + at;
