@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -71,6 +72,18 @@ inline std::map<std::string, std::string> snapshot(const std::filesystem::path& 
     tree[entry.path().lexically_relative(root).string()] =
         entry.is_directory() ? "<folder>" : slurp(entry.path());
   return tree;
+}
+
+// metrics.jsonl without what depends on the machine's speed.
+inline std::string without_times(const std::filesystem::path& jsonl) {
+  std::string text;
+  std::istringstream lines(slurp(jsonl));
+  for (std::string line; std::getline(lines, line);) {
+    nlohmann::json json = nlohmann::json::parse(line);
+    json.erase("tokens_per_second");
+    text += json.dump() + "\n";
+  }
+  return text;
 }
 
 // Whether `err` is one line that starts as every error of wedge does.

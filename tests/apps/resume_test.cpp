@@ -75,17 +75,6 @@ bool wait_for(const fs::path& path) {
   return fs::exists(path);
 }
 
-std::string without_times(const fs::path& jsonl) {
-  std::string text;
-  std::istringstream lines(slurp(jsonl));
-  for (std::string line; std::getline(lines, line);) {
-    Json json = Json::parse(line);
-    json.erase("tokens_per_second");
-    text += json.dump() + "\n";
-  }
-  return text;
-}
-
 // Names and contents of what must not depend on interruptions.
 std::map<std::string, std::string> end_of(const RunFolder& folder) {
   std::map<std::string, std::string> end = {{"best", slurp(folder.best())},

@@ -65,17 +65,6 @@ struct Bench {
   data::Corpus corpus;
 };
 
-std::string without_times(const fs::path& jsonl) {
-  std::string text;
-  std::istringstream lines(slurp(jsonl));
-  for (std::string line; std::getline(lines, line);) {
-    Json json = Json::parse(line);
-    json.erase("tokens_per_second");
-    text += json.dump() + "\n";
-  }
-  return text;
-}
-
 void check_same_end(const RunFolder& a, const RunFolder& b) {
   CHECK(slurp(a.best()) == slurp(b.best()));
   CHECK(slurp(a.last()) == slurp(b.last()));
