@@ -58,22 +58,24 @@ def cases(args):
         yield (f"plucker_linear/B={B} L={L} R=32 D={D} lags=[{','.join(map(str, lags))}]", run,
                [n(B, L, 32), n(D, 496), n(D)], both)
     yield f"gate_blend/lead=[{B}, {L}] D={D}", gate_blend, [n(B, L, D), n(B, L, D), n(D, 2 * D), n(D)], both
-    for length in (L, 2 * L):
-        yield f"causal_attention/B={B} L={length} H=4 D={D}", attention(4), [n(B, length, 3 * D)], attention_too
+    for batch, length in ((B, L), (B, 2 * L), (2 * B, L), (2 * B, 2 * L), (16 * B, 2 * L)):
+        yield f"causal_attention/B={batch} L={length} H=4 D={D}", attention(4), [n(batch, length, 3 * D)], attention_too
     for inner, outer in ((256, 768), (256, 256), (256, 32), (1024, 256)):
         yield f"linear/lead=[{B}, {L}] K={inner} N={outer}", F.linear, [n(B, L, inner), n(outer, inner), n(outer)], both
     yield (f"linear_gelu/lead=[{B}, {L}] K=256 N=1024", lambda x, w, b: F.gelu(F.linear(x, w, b)),
            [n(B, L, 256), n(1024, 256), n(1024)], both)
-    yield (f"layernorm/lead=[{B}, {L}] D={D}", lambda x, w, b: F.layer_norm(x, w.shape, w, b),
-           [n(B, L, D), n(D), n(D)], FLOAT_ONLY)
-    for rate in (0.1, 0):
-        yield (f"residual_layernorm/lead=[{B}, {L}] D={D} rate={rate}", residual_layernorm(rate),
-               [n(B, L, D), n(B, L, D), n(D), n(D)], FLOAT_ONLY)
+    for batch in (B, 32 * B):
+        yield (f"layernorm/lead=[{batch}, {L}] D={D}", lambda x, w, b: F.layer_norm(x, w.shape, w, b),
+               [n(batch, L, D), n(D), n(D)], FLOAT_ONLY)
+        for rate in (0.1, 0):
+            yield (f"residual_layernorm/lead=[{batch}, {L}] D={D} rate={rate}", residual_layernorm(rate),
+                   [n(batch, L, D), n(batch, L, D), n(D), n(D)], FLOAT_ONLY)
     yield (f"linear_cross_entropy/lead=[{B}, {L}] V={V} D={D}", lambda x, w, t: F.cross_entropy(F.linear(x, w), t),
            [n(rows, D), 0.1 * n(V, D), ids(rows)], both)
     yield f"dropout/shape=[{B}, {L}, {D}]", lambda x: F.dropout(x, 0.1), [n(B, L, D)], FLOAT_ONLY
-    yield (f"residual_dropout/shape=[{B}, {L}, {D}]", lambda x, y: x + F.dropout(y, 0.1), [n(B, L, D), n(B, L, D)],
-           FLOAT_ONLY)
+    for batch in (B, 32 * B):
+        yield (f"residual_dropout/shape=[{batch}, {L}, {D}]", lambda x, y: x + F.dropout(y, 0.1),
+               [n(batch, L, D), n(batch, L, D)], FLOAT_ONLY)
     yield f"embedding/ids=[{B}, {L}] V={V} D={D}", lambda w, i: F.embedding(i, w), [n(V, D), ids(B, L)], FLOAT_ONLY
     yield f"softmax/shape=[{tall}, {D}]", lambda x: F.softmax(x, -1), [n(tall, D)], FLOAT_ONLY
     yield f"log_softmax/shape=[256, {V}]", lambda x: F.log_softmax(x, -1), [n(256, V)], FLOAT_ONLY
@@ -81,9 +83,10 @@ def cases(args):
     yield "matmul/a=[1024, 1024] b=[1024, 1024]", torch.matmul, [n(1024, 1024), n(1024, 1024)], both
     yield ("matmul/a=[64, 128, 64] b=[64, 128, 64]ᵀ", lambda a, b: a @ b.transpose(-1, -2),
            [n(64, 128, 64), n(64, 128, 64)], both)
-    for name, function in (("exp", torch.exp), ("sigmoid", torch.sigmoid), ("gelu", F.gelu)):
-        yield f"{name}/shape=[{tall}, 1024]", function, [n(tall, 1024)], FLOAT_ONLY
-    yield f"add/a=[{tall}, {D}] b=[{tall}, {D}]", torch.add, [n(tall, D), n(tall, D)], FLOAT_ONLY
+    for height in (tall, 32 * tall):
+        for name, function in (("exp", torch.exp), ("sigmoid", torch.sigmoid), ("gelu", F.gelu)):
+            yield f"{name}/shape=[{height}, 1024]", function, [n(height, 1024)], FLOAT_ONLY
+        yield f"add/a=[{height}, {D}] b=[{height}, {D}]", torch.add, [n(height, D), n(height, D)], FLOAT_ONLY
     yield f"mul/a=[{tall}, {D}] b=[{D}]", torch.mul, [n(tall, D), n(D)], FLOAT_ONLY
     for dim in (0, 1):
         yield f"sum/shape=[{tall}, 1024] dim={dim}", lambda x, dim=dim: x.sum(dim), [n(tall, 1024)], FLOAT_ONLY

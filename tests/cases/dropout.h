@@ -64,7 +64,9 @@ inline std::vector<Case> dropout_cases() {
 }
 
 inline std::vector<Case> dropout_bench() {
-  return make_cases<DropoutCase>({{.shape = {16, 128, 256}}, {.shape = {16, 128, 256}, .residual = true}});
+  return make_cases<DropoutCase>({{.shape = {16, 128, 256}},
+                                  {.shape = {16, 128, 256}, .residual = true},
+                                  {.shape = {512, 128, 256}, .residual = true}});
 }
 
 }  // namespace wedge::cases

@@ -137,11 +137,13 @@ inline std::vector<Case> elementwise_cases() {
 
 inline std::vector<Case> elementwise_bench() {
   std::vector<Case> cases;
-  for (Unary op : unary_functions()) {
-    op.shape = {2048, 1024};
-    if (op.op == "exp" || op.op == "gelu" || op.op == "sigmoid") cases.push_back(make_case(op));
-  }
-  cases.push_back(make_case(BinaryCase{"add", add, {2048, 256}, {2048, 256}}));
+  for (const std::int64_t rows : {2048, 65536})
+    for (Unary op : unary_functions()) {
+      op.shape = {rows, 1024};
+      if (op.op == "exp" || op.op == "gelu" || op.op == "sigmoid") cases.push_back(make_case(op));
+    }
+  for (const std::int64_t rows : {2048, 65536})
+    cases.push_back(make_case(BinaryCase{"add", add, {rows, 256}, {rows, 256}}));
   cases.push_back(make_case(BinaryCase{"mul", mul, {2048, 256}, {256}}));
   return cases;
 }

@@ -59,7 +59,7 @@ inline std::vector<Case> layernorm_cases() {
 }
 
 inline std::vector<Case> layernorm_bench() {
-  return make_cases<Layernorm>({{.lead = {16, 128}, .D = 256}});
+  return make_cases<Layernorm>({{.lead = {16, 128}, .D = 256}, {.lead = {512, 128}, .D = 256}});
 }
 
 struct ResidualLayernorm {
@@ -111,7 +111,10 @@ inline std::vector<Case> residual_layernorm_cases() {
 
 inline std::vector<Case> residual_layernorm_bench() {
   return make_cases<ResidualLayernorm>(
-      {{.lead = {16, 128}, .D = 256}, {.lead = {16, 128}, .D = 256, .rate = 0}});
+      {{.lead = {16, 128}, .D = 256},
+       {.lead = {16, 128}, .D = 256, .rate = 0},
+       {.lead = {512, 128}, .D = 256},
+       {.lead = {512, 128}, .D = 256, .rate = 0}});
 }
 
 }  // namespace wedge::cases
