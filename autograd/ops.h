@@ -84,6 +84,11 @@ Variable matmul(const Variable& a, const Variable& b);
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {});
 // gelu(x Wᵀ + b), bias and activation in one pass.
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias = {});
+// gelu(x Upᵀ + a) Downᵀ + b: x [..., K], up [N, K], a [N], down [M, N], b [M] -> [..., M]. With products of
+// bfloat16 factors (Bf16ProductsGuard) what is between the two products is in bfloat16 too, and so is its
+// gradient.
+Variable feed_forward(const Variable& x, const Variable& up_weight, const Variable& up_bias,
+                      const Variable& down_weight, const Variable& down_bias);
 
 // ---- Indexing: ids are checked on the CPU only; on a GPU the caller answers for them ----
 // weight [V, D], ids int32 [...] -> [..., D]: row ids[...] of weight.

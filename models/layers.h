@@ -43,7 +43,9 @@ class Embedding : public Module {
 class FeedForward : public Module {
  public:
   FeedForward(std::int64_t width, std::int64_t expansion, Init& init);
-  Variable operator()(const Variable& h) const { return down_(linear_gelu(h, up_.weight, up_.bias)); }
+  Variable operator()(const Variable& h) const {
+    return feed_forward(h, up_.weight, up_.bias, down_.weight, down_.bias);
+  }
 
  private:
   Linear up_, down_;

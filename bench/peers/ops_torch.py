@@ -35,6 +35,10 @@ def gate_blend(h, g, weight, bias):
     return alpha * h + (1 - alpha) * g
 
 
+def feed_forward(x, up_weight, up_bias, down_weight, down_bias):
+    return F.linear(F.gelu(F.linear(x, up_weight, up_bias)), down_weight, down_bias)
+
+
 def residual_layernorm(rate):
     def run(x, residual, weight, bias):
         return F.layer_norm(residual + F.dropout(x, rate), weight.shape, weight, bias)
@@ -64,6 +68,9 @@ def cases(args):
         yield f"linear/lead=[{B}, {L}] K={inner} N={outer}", F.linear, [n(B, L, inner), n(outer, inner), n(outer)], both
     yield (f"linear_gelu/lead=[{B}, {L}] K=256 N=1024", lambda x, w, b: F.gelu(F.linear(x, w, b)),
            [n(B, L, 256), n(1024, 256), n(1024)], both)
+    for batch in (B, 32 * B):
+        yield (f"feed_forward/lead=[{batch}, {L}] K=256 N=1024 M=256", feed_forward,
+               [n(batch, L, 256), n(1024, 256), n(1024), n(256, 1024), n(256)], both)
     for batch in (B, 32 * B):
         yield (f"layernorm/lead=[{batch}, {L}] D={D}", lambda x, w, b: F.layer_norm(x, w.shape, w, b),
                [n(batch, L, D), n(D), n(D)], FLOAT_ONLY)

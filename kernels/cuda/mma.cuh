@@ -20,7 +20,7 @@
 //
 // pack_bf16 rounds two floats to such a word, to nearest even. exp2_approx(x) = 2^x within 2 units in the
 // last place, 0 where that is subnormal: what is rounded to bf16 next needs no more, and exp2f takes four
-// times as many instructions.
+// times as many instructions. reciprocal_approx(x) = 1 / x within 1 unit likewise.
 //
 // cp_async_16 copies 16 bytes from global to shared memory (16-byte aligned both) without passing through
 // registers, or zeros where not `valid`: for the tails, whose source then is not read. It is done after
@@ -43,6 +43,7 @@ using emulator::ldmatrix_x4;
 using emulator::ldmatrix_x4_trans;
 using emulator::mma_m16n8k16_bf16;
 using emulator::pack_bf16;
+using emulator::reciprocal_approx;
 }  // namespace wedge::cu
 
 #else
@@ -99,6 +100,12 @@ __device__ inline std::uint32_t pack_bf16(float low, float high) {
 __device__ inline float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 

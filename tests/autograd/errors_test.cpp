@@ -149,6 +149,24 @@ TEST_CASE("products refuse sizes that do not meet", "[errors]") {
          return matmul(ids({1}, {1, 1}), ids({1}, {1, 1}));
        }},
   });
+  check_all({
+      {"feed_forward", "got [2, 3], [4, 5] and [3, 4]",
+       [] {
+         return feed_forward(of({2, 3}), of({4, 5}), of({4}), of({3, 4}), of({3}));
+       }},
+      {"feed_forward", "got [2, 3], [4, 3] and [3, 5]",
+       [] {
+         return feed_forward(of({2, 3}), of({4, 3}), of({4}), of({3, 5}), of({3}));
+       }},
+      {"feed_forward", "expected biases [4] and [3], got [3] and [3]",
+       [] {
+         return feed_forward(of({2, 3}), of({4, 3}), of({3}), of({3, 4}), of({3}));
+       }},
+      {"feed_forward", "got float32 and float64",
+       [] {
+         return feed_forward(of({2, 3}), of({4, 3}), of({4}), of({3, 4}, f64), of({3}));
+       }},
+  });
   using Operation = std::pair<const char*, Variable (*)(const Variable&, const Variable&, const Variable&)>;
   for (const auto& [op, f] : {Operation{"linear", linear}, {"linear_gelu", linear_gelu}})
     check_all({

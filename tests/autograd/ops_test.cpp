@@ -43,6 +43,7 @@ WEDGE_OP_TEST("residual_layernorm agrees with its twin", cases::residual_layerno
 WEDGE_OP_TEST("linear_cross_entropy agrees with its twin", cases::linear_cross_entropy_cases())
 WEDGE_OP_TEST("dropout and residual_dropout agree with their twins", cases::dropout_cases())
 WEDGE_OP_TEST("linear and linear_gelu agree with their twins", cases::linear_cases())
+WEDGE_OP_TEST("feed_forward agrees with its twin", cases::feed_forward_cases())
 WEDGE_OP_TEST("softmax and log_softmax agree with their twins", cases::softmax_cases())
 WEDGE_OP_TEST("cross_entropy agrees with its twin", cases::cross_entropy_cases())
 WEDGE_OP_TEST("embedding and gather agree with their twins", cases::embedding_cases())

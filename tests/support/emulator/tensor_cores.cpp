@@ -173,4 +173,8 @@ float exp2_approx(float x) {
   return y < std::numeric_limits<float>::min() ? 0.0f : y;
 }
 
+float reciprocal_approx(float x) {
+  return 1 / x;
+}
+
 }  // namespace wedge::emulator

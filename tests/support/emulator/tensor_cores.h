@@ -23,5 +23,6 @@ void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], const std::uint32_t
                        const char* file = __builtin_FILE(), int line = __builtin_LINE());
 std::uint32_t pack_bf16(float low, float high);
 float exp2_approx(float x);
+float reciprocal_approx(float x);
 
 }  // namespace wedge::emulator

@@ -1,0 +1,153 @@
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "kernels/linear.h"
+#include "kernels/matmul.h"
+
+namespace wedge {
+namespace {
+
+struct FeedForwardShape {
+  std::int64_t rows, K, N, M;
+  Shape out;
+};
+
+FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Variable& a, const Variable& down,
+                              const Variable& b) {
+  WEDGE_CHECK(x.value().rank() >= 1 && up.value().rank() == 2 && down.value().rank() == 2 &&
+                  up.size(1) == x.size(-1) && down.size(1) == up.size(0),
+              "feed_forward: expected x [..., K], up [N, K] and down [M, N], got {}, {} and {}",
+              to_string(x.shape()), to_string(up.shape()), to_string(down.shape()));
+  WEDGE_CHECK(a.shape() == Shape{up.size(0)} && b.shape() == Shape{down.size(0)},
+              "feed_forward: expected biases [{}] and [{}], got {} and {}", up.size(0), down.size(0),
+              to_string(a.shape()), to_string(b.shape()));
+  for (const Variable* v : {&up, &a, &down, &b})
+    WEDGE_CHECK(v->dtype() == x.dtype(), "feed_forward: expected one dtype, got {} and {}",
+                name_of(x.dtype()), name_of(v->dtype()));
+  compute::check_one_device("feed_forward", {&x.value(), &up.value(), &a.value(), &down.value(), &b.value()});
+  FeedForwardShape s{0, x.size(-1), up.size(0), down.size(0), x.shape()};
+  s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
+  s.out.back() = s.M;
+  return s;
+}
+
+// On the GPU, with products of bfloat16 factors, whose float32 originals these do not need.
+Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up, const Variable& a,
+               const Variable& down, const Variable& b) {
+  const Tensor in = x.value().contiguous(), w1 = up.value().contiguous(), w2 = down.value().contiguous();
+  const Tensor bias = a.value().contiguous();
+  const Tensor y = Tensor::empty(s.out, DType::f32, in.device());
+  const Tensor u = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // x Upᵀ, without the bias
+  const Tensor g = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // its GELU
+  const Exec exec = compute::exec_of(y);
+  gemm<BFloat16>(exec, {.trans_b = true,
+                        .M = s.rows,
+                        .N = s.N,
+                        .K = s.K,
+                        .A = compute::rounded_activation(exec, in),
+                        .lda = s.K,
+                        .B = compute::rounded(exec, w1),
+                        .ldb = s.K,
+                        .C = u.data<BFloat16>(),
+                        .ldc = s.N});
+  if constexpr (kWithCuda)
+    cu::gelu_of_rounded(exec, {s.rows, s.N, u.data<BFloat16>(), bias.data<float>(), g.data<BFloat16>()});
+  gemm<float>(exec, {.trans_b = true,
+                     .M = s.rows,
+                     .N = s.M,
+                     .K = s.N,
+                     .A = nullptr,
+                     .lda = s.N,
+                     .B = nullptr,
+                     .ldb = s.N,
+                     .C = y.data<float>(),
+                     .ldc = s.M,
+                     .A_rounded = g.data<BFloat16>(),
+                     .B_rounded = compute::rounded(exec, w2)});
+  bias_add<float>(exec, {s.rows, s.M, b.value().contiguous().data<float>(), y.data<float>()});
+
+  return make_output(
+      "feed_forward", y, {x, up, a, down, b},
+      [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u,
+       g](const BackwardContext& ctx) {
+        const Tensor& dy = ctx.grad();
+        const Exec exec = compute::exec_of(dy);
+        const BFloat16* const dy_rounded = compute::rounded_activation(exec, dy);
+        if (const GradSink dw = ctx.sink(3))
+          gemm<float>(exec, {.trans_a = true,
+                             .M = s.M,
+                             .N = s.N,
+                             .K = s.rows,
+                             .A = nullptr,
+                             .lda = s.M,
+                             .B = nullptr,
+                             .ldb = s.N,
+                             .beta = dw.add ? 1.0f : 0.0f,
+                             .C = dw.tensor.data<float>(),
+                             .ldc = s.N,
+                             .A_rounded = dy_rounded,
+                             .B_rounded = g.data<BFloat16>()});
+        if (const GradSink db = ctx.sink(4))
+          reduce<float>(exec,
+                        {ReduceOp::sum, 1, s.rows, s.M, dy.data<float>(), db.tensor.data<float>(), db.add});
+        const GradSink dx = ctx.sink(0), dw = ctx.sink(1), db = ctx.sink(2);
+        if (!dx && !dw && !db) return;
+
+        const Tensor dg = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
+        const Tensor du = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
+        gemm<BFloat16>(exec, {.M = s.rows,
+                              .N = s.N,
+                              .K = s.M,
+                              .A = dy_rounded,
+                              .lda = s.M,
+                              .B = compute::rounded(exec, w2.get("feed_forward")),
+                              .ldb = s.N,
+                              .C = dg.data<BFloat16>(),
+                              .ldc = s.N});
+        if constexpr (kWithCuda)
+          cu::gelu_of_rounded_backward(
+              exec,
+              {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
+               du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
+        if (dw)
+          gemm<float>(exec, {.trans_a = true,
+                             .M = s.N,
+                             .N = s.K,
+                             .K = s.rows,
+                             .A = nullptr,
+                             .lda = s.N,
+                             .B = nullptr,
+                             .ldb = s.K,
+                             .beta = dw.add ? 1.0f : 0.0f,
+                             .C = dw.tensor.data<float>(),
+                             .ldc = s.K,
+                             .A_rounded = du.data<BFloat16>(),
+                             .B_rounded = compute::rounded_activation(exec, in.get("feed_forward"))});
+        if (dx)
+          gemm<float>(exec, {.M = s.rows,
+                             .N = s.K,
+                             .K = s.N,
+                             .A = nullptr,
+                             .lda = s.N,
+                             .B = nullptr,
+                             .ldb = s.K,
+                             .beta = dx.add ? 1.0f : 0.0f,
+                             .C = dx.tensor.data<float>(),
+                             .ldc = s.K,
+                             .A_rounded = du.data<BFloat16>(),
+                             .B_rounded = compute::rounded(exec, w1.get("feed_forward"))});
+      },
+      true);
+}
+
+}  // namespace
+
+Variable feed_forward(const Variable& x, const Variable& up_weight, const Variable& up_bias,
+                      const Variable& down_weight, const Variable& down_bias) {
+  const FeedForwardShape s = check_shapes(x, up_weight, up_bias, down_weight, down_bias);
+  const bool empty = s.rows * s.K * s.N * s.M == 0;
+  if (compute::exec_of(x.value()).bf16_products && x.dtype() == DType::f32 && !empty)
+    return fused(s, x, up_weight, up_bias, down_weight, down_bias);
+  return linear(linear_gelu(x, up_weight, up_bias), down_weight, down_bias);
+}
+
+}  // namespace wedge

@@ -1,0 +1,93 @@
+// The feed-forward network between products of bfloat16 factors, where its hidden values are bfloat16 too.
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "kernels/linear.h"
+#include "tests/cases/case.h"
+#include "tests/gpu/kernel_check.h"
+
+using namespace wedge;
+using namespace wedge::test;
+using cases::Draw;
+
+namespace {
+
+struct Size {
+  std::int64_t rows, K, N, M;
+};
+
+// y and the gradients of x and the four parameters, from the sum of dy · y.
+std::vector<std::vector<double>> run(const std::vector<Tensor>& values, const Tensor& dy) {
+  std::vector<Variable> in;
+  for (const Tensor& t : values) in.push_back(parameter(t));
+  const Variable y = feed_forward(in[0], in[1], in[2], in[3], in[4]);
+  y.backward(dy);
+  std::vector<std::vector<double>> results = {y.value().to_vector()};
+  for (const Variable& v : in) results.push_back(v.grad().to_vector());
+  return results;
+}
+
+}  // namespace
+
+TEST_CASE("gpu: feed_forward with hidden values in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  // Columns that are moved one by one, eight at a time with tails of rows and of the last columns' tile.
+  for (const Size& s : {Size{5, 6, 9, 4}, {1, 8, 8, 8}, {131, 16, 264, 24}}) {
+    CAPTURE(s.rows, s.K, s.N, s.M);
+    Draw draw(1, DType::f64);
+    const auto exact = [](const Tensor& t) { return t.to(DType::bf16); };
+    std::vector<Tensor> values = {
+        exact(draw.normal({s.rows, s.K}, 2)), exact(draw.normal({s.N, s.K}, 1 / std::sqrt(s.K))),
+        exact(draw.normal({s.N})), exact(draw.normal({s.M, s.N}, 1 / std::sqrt(s.N))),
+        exact(draw.normal({s.M}))};
+    const Tensor dy = exact(draw.normal({s.rows, s.M}));
+    std::vector<Tensor> on_cpu, on_gpu;
+    for (const Tensor& t : values) {
+      on_cpu.push_back(t.to(DType::f64));
+      on_gpu.push_back(t.to(DType::f32).to(Device::cuda));
+    }
+    const auto want = run(on_cpu, dy.to(DType::f64));
+    const Bf16ProductsGuard reduced;
+    const auto got = run(on_gpu, dy.to(DType::f32).to(Device::cuda));
+    // u is rounded before its bias is added, which may leave less of it: it counts twice. Then g is on the way
+    // to y and to down's gradient, dg and du on that to dx and to up's gradients.
+    const int roundings[] = {3, 4, 4, 4, 3, 0};
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      CAPTURE(i);
+      REQUIRE(got[i].size() == want[i].size());
+      const Bound bound = roundings[i] > 0 ? naive(roundings[i]) : kFloat32;
+      double squares = 0, errors = 0;
+      for (const double w : want[i]) squares += w * w;
+      const double rms = std::sqrt(squares / static_cast<double>(want[i].size()));
+      double worst = 0;
+      for (std::size_t k = 0; k < want[i].size(); ++k) {
+        const double error = std::abs(got[i][k] - want[i][k]);
+        worst = std::max(worst, error / (std::abs(want[i][k]) + rms));
+        errors += error * error;
+      }
+      CHECK(worst <= bound.worst);
+      CHECK(std::sqrt(errors / static_cast<double>(want[i].size())) <= bound.rms * rms);
+    }
+    CHECK(run(on_gpu, dy.to(DType::f32).to(Device::cuda)) == got);
+  }
+}
+
+TEST_CASE("gpu: GELU of bfloat16 is exact to its last digit", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  // Every eighth bfloat16 from -6 to 6.
+  std::vector<double> at;
+  for (double x = 0x1p-20; x < 6; x *= 1 + 0x1p-5)
+    for (const double sign : {-1.0, 1.0}) at.push_back(sign * x);
+  at.resize(at.size() / 8 * 8);
+  const auto n = static_cast<std::int64_t>(at.size());
+  const Tensor u = Tensor::from(at, {1, n}).to(DType::bf16);
+  const Tensor y = Tensor::empty({1, n}, DType::bf16, Device::cuda), on_gpu = u.to(Device::cuda);
+  if constexpr (kWithCuda)
+    cu::gelu_of_rounded(compute::exec_of(y), {1, n, on_gpu.data<BFloat16>(), nullptr, y.data<BFloat16>()});
+  const std::vector<double> xs = u.to_vector(), got = y.to_vector();
+  for (std::size_t i = 0; i < xs.size(); ++i) {
+    CAPTURE(xs[i]);
+    const double want = xs[i] * 0.5 * std::erfc(-xs[i] / std::sqrt(2.0));
+    // Half a unit of bfloat16, and the absolute error of the distribution function.
+    CHECK(std::abs(got[i] - want) <= std::abs(want) * 0x1p-8 + std::abs(xs[i]) * 1e-7);
+  }
+}
