@@ -56,7 +56,7 @@ __device__ Floats<kWidth> store(T* p, Floats<kWidth> x, bool add = false) {
 
 // x times the masks of elements i, i + 1, ...
 template <int kWidth>
-__device__ void apply(const MaskSource& mask, std::int64_t i, Floats<kWidth>& x) {
+__device__ void apply(const Masks& mask, std::int64_t i, Floats<kWidth>& x) {
   if constexpr (kWidth == 4) {
     const float4 m = mask.four(i);
     x.v[0] *= m.x;
@@ -123,7 +123,8 @@ __device__ inline void warp_sums(float& x, float& y) {
 // its row in registers, and reads weight and bias once.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, 8 / kGroups)
-    layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource mask) {
+    layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
+  const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
@@ -174,7 +175,7 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
 // order: partials [blocks, 2, D], or null where nobody asks for them.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
-    layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource mask, float* partials) {
+    layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
   constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
   constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
   const auto width = static_cast<float>(a.D);
@@ -198,8 +199,9 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     Row<kGroups> xhat = next_s;
     const float mean = next_mean, rstd = next_rstd;
     Row<kGroups> old_dresidual = {}, old_dx = {};
-    if (a.dresidual != nullptr && a.dresidual_add) old_dresidual = load_row<kGroups>(a.dresidual + at, a.D);
-    if (a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, a.D);
+    if (kAhead && a.dresidual != nullptr && a.dresidual_add)
+      old_dresidual = load_row<kGroups>(a.dresidual + at, a.D);
+    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, a.D);
     if (kAhead && row + step < a.rows) fetch(row + step);
 
     float mean_g = 0, mean_gx = 0;
@@ -214,6 +216,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
         dweight.group[g].v[k] += d * x;
         dbias.group[g].v[k] += d;
       }
+    const Masks mask(source);  // here, where it takes registers for a moment
     warp_sums(mean_g, mean_gx);
     mean_g /= width;
     mean_gx /= width;
@@ -226,13 +229,14 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       for (int k = 0; k < 4; ++k)
         ds.v[k] = rstd * (dy.group[g].v[k] * weight.group[g].v[k] - mean_g - xhat.group[g].v[k] * mean_gx);
       if (a.dresidual != nullptr) {
+        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load<4>(a.dresidual + at + c);
         Floats<4> sum = ds;
         for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
         store(a.dresidual + at + c, sum);
-        // x and the residual may be one variable.
-        if (a.dx == a.dresidual && a.dx_add) old_dx.group[g] = load<4>(a.dx + at + c);
       }
       if (a.dx == nullptr) continue;
+      // x and the residual may be one variable.
+      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load<4>(a.dx + at + c);
       if (mask.on()) apply(mask, at + c, ds);
       for (int k = 0; k < 4; ++k) ds.v[k] += old_dx.group[g].v[k];
       store(a.dx + at + c, ds);
@@ -260,7 +264,8 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
 
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    layernorm_forward_kernel(LayernormForward<T> a, MaskSource mask, bool staged) {
+    layernorm_forward_kernel(LayernormForward<T> a, MaskSource source, bool staged) {
+  const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
   float* const stage = staged ? dynamic_shared<float>() + threadIdx.x / kTeam * a.D : nullptr;
@@ -309,7 +314,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    layernorm_backward_kernel(LayernormBackward<T> a, MaskSource mask) {
+    layernorm_backward_kernel(LayernormBackward<T> a, MaskSource source) {
+  const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D);
   for (std::int64_t row = place.row; row < a.rows; row += place.row_step) {
