@@ -84,17 +84,18 @@ TEST_CASE("gpu: layer normalisation in bfloat16", "[gpu][bf16]") {
                         {200, 8},
                         {5, 255},
                         {1, 256},
-                        {40, 256},
+                        {24, 256},
                         {3, 260},
-                        {17, 512},
+                        {9, 512},
                         {3, 516},
-                        {18, 1024},
-                        {6000, 4},
+                        {9, 1024},
+                        {4300, 4},
                         {3, 1027},
                         {2, 1028},
                         {1, 24584}})
     for (const bool residual_and_mask : {false, true})
       for (const std::int64_t shift : {0, 1}) {
+        if (s.rows > 1000 && (!residual_and_mask || shift != 0)) continue;  // once: it takes long
         CAPTURE(s.rows, s.D, residual_and_mask, shift);
         const Shape shape = {s.rows, s.D};
         Draw draw(3, DType::f64);
