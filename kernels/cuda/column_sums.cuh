@@ -78,16 +78,18 @@ struct ColumnTotals {
 };
 
 // What this kernel takes is latency: the pieces of a column are spread over 32 threads, and a warp reads
-// whole sectors, 8 columns of four pieces, so that 512 pieces of two sums are two waits for memory.
+// whole sectors, 8 columns of four pieces, so that 512 pieces of two sums are two waits for memory. The bound
+// of one block a multiprocessor and loads without a condition make the compiler issue them all before the
+// first addition.
 inline constexpr int kTotalColumns = 8;  // of a block
 
 template <int kSums>
-__global__ void __launch_bounds__(kTileThreads) column_totals_kernel(ColumnTotals<kSums> a) {
+__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums> a) {
   constexpr int kSlots = kTileThreads / kTotalColumns, kTogether = 8;
-  WEDGE_SHARED(double, terms, kSums* kTileWarps* kTotalColumns);
+  constexpr int kTerms = kSums * kTileWarps * kTotalColumns;
+  WEDGE_SHARED(double, terms, kTerms);
   const int in_block = static_cast<int>(threadIdx.x) % kTotalColumns, lane = lane_of_warp();
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTotalColumns + in_block;
-  const std::int64_t end = column < a.D ? a.pieces : 0;
   const bool writes = threadIdx.x < kTotalColumns && column < a.D;
 
   float old[kSums] = {};
@@ -96,16 +98,23 @@ __global__ void __launch_bounds__(kTileThreads) column_totals_kernel(ColumnTotal
     if (writes && a.to[which].out != nullptr && a.to[which].add) old[which] = a.to[which].out[column];
 
   double total[kSums] = {};
-  for (std::int64_t piece = threadIdx.x / kTotalColumns; piece < end; piece += kTogether * kSlots) {
+  const int pieces = static_cast<int>(a.pieces), last = pieces - 1;
+  const float* const at = a.partials + (column < a.D ? column : a.D - 1);
+  for (int piece = static_cast<int>(threadIdx.x) / kTotalColumns; piece < pieces;
+       piece += kTogether * kSlots) {
     float x[kTogether][kSums];
     WEDGE_UNROLL
-    for (int k = 0; k < kTogether; ++k) WEDGE_UNROLL
-    for (int which = 0; which < kSums; ++which)
-      x[k][which] =
-          piece + k * kSlots < end ? a.partials[((piece + k * kSlots) * kSums + which) * a.D + column] : 0.0f;
+    for (int k = 0; k < kTogether; ++k) {
+      const float* const p = at + min(piece + k * kSlots, last) * (kSums * a.D);
+      WEDGE_UNROLL
+      for (int which = 0; which < kSums; ++which) x[k][which] = p[which * a.D];
+    }
     WEDGE_UNROLL
-    for (int k = 0; k < kTogether; ++k) WEDGE_UNROLL
-    for (int which = 0; which < kSums; ++which) total[which] += static_cast<double>(x[k][which]);
+    for (int k = 0; k < kTogether; ++k) {
+      WEDGE_UNROLL
+      for (int which = 0; which < kSums; ++which)
+        total[which] += static_cast<double>(piece + k * kSlots <= last ? x[k][which] : 0.0f);
+    }
   }
   WEDGE_UNROLL
   for (int which = 0; which < kSums; ++which) {
