@@ -69,8 +69,7 @@ struct ColumnSum {
   bool add;
 };
 
-// out (+)= Σ over pieces, the sums of a column one after another in one thread: two of them may go to one
-// place.
+// out (+)= Σ over pieces. Two of the sums may go to one place, one after another.
 template <int kSums>
 struct ColumnTotals {
   std::int64_t pieces, D;
@@ -78,47 +77,103 @@ struct ColumnTotals {
   ColumnSum to[kSums];
 };
 
+// What this kernel takes is latency: the pieces of a column are spread over 32 threads, and a warp reads
+// whole sectors, 8 columns of four pieces, so that 512 pieces of two sums are two waits for memory. The bound
+// of one block a multiprocessor and loads without a condition make the compiler issue them all before the
+// first addition.
+inline constexpr int kTotalColumns = 8;  // of a block
+
 template <int kSums>
-__global__ void column_totals_kernel(ColumnTotals<kSums> a) {
-  WEDGE_SHARED(double, terms, kTileThreads);
-  const ColumnTile tile(a.pieces, a.D);
-  for (int which = 0; which < kSums; ++which) {
-    double total = 0;
-    tile.for_rows<8>(
-        [&](std::int64_t piece) { return a.partials[(piece * kSums + which) * a.D + tile.column]; },
-        [&](std::int64_t, float x) { total += static_cast<double>(x); });
-    terms[threadIdx.x] = total;
-    __syncthreads();
-    if (threadIdx.x < kWarp && tile.column < a.D && a.to[which].out != nullptr) {
-      for (int warp = 1; warp < kTileWarps; ++warp) total += terms[warp * kWarp + threadIdx.x];
-      put(a.to[which].out + tile.column, static_cast<float>(total), a.to[which].add);
+__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums> a) {
+  constexpr int kSlots = kTileThreads / kTotalColumns, kTogether = 8;
+  constexpr int kTerms = kSums * kTileWarps * kTotalColumns;
+  WEDGE_SHARED(double, terms, kTerms);
+  const int in_block = static_cast<int>(threadIdx.x) % kTotalColumns, lane = lane_of_warp();
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTotalColumns + in_block;
+  const bool writes = threadIdx.x < kTotalColumns && column < a.D;
+
+  float old[kSums] = {};
+  WEDGE_UNROLL
+  for (int which = 0; which < kSums; ++which)
+    if (writes && a.to[which].out != nullptr && a.to[which].add) old[which] = a.to[which].out[column];
+
+  double total[kSums] = {};
+  const int pieces = static_cast<int>(a.pieces), last = pieces - 1;
+  const float* const at = a.partials + (column < a.D ? column : a.D - 1);
+  for (int piece = static_cast<int>(threadIdx.x) / kTotalColumns; piece < pieces;
+       piece += kTogether * kSlots) {
+    float x[kTogether][kSums];
+    WEDGE_UNROLL
+    for (int k = 0; k < kTogether; ++k) {
+      const float* const p = at + min(piece + k * kSlots, last) * (kSums * a.D);
+      WEDGE_UNROLL
+      for (int which = 0; which < kSums; ++which) x[k][which] = p[which * a.D];
     }
-    __syncthreads();
+    WEDGE_UNROLL
+    for (int k = 0; k < kTogether; ++k) {
+      WEDGE_UNROLL
+      for (int which = 0; which < kSums; ++which)
+        total[which] += static_cast<double>(piece + k * kSlots <= last ? x[k][which] : 0.0f);
+    }
+  }
+  WEDGE_UNROLL
+  for (int which = 0; which < kSums; ++which) {
+    for (int offset = kTotalColumns; offset < kWarp; offset *= 2)
+      total[which] += __shfl_xor_sync(kAllLanes, total[which], offset);
+    if (lane < kTotalColumns)
+      terms[(which * kTileWarps + static_cast<int>(threadIdx.x) / kWarp) * kTotalColumns + lane] =
+          total[which];
+  }
+  __syncthreads();
+  if (!writes) return;
+  WEDGE_UNROLL
+  for (int which = 0; which < kSums; ++which) {
+    const ColumnSum& to = a.to[which];
+    if (to.out == nullptr) continue;
+    double sum = 0;
+    for (int warp = 0; warp < kTileWarps; ++warp)
+      sum += terms[(which * kTileWarps + warp) * kTotalColumns + in_block];
+    const bool again = which > 0 && to.out == a.to[which > 0 ? which - 1 : 0].out;
+    const float before = again && to.add ? to.out[column] : old[which];
+    to.out[column] = before + static_cast<float>(sum);
   }
 }
 
-// Working memory and second pass of a kernel that takes kSums column sums over [rows, D], D > 0.
+// Partial sums [pieces, kSums, D] of column sums, and the kernel that adds them up; D > 0.
 template <int kSums>
-class ColumnSums {
+class ColumnPartials {
  public:
-  ColumnSums(std::int64_t rows, std::int64_t D)
-      : D_(D), grid_(tile_grid(rows, D)), partials_(static_cast<std::int64_t>(grid_.y) * kSums * D) {}
+  ColumnPartials(std::int64_t pieces, std::int64_t D)
+      : pieces_(pieces), D_(D), partials_(pieces * kSums * D) {}
 
-  dim3 grid() const { return grid_; }
-  float* partials() const { return partials_.data(); }  // [pieces, kSums, D], filled through ColumnTile::sum
+  float* data() const { return partials_.data(); }
 
   // Takes kSums arguments ColumnSum.
   template <class... To>
   void add_up(const Exec& exec, const char* name, const To&... to) const {
     static_assert(sizeof...(To) == kSums);
-    launch(name, column_totals_kernel<kSums>, dim3(blocks_for(D_, kWarp)), kTileThreads, 0, exec.stream,
-           ColumnTotals<kSums>{grid_.y, D_, partials_.data(), {to...}});
+    launch(name, column_totals_kernel<kSums>, dim3(blocks_for(D_, kTotalColumns)), kTileThreads, 0,
+           exec.stream, ColumnTotals<kSums>{pieces_, D_, partials_.data(), {to...}});
   }
 
  private:
-  std::int64_t D_;
-  dim3 grid_;
+  std::int64_t pieces_, D_;
   Scratch<float> partials_;
+};
+
+// Working memory and second pass of a kernel that takes kSums column sums over [rows, D] through
+// ColumnTile::sum, D > 0.
+template <int kSums>
+class ColumnSums : public ColumnPartials<kSums> {
+ public:
+  ColumnSums(std::int64_t rows, std::int64_t D)
+      : ColumnPartials<kSums>(tile_grid(rows, D).y, D), grid_(tile_grid(rows, D)) {}
+
+  dim3 grid() const { return grid_; }
+  float* partials() const { return this->data(); }
+
+ private:
+  dim3 grid_;
 };
 
 }  // namespace wedge::cu

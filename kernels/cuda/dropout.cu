@@ -53,15 +53,16 @@ __device__ void store_four(T* y, std::int64_t i, std::int64_t n, bool aligned, f
 // out = base + mask · in for both directions; base may be null, and out may be in or base.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(std::int64_t n, const T* in, const T* base, T* out, MaskSource mask, bool aligned) {
+    dropout_kernel(std::int64_t n, const T* in, const T* base, T* out, MaskSource source, bool aligned) {
+  const Masks mask(source);
   const std::int64_t step = threads_in_grid() * 4;
   for (std::int64_t i = thread_in_grid() * 4; i < n; i += step) {
-    const float4 x = load_four(in, i, n, aligned), m = mask.four(i);
+    const float4 x = load_four(in, i, n, aligned);
+    float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (base != nullptr) b = load_four(base, i, n, aligned);
+    const float4 m = mask.four(i);
     float4 y = make_float4(m.x * x.x, m.y * x.y, m.z * x.z, m.w * x.w);
-    if (base != nullptr) {
-      const float4 b = load_four(base, i, n, aligned);
-      y = make_float4(b.x + y.x, b.y + y.y, b.z + y.z, b.w + y.w);
-    }
+    if (base != nullptr) y = make_float4(b.x + y.x, b.y + y.y, b.z + y.z, b.w + y.w);
     store_four(out, i, n, aligned, y);
   }
 }

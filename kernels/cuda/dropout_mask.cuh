@@ -25,8 +25,20 @@ struct MaskSource {
         site(mask.site | 0x80000000u),
         drop_below(static_cast<std::uint32_t>(std::min(std::floor(mask.rate * 0x1p32), 0x1p32 - 1))),
         keep_scale(static_cast<float>(1.0 / (1.0 - mask.rate))) {}
+};
 
-  __device__ bool on() const { return counter != nullptr; }
+// A MaskSource in a kernel: the counters in registers, loaded once, since after a store the compiler loads
+// again what the store might have changed.
+class Masks {
+ public:
+  __device__ explicit Masks(const MaskSource& source) : source_(source) {
+    if (!on()) return;
+    seed_ = static_cast<std::uint64_t>(__ldg(source.counter));
+    step_ = static_cast<std::uint32_t>(__ldg(source.counter + 1));
+    micro_step_ = static_cast<std::uint32_t>(__ldg(source.counter + 2));
+  }
+
+  __device__ bool on() const { return source_.counter != nullptr; }
 
   // The mask of element i: 0 or 1 / (1 - rate).
   __device__ float at(std::int64_t i) const {
@@ -46,13 +58,16 @@ struct MaskSource {
   }
 
  private:
-  // The counters are loaded anew each time: they come from the read-only cache, and a loop hoists them.
   __device__ Philox4 block(std::int64_t number) const {
-    return philox(static_cast<std::uint64_t>(__ldg(counter)), static_cast<std::uint32_t>(number), site,
-                  static_cast<std::uint32_t>(__ldg(counter + 2)),
-                  static_cast<std::uint32_t>(__ldg(counter + 1)));
+    return philox(seed_, static_cast<std::uint32_t>(number), source_.site, micro_step_, step_);
   }
-  __device__ float keep(std::uint32_t word) const { return word >= drop_below ? keep_scale : 0.0f; }
+  __device__ float keep(std::uint32_t word) const {
+    return word >= source_.drop_below ? source_.keep_scale : 0.0f;
+  }
+
+  const MaskSource& source_;
+  std::uint64_t seed_ = 0;
+  std::uint32_t step_ = 0, micro_step_ = 0;
 };
 
 }  // namespace wedge::cu

@@ -55,7 +55,8 @@ inline std::vector<Case> layernorm_cases() {
                                 {.lead = {31}, .D = 33},
                                 {.lead = {2, 32}, .D = 31},
                                 {.lead = {5, 13}, .D = 32},
-                                {.lead = {3, 129}, .D = 67}});
+                                {.lead = {3, 129}, .D = 67},
+                                {.lead = {3}, .D = 260}});
 }
 
 inline std::vector<Case> layernorm_bench() {
@@ -106,15 +107,15 @@ inline std::vector<Case> residual_layernorm_cases() {
                                         {.lead = {7}, .D = 3, .rate = 0.9},
                                         {.lead = {3, 31}, .D = 33},
                                         {.lead = {65}, .D = 31},
-                                        {.lead = {4, 129}, .D = 34}});
+                                        {.lead = {4, 129}, .D = 34},
+                                        {.lead = {9, 5}, .D = 132}});
 }
 
 inline std::vector<Case> residual_layernorm_bench() {
-  return make_cases<ResidualLayernorm>(
-      {{.lead = {16, 128}, .D = 256},
-       {.lead = {16, 128}, .D = 256, .rate = 0},
-       {.lead = {512, 128}, .D = 256},
-       {.lead = {512, 128}, .D = 256, .rate = 0}});
+  return make_cases<ResidualLayernorm>({{.lead = {16, 128}, .D = 256},
+                                        {.lead = {16, 128}, .D = 256, .rate = 0},
+                                        {.lead = {512, 128}, .D = 256},
+                                        {.lead = {512, 128}, .D = 256, .rate = 0}});
 }
 
 }  // namespace wedge::cases
