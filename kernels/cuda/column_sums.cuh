@@ -64,22 +64,25 @@ struct ColumnTile {
 };
 
 // One sum over rows and where it goes: out[D] (+)= the total; out may be null.
+template <class Out>
 struct ColumnSum {
-  float* out;
+  Out* out;
   bool add;
 };
+template <class Out>
+ColumnSum(Out*, bool) -> ColumnSum<Out>;
 
 // out (+)= Σ over pieces, the sums of a column one after another in one thread: two of them may go to one
 // place.
-template <int kSums>
+template <int kSums, class Out>
 struct ColumnTotals {
   std::int64_t pieces, D;
   const float* partials;  // [pieces, kSums, D]
-  ColumnSum to[kSums];
+  ColumnSum<Out> to[kSums];
 };
 
-template <int kSums>
-__global__ void column_totals_kernel(ColumnTotals<kSums> a) {
+template <int kSums, class Out>
+__global__ void column_totals_kernel(ColumnTotals<kSums, Out> a) {
   WEDGE_SHARED(double, terms, kTileThreads);
   const ColumnTile tile(a.pieces, a.D);
   for (int which = 0; which < kSums; ++which) {
@@ -107,12 +110,12 @@ class ColumnSums {
   dim3 grid() const { return grid_; }
   float* partials() const { return partials_.data(); }  // [pieces, kSums, D], filled through ColumnTile::sum
 
-  // Takes kSums arguments ColumnSum.
-  template <class... To>
-  void add_up(const Exec& exec, const char* name, const To&... to) const {
-    static_assert(sizeof...(To) == kSums);
-    launch(name, column_totals_kernel<kSums>, dim3(blocks_for(D_, kWarp)), kTileThreads, 0, exec.stream,
-           ColumnTotals<kSums>{grid_.y, D_, partials_.data(), {to...}});
+  // Takes kSums arguments ColumnSum, of one type.
+  template <class Out, class... More>
+  void add_up(const Exec& exec, const char* name, const ColumnSum<Out>& to, const More&... more) const {
+    static_assert(1 + sizeof...(More) == kSums);
+    launch(name, column_totals_kernel<kSums, Out>, dim3(blocks_for(D_, kWarp)), kTileThreads, 0, exec.stream,
+           ColumnTotals<kSums, Out>{grid_.y, D_, partials_.data(), {to, more...}});
   }
 
  private:
