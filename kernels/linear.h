@@ -1,4 +1,4 @@
-// What a linear layer does around its matrix product: bias, and bias with GELU.
+// A linear layer: its products with a bias or its gradient, and bias with GELU.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,30 @@
 
 namespace wedge {
 
-// y[row, i] += bias[i]
+// y = x Wᵀ + b: y[row, i] = Σ_k x[row, k] weight[i, k] + bias[i]
 template <class T>
-struct BiasAdd {
-  std::int64_t rows, D;
-  const T* bias;  // [D]
-  T* y;           // [rows, D] +=
+struct LinearForward {
+  std::int64_t rows, K, N;
+  const T* x;       // [rows, K]
+  const T* weight;  // [N, K]
+  const T* bias;    // [N] or null
+  T* y;             // [rows, N] =
+  // Copies of the factors, as Gemm has them (matmul.h)
+  const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
+};
+
+// dW (+)= dyᵀ x;  dbias (+)= Σ dy over the rows. With products of bfloat16 copies, dbias may be the sum of
+// dy's copy: which of the two is the same in every run.
+template <class T>
+struct LinearBackwardWeight {
+  std::int64_t rows, K, N;
+  const T* dy;  // [rows, N]
+  const T* x;   // [rows, K]
+  T* dweight;   // [N, K] or null
+  T* dbias;     // [N] or null
+  bool dweight_add, dbias_add;
+  // Copies of the factors, as Gemm has them; where dy's is given and dbias is null, dy may be null.
+  const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
 };
 
 // u += bias (kept for backward);  y = gelu(u) = u Φ(u), exact. bias may be null.
@@ -56,7 +74,8 @@ struct GeluOfRoundedBackward {
   bool dbias_add;
 };
 
-WEDGE_KERNEL(bias_add, BiasAdd)
+WEDGE_KERNEL(linear_forward, LinearForward)
+WEDGE_KERNEL(linear_backward_weight, LinearBackwardWeight)
 WEDGE_KERNEL(bias_gelu_forward, BiasGeluForward)
 WEDGE_KERNEL(bias_gelu_backward, BiasGeluBackward)
 

@@ -30,42 +30,33 @@ LinearShape check_linear(const char* op, const Variable& x, const Variable& weig
   return s;
 }
 
+// y = x Wᵀ (+ bias, null for none)
 template <class T>
-void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const Tensor& y) {
+void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const T* bias, const Tensor& y) {
   const Exec exec = compute::exec_of(y);
-  gemm<T>(exec, {.trans_b = true,
-                 .M = s.rows,
-                 .N = s.N,
-                 .K = s.K,
-                 .A = x.data<T>(),
-                 .lda = s.K,
-                 .B = weight.data<T>(),
-                 .ldb = s.K,
-                 .C = y.data<T>(),
-                 .ldc = s.N,
-                 .A_rounded = compute::rounded_activation(exec, x),
-                 .B_rounded = compute::rounded(exec, weight)});
+  linear_forward<T>(exec, {s.rows, s.K, s.N, x.data<T>(), weight.data<T>(), bias, y.data<T>(),
+                           compute::rounded_activation(exec, x), compute::rounded(exec, weight)});
 }
 
-// dx (+)= dy W and dW (+)= dyᵀ x, into inputs 0 and 1. One of dy and dy_rounded may be null.
+// dx (+)= dy W, dW (+)= dyᵀ x and dbias (+)= Σ dy, into inputs 0 and 1 and the sink given. One of dy and
+// dy_rounded may be null, dy only if no dbias is wanted.
 template <class T>
 void product_backward(const BackwardContext& ctx, const LinearShape& s, const T* dy,
-                      const BFloat16* dy_rounded, const Tensor& x, const Tensor& weight) {
+                      const BFloat16* dy_rounded, const Tensor& x, const Tensor& weight, const GradSink& db) {
   const Exec exec = compute::exec_of(x);
-  if (const GradSink dw = ctx.sink(1))
-    gemm<T>(exec, {.trans_a = true,
-                   .M = s.N,
-                   .N = s.K,
-                   .K = s.rows,
-                   .A = dy,
-                   .lda = s.N,
-                   .B = x.data<T>(),
-                   .ldb = s.K,
-                   .beta = dw.add ? T(1) : T(0),
-                   .C = dw.tensor.data<T>(),
-                   .ldc = s.K,
-                   .A_rounded = dy_rounded,
-                   .B_rounded = compute::rounded_activation(exec, x)});
+  const GradSink dw = ctx.sink(1);
+  if (dw || db)
+    linear_backward_weight<T>(exec, {.rows = s.rows,
+                                     .K = s.K,
+                                     .N = s.N,
+                                     .dy = dy,
+                                     .x = x.data<T>(),
+                                     .dweight = compute::data_or_null<T>(dw.tensor),
+                                     .dbias = compute::data_or_null<T>(db.tensor),
+                                     .dweight_add = dw.add,
+                                     .dbias_add = db.add,
+                                     .dy_rounded = dy_rounded,
+                                     .x_rounded = dw ? compute::rounded_activation(exec, x) : nullptr});
   if (const GradSink dx = ctx.sink(0))
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
@@ -92,9 +83,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
   const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
   const Tensor y = Tensor::empty(s.out, x.dtype(), in.device());
   visit_floating(x.dtype(), "linear", [&]<class T>(T) {
-    product<T>(s, in, w, y);
-    if (bias.defined())
-      bias_add<T>(compute::exec_of(y), {s.rows, s.N, bias.value().contiguous().data<T>(), y.data<T>()});
+    const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+    product<T>(s, in, w, compute::data_or_null<T>(b), y);
   });
   return make_output(
       "linear", y, inputs_of(x, weight, bias),
@@ -102,11 +92,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
         const Tensor& dy = ctx.grad();
         visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
           product_backward<T>(ctx, s, dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy),
-                              in.get("linear"), w.get("linear"));
-          if (!has_bias) return;
-          if (const GradSink db = ctx.sink(2))
-            reduce<T>(compute::exec_of(dy),
-                      {ReduceOp::sum, 1, s.rows, s.N, dy.data<T>(), db.tensor.data<T>(), db.add});
+                              in.get("linear"), w.get("linear"), has_bias ? ctx.sink(2) : GradSink());
         });
       },
       true);
@@ -118,7 +104,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
   const Tensor u = Tensor::empty(s.out, x.dtype(), in.device()),
                y = Tensor::empty(s.out, x.dtype(), in.device());
   visit_floating(x.dtype(), "linear_gelu", [&]<class T>(T) {
-    product<T>(s, in, w, u);
+    product<T>(s, in, w, nullptr, u);
     const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
     const Exec exec = compute::exec_of(y);
     bias_gelu_forward<T>(exec, {s.rows, s.N, compute::data_or_null<T>(b), u.data<T>(), y.data<T>(),
@@ -138,7 +124,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
               {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
                db ? db.tensor.data<T>() : nullptr, db.add, compute::data_or_null<BFloat16>(du_copy)});
           product_backward<T>(ctx, s, compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
-                              in.get("linear_gelu"), w.get("linear_gelu"));
+                              in.get("linear_gelu"), w.get("linear_gelu"), GradSink());
         });
       });
 }

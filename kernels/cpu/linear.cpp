@@ -2,15 +2,46 @@
 
 #include "kernels/cpu/column_sums.h"
 #include "kernels/cpu/math.h"
+#include "kernels/matmul.h"
+#include "kernels/reduce.h"
 
 namespace wedge::cpu {
 
 template <class T>
-void bias_add(const Exec&, const BiasAdd<T>& args) {
-  const auto bias = as_array(args.bias, args.D);
-  parallel_rows(args.rows, args.D, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) as_array(args.y + row * args.D, args.D) += bias;
+void linear_forward(const Exec& exec, const LinearForward<T>& args) {
+  cpu::gemm<T>(exec, {.trans_b = true,
+                      .M = args.rows,
+                      .N = args.N,
+                      .K = args.K,
+                      .A = args.x,
+                      .lda = args.K,
+                      .B = args.weight,
+                      .ldb = args.K,
+                      .C = args.y,
+                      .ldc = args.N});
+  if (args.bias == nullptr) return;
+  const auto bias = as_array(args.bias, args.N);
+  parallel_rows(args.rows, args.N, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) as_array(args.y + row * args.N, args.N) += bias;
   });
+}
+
+template <class T>
+void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
+  if (args.dweight != nullptr)
+    cpu::gemm<T>(exec, {.trans_a = true,
+                        .M = args.N,
+                        .N = args.K,
+                        .K = args.rows,
+                        .A = args.dy,
+                        .lda = args.N,
+                        .B = args.x,
+                        .ldb = args.K,
+                        .beta = args.dweight_add ? T(1) : T(0),
+                        .C = args.dweight,
+                        .ldc = args.K});
+  if (args.dbias != nullptr)
+    cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias, args.dbias_add});
 }
 
 template <class T>
@@ -42,7 +73,8 @@ void bias_gelu_backward(const Exec&, const BiasGeluBackward<T>& args) {
 }  // namespace wedge::cpu
 
 namespace wedge {
-WEDGE_INSTANTIATE_CPU(bias_add, BiasAdd)
+WEDGE_INSTANTIATE_CPU(linear_forward, LinearForward)
+WEDGE_INSTANTIATE_CPU(linear_backward_weight, LinearBackwardWeight)
 WEDGE_INSTANTIATE_CPU(bias_gelu_forward, BiasGeluForward)
 WEDGE_INSTANTIATE_CPU(bias_gelu_backward, BiasGeluBackward)
 }  // namespace wedge

@@ -64,17 +64,20 @@ struct ColumnTile {
 };
 
 // One sum over rows and where it goes: out[D] (+)= the total; out may be null.
+template <class Out>
 struct ColumnSum {
-  float* out;
+  Out* out;
   bool add;
 };
+template <class Out>
+ColumnSum(Out*, bool) -> ColumnSum<Out>;
 
 // out (+)= Σ over pieces. Two of the sums may go to one place, one after another.
-template <int kSums>
+template <int kSums, class Out>
 struct ColumnTotals {
   std::int64_t pieces, D;
   const float* partials;  // [pieces, kSums, D]
-  ColumnSum to[kSums];
+  ColumnSum<Out> to[kSums];
 };
 
 // What this kernel takes is latency: the pieces of a column are spread over 32 threads, and a warp reads
@@ -83,8 +86,8 @@ struct ColumnTotals {
 // first addition.
 inline constexpr int kTotalColumns = 8;  // of a block
 
-template <int kSums>
-__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums> a) {
+template <int kSums, class Out>
+__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums, Out> a) {
   constexpr int kSlots = kTileThreads / kTotalColumns, kTogether = 8;
   constexpr int kTerms = kSums * kTileWarps * kTotalColumns;
   WEDGE_SHARED(double, terms, kTerms);
@@ -95,7 +98,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTo
   float old[kSums] = {};
   WEDGE_UNROLL
   for (int which = 0; which < kSums; ++which)
-    if (writes && a.to[which].out != nullptr && a.to[which].add) old[which] = a.to[which].out[column];
+    if (writes && a.to[which].out != nullptr && a.to[which].add)
+      old[which] = to_float(a.to[which].out[column]);
 
   double total[kSums] = {};
   const int pieces = static_cast<int>(a.pieces), last = pieces - 1;
@@ -128,14 +132,14 @@ __global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTo
   if (!writes) return;
   WEDGE_UNROLL
   for (int which = 0; which < kSums; ++which) {
-    const ColumnSum& to = a.to[which];
+    const ColumnSum<Out>& to = a.to[which];
     if (to.out == nullptr) continue;
     double sum = 0;
     for (int warp = 0; warp < kTileWarps; ++warp)
       sum += terms[(which * kTileWarps + warp) * kTotalColumns + in_block];
     const bool again = which > 0 && to.out == a.to[which > 0 ? which - 1 : 0].out;
-    const float before = again && to.add ? to.out[column] : old[which];
-    to.out[column] = before + static_cast<float>(sum);
+    const float before = again && to.add ? to_float(to.out[column]) : old[which];
+    to.out[column] = from_float<Out>(before + static_cast<float>(sum));
   }
 }
 
@@ -148,12 +152,12 @@ class ColumnPartials {
 
   float* data() const { return partials_.data(); }
 
-  // Takes kSums arguments ColumnSum.
-  template <class... To>
-  void add_up(const Exec& exec, const char* name, const To&... to) const {
-    static_assert(sizeof...(To) == kSums);
-    launch(name, column_totals_kernel<kSums>, dim3(blocks_for(D_, kTotalColumns)), kTileThreads, 0,
-           exec.stream, ColumnTotals<kSums>{pieces_, D_, partials_.data(), {to...}});
+  // Takes kSums arguments ColumnSum, of one type.
+  template <class Out, class... More>
+  void add_up(const Exec& exec, const char* name, const ColumnSum<Out>& to, const More&... more) const {
+    static_assert(1 + sizeof...(More) == kSums);
+    launch(name, column_totals_kernel<kSums, Out>, dim3(blocks_for(D_, kTotalColumns)), kTileThreads, 0,
+           exec.stream, ColumnTotals<kSums, Out>{pieces_, D_, partials_.data(), {to, more...}});
   }
 
  private:

@@ -1,5 +1,7 @@
-// y += bias, and bias with GELU: u += bias, y = u Φ(u), du = dy · (Φ(u) + u φ(u)), Φ and φ the Gaussian
-// distribution function and density.
+// A linear layer's products, with bias and dbias in their kernels where cuBLASLt has such (gemm.cuh) and in
+// kernels of their own elsewhere; and bias with GELU: u += bias, y = u Φ(u), du = dy · (Φ(u) + u φ(u)), Φ and
+// φ the Gaussian distribution function and density. cuBLASLt's GELU would not do: it is the tanh
+// approximation.
 //
 // Layout: column tiles (column_sums.cuh), so that a thread reads its bias once. Backward needs u and takes
 // the sum of du over the rows in the same pass. Bytes moved: each tensor once, and a 1/64 part of partial
@@ -7,6 +9,7 @@
 #include "kernels/linear.h"
 
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/gemm.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -18,12 +21,22 @@ __device__ float gaussian_pdf(float x) {
   return 0.39894228040143268f * expf(-0.5f * x * x);
 }
 
+// y [rows, D] += bias
 template <class T>
-__global__ void bias_add_kernel(BiasAdd<T> a) {
-  const ColumnTile tile(a.rows, a.D);
-  const float bias = tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps)
-    put(a.y + row * a.D + tile.column, bias, true);
+__global__ void bias_add_kernel(std::int64_t rows, std::int64_t D, const T* bias, T* y) {
+  const ColumnTile tile(rows, D);
+  const float b = tile.column < D ? to_float(bias[tile.column]) : 0;
+  tile.for_rows<4>([&](std::int64_t row) { return to_float(y[row * D + tile.column]); },
+                   [&](std::int64_t row, float x) { y[row * D + tile.column] = from_float<T>(x + b); });
+}
+
+template <class T>
+__global__ void linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dy, float* partials) {
+  const ColumnTile tile(rows, D);
+  float sum = 0;
+  tile.for_rows<8>([&](std::int64_t row) { return to_float(dy[row * D + tile.column]); },
+                   [&](std::int64_t, float x) { sum += x; });
+  tile.sum(sum, partials);
 }
 
 template <class T>
@@ -61,9 +74,50 @@ __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials
 }  // namespace
 
 template <class T>
-void bias_add(const Exec& exec, const BiasAdd<T>& args) {
-  if (args.rows == 0 || args.D == 0) return;
-  launch("bias_add", bias_add_kernel<T>, tile_grid(args.rows, args.D), kTileThreads, 0, exec.stream, args);
+void linear_forward(const Exec& exec, const LinearForward<T>& args) {
+  const bool done = gemm_with<T>(exec,
+                                 {.trans_b = true,
+                                  .M = args.rows,
+                                  .N = args.N,
+                                  .K = args.K,
+                                  .A = args.x,
+                                  .lda = args.K,
+                                  .B = args.weight,
+                                  .ldb = args.K,
+                                  .C = args.y,
+                                  .ldc = args.N,
+                                  .A_rounded = args.x_rounded,
+                                  .B_rounded = args.weight_rounded},
+                                 {.bias = args.bias});
+  if (done || args.bias == nullptr || args.rows == 0 || args.N == 0) return;
+  launch("bias_add", bias_add_kernel<T>, tile_grid(args.rows, args.N), kTileThreads, 0, exec.stream,
+         args.rows, args.N, args.bias, args.y);
+}
+
+template <class T>
+void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
+  bool done = false;
+  if (args.dweight != nullptr)
+    done = gemm_with<T>(exec,
+                        {.trans_a = true,
+                         .M = args.N,
+                         .N = args.K,
+                         .K = args.rows,
+                         .A = args.dy,
+                         .lda = args.N,
+                         .B = args.x,
+                         .ldb = args.K,
+                         .beta = args.dweight_add ? 1.0f : 0.0f,
+                         .C = args.dweight,
+                         .ldc = args.K,
+                         .A_rounded = args.dy_rounded,
+                         .B_rounded = args.x_rounded},
+                        {.sums_of_a = args.dbias_add ? nullptr : args.dbias});
+  if (done || args.dbias == nullptr || args.N == 0) return;
+  const ColumnSums<1> sums(args.rows, args.N);
+  launch("linear_dbias", linear_dbias_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args.rows, args.N,
+         args.dy, sums.partials());
+  sums.add_up(exec, "linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
 }
 
 template <class T>
@@ -85,7 +139,8 @@ void bias_gelu_backward(const Exec& exec, const BiasGeluBackward<T>& args) {
 }  // namespace wedge::cu
 
 namespace wedge {
-WEDGE_INSTANTIATE_CUDA(bias_add, BiasAdd)
+WEDGE_INSTANTIATE_CUDA(linear_forward, LinearForward)
+WEDGE_INSTANTIATE_CUDA(linear_backward_weight, LinearBackwardWeight)
 WEDGE_INSTANTIATE_CUDA(bias_gelu_forward, BiasGeluForward)
 WEDGE_INSTANTIATE_CUDA(bias_gelu_backward, BiasGeluBackward)
 }  // namespace wedge

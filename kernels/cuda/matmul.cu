@@ -1,28 +1,22 @@
 // C = alpha · op(A) · op(B) + beta · C through cuBLAS. A row-major product is the column-major product of the
 // transposes in the other order, so cuBLAS is given B, then A, and computes Cᵀ [N, M].
 // float32 factors are multiplied in float32 (TF32 keeps 10 bits of the mantissa and must be asked for),
-// bfloat16 factors on the tensor cores with sums in float32.
-#include <cublas_v2.h>
-
+// bfloat16 factors on the tensor cores with sums in float32. Where something comes with a product of bfloat16
+// factors that cuBLASLt can do in the same kernel, the product goes there.
 #include <limits>
 #include <mutex>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/blas_epilogue.cuh"
 #include "kernels/cuda/gemm.cuh"
-#include "tensor/cuda/gpu.h"
 
 namespace wedge::cu {
 namespace {
-
-void check_blas(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) fail(what, cublasGetStatusString(status));
-}
 
 // What cuBLAS recommends on Hopper. With a workspace of its own the handle chooses the same algorithms, and
 // so gives the same bits, whatever else is running; one is enough, since all kernels go to one stream.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
-// The process's handle. Never destroyed: at exit the driver may be gone before it.
+// The process's handles. Never destroyed: at exit the driver may be gone before them.
 class Blas {
  public:
   static Blas& instance() {
@@ -45,8 +39,14 @@ class Blas {
     body(handle_);
   }
 
+  // EpilogueProducts::multiply, in the same workspace, one thread at a time.
+  bool multiply(const EpilogueProduct& p, void* stream) {
+    const std::scoped_lock lock(mutex_);
+    return epilogues_.multiply(p, static_cast<cudaStream_t>(stream));
+  }
+
  private:
-  Blas() : workspace_(allocate(kWorkspaceBytes)) {
+  Blas() : workspace_(allocate(kWorkspaceBytes)), epilogues_(workspace_, kWorkspaceBytes) {
     check_blas(cublasCreate(&handle_), "matmul: cublasCreate");
     constexpr auto kMode =
         static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
@@ -56,12 +56,10 @@ class Blas {
   std::mutex mutex_;
   cublasHandle_t handle_ = nullptr;
   void* workspace_;
+  EpilogueProducts epilogues_;
   void* stream_ = nullptr;
   bool ready_ = false;  // the handle is on stream_
 };
-
-template <class T>
-constexpr cudaDataType_t kBlasType = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
 
 constexpr int kThreads = 256;
 
@@ -107,8 +105,29 @@ class RoundedFactor {
   std::int64_t ld_, stride_;
 };
 
-// The product of bfloat16 copies of the factors.
-void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
+// cuBLAS's argument: at least 1, and of 32 bits.
+int narrow(std::int64_t n) {
+  if (n > std::numeric_limits<int>::max()) fail("matmul", "sizes must fit 32 bits");
+  return static_cast<int>(n < 1 ? 1 : n);
+}
+
+// The product with its epilogue in one kernel of cuBLASLt; false, and nothing is done, where there is none.
+template <class Out>
+bool multiply_with(const Exec& exec, const Gemm<BFloat16>& g, const Epilogue<Out>& epilogue, Out* out) {
+  if (epilogue.bias == nullptr && epilogue.sums_of_a == nullptr) return false;
+  if (g.M == 0 || g.N == 0 || g.K == 0 || g.batches != 1) return false;
+  const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  // C's columns are the rows of Cᵀ, to which cuBLAS adds a bias; A is its second factor.
+  const bool adds = epilogue.bias != nullptr;
+  return Blas::instance().multiply(
+      {op(g.trans_b), op(g.trans_a), g.N, g.M, g.K, g.alpha, g.B, g.ldb, g.A, g.lda, g.beta, out, g.ldc,
+       kBlasType<Out>, adds ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB,
+       adds ? const_cast<Out*>(epilogue.bias) : epilogue.sums_of_a},
+      exec.stream);
+}
+
+// The product of bfloat16 copies of the factors, and whether the epilogue was done with it.
+bool gemm_of_rounded(const Exec& exec, const Gemm<float>& g, const Epilogue<float>& epilogue) {
   const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
                           std::int64_t stride) {
     const std::int64_t batches = stride == 0 ? 1 : g.batches;
@@ -116,31 +135,26 @@ void gemm_of_rounded(const Exec& exec, const Gemm<float>& g) {
   };
   const RoundedFactor A(stored(g.trans_a, g.M, g.K, g.lda, g.stride_a), g.A, g.A_rounded);
   const RoundedFactor B(stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b), g.B, g.B_rounded);
-  gemm_to<BFloat16, float>(exec,
-                           {.trans_a = g.trans_a,
-                            .trans_b = g.trans_b,
-                            .M = g.M,
-                            .N = g.N,
-                            .K = g.K,
-                            .alpha = g.alpha,
-                            .A = A.data(),
-                            .lda = A.ld(),
-                            .B = B.data(),
-                            .ldb = B.ld(),
-                            .beta = g.beta,
-                            .C = nullptr,
-                            .ldc = g.ldc,
-                            .batches = g.batches,
-                            .stride_a = A.stride(),
-                            .stride_b = B.stride(),
-                            .stride_c = g.stride_c},
-                           g.C);
-}
-
-// cuBLAS's argument: at least 1, and of 32 bits.
-int narrow(std::int64_t n) {
-  if (n > std::numeric_limits<int>::max()) fail("matmul", "sizes must fit 32 bits");
-  return static_cast<int>(n < 1 ? 1 : n);
+  const Gemm<BFloat16> of{.trans_a = g.trans_a,
+                          .trans_b = g.trans_b,
+                          .M = g.M,
+                          .N = g.N,
+                          .K = g.K,
+                          .alpha = g.alpha,
+                          .A = A.data(),
+                          .lda = A.ld(),
+                          .B = B.data(),
+                          .ldb = B.ld(),
+                          .beta = g.beta,
+                          .C = nullptr,
+                          .ldc = g.ldc,
+                          .batches = g.batches,
+                          .stride_a = A.stride(),
+                          .stride_b = B.stride(),
+                          .stride_c = g.stride_c};
+  if (multiply_with(exec, of, epilogue, g.C)) return true;
+  gemm_to(exec, of, g.C);
+  return false;
 }
 
 }  // namespace
@@ -171,12 +185,23 @@ template void gemm_to(const Exec&, const Gemm<BFloat16>&, BFloat16*);
 template void gemm_to(const Exec&, const Gemm<BFloat16>&, float*);
 
 template <class T>
-void gemm(const Exec& exec, const Gemm<T>& g) {
+bool gemm_with(const Exec& exec, const Gemm<T>& g, const Epilogue<T>& epilogue) {
   if constexpr (std::is_same_v<T, float>) {
     const bool empty = g.M * g.N * g.K * g.batches == 0;
-    if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g);
+    if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g, epilogue);
+  } else {
+    if (multiply_with(exec, g, epilogue, g.C)) return true;
   }
   gemm_to<T, T>(exec, g, g.C);
+  return false;
+}
+
+template bool gemm_with(const Exec&, const Gemm<float>&, const Epilogue<float>&);
+template bool gemm_with(const Exec&, const Gemm<BFloat16>&, const Epilogue<BFloat16>&);
+
+template <class T>
+void gemm(const Exec& exec, const Gemm<T>& g) {
+  gemm_with(exec, g, Epilogue<T>());
 }
 
 }  // namespace wedge::cu

@@ -73,7 +73,7 @@ build() {
 
   local objects programs
   objects() { sed 's,/,_,g; s,^,build-gpu/objects/,; s,$,.o,' "$1"; }
-  local libraries="$packages/libutf8proc.a -L$cuda/lib64 -Wl,-rpath,$cuda/lib64 ${LD_FLAGS:-} -lcublas -lcudart_static
+  local libraries="$packages/libutf8proc.a -L$cuda/lib64 -Wl,-rpath,$cuda/lib64 ${LD_FLAGS:-} -lcublas -lcublasLt -lcudart_static
                    -ldl -lrt -lpthread"
   programs=$(objects build-gpu/programs.txt | grep -v apps_main)
   # shellcheck disable=SC2046,SC2086  # lists of files

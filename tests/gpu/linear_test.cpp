@@ -1,0 +1,212 @@
+// A linear layer's products with their bias and its gradient: where cuBLASLt has a kernel for both, and where
+// it has none (the emulator's has none off 16 bytes).
+#include "kernels/linear.h"
+
+#include "tensor/cuda/graph.h"
+#include "tests/cases/case.h"
+#include "tests/gpu/kernel_check.h"
+
+using namespace wedge;
+using namespace wedge::test;
+using cases::Draw;
+
+namespace {
+
+struct Size {
+  std::int64_t rows, K, N;
+};
+const Size kSizes[] = {{1, 1, 1},   {9, 7, 5},    {5, 8, 16}, {64, 40, 24},
+                       {70, 33, 8}, {70, 32, 12}, {0, 8, 16}, {300, 16, 40}};
+
+// What two operands of float32 and their copies are to be: values that bfloat16 has, so that it does not
+// matter which of them is added up.
+Tensor exact(const Tensor& values) {
+  return values.to(DType::bf16).to(DType::f32);
+}
+
+// A float32 operand and its copy, moved on by `shift` elements, the copy null unless it is to be at hand.
+struct Factor {
+  Operand values, copy;
+  Factor(const Tensor& of, std::int64_t shift, bool at_hand)
+      : values(Operand(of, DType::f32).shifted(shift)),
+        copy(at_hand ? Operand(of).shifted(shift) : Operand()) {}
+};
+
+template <class T>
+LinearForward<T> forward_args(const Side<T>& on, const Size& s, const Factor& x, const Factor& weight,
+                              const Operand& bias, const Operand& y) {
+  LinearForward<T> args{s.rows, s.K, s.N, on(x.values), on(weight.values), on(bias), on(y)};
+  if (on.exec.device == Device::cuda) {
+    args.x_rounded = on(x.copy);
+    args.weight_rounded = on(weight.copy);
+  }
+  return args;
+}
+
+}  // namespace
+
+TEST_CASE("gpu: a linear layer's product with its bias", "[gpu][bf16][linear]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : kSizes)
+    for (const bool with_bias : {false, true}) {
+      CAPTURE(s.rows, s.K, s.N, with_bias);
+      Draw draw(1, DType::f64);
+      const Tensor x_values = draw.normal({s.rows, s.K}), w_values = draw.normal({s.N, s.K}),
+                   b_values = draw.normal({s.N});
+      const Tensor nothing = before(false, Tensor::empty({s.rows, s.N}));
+      {
+        const Operand x(x_values), w(w_values), b = with_bias ? Operand(b_values) : Operand();
+        const Operand y("y", nothing, naive(1 + with_bias));
+        check_kernel({&y}, [&]<class T>(const Side<T>& on) {
+          linear_forward<T>(on.exec, {s.rows, s.K, s.N, on(x), on(w), on(b), on(y)});
+        });
+      }
+      for (const bool bf16_products : {false, true})
+        for (const bool at_hand : {false, true})
+          for (const std::int64_t shift : {0, 1, 8}) {
+            CAPTURE(bf16_products, at_hand, shift);
+            const Factor x(exact(x_values), shift, at_hand), w(exact(w_values), shift, at_hand);
+            const Operand b = with_bias ? Operand(b_values, DType::f32).shifted(shift) : Operand();
+            const Operand y = Operand("y", nothing, kFloat32, DType::f32).shifted(shift);
+            check_kernel<float>({&y},
+                                [&]<class T>(const Side<T>& on) {
+                                  linear_forward<T>(on.exec, forward_args(on, s, x, w, b, y));
+                                },
+                                {.bf16_products = bf16_products});
+          }
+    }
+}
+
+namespace {
+
+// dW and dbias, of which `wanted` has bits 1 and 2.
+template <class OnGpu>
+void check_backward(const Size& s, int wanted, bool dw_add, bool db_add, std::int64_t shift, bool at_hand,
+                    bool bf16_products) {
+  CAPTURE(s.rows, s.K, s.N, wanted, dw_add, db_add, shift, at_hand, bf16_products);
+  constexpr bool kFloat = std::is_same_v<OnGpu, float>;
+  constexpr DType kType = dtype_of<OnGpu>;
+  Draw draw(2, DType::f64);
+  const Factor dy(exact(draw.normal({s.rows, s.N})), shift, at_hand),
+      x(exact(draw.normal({s.rows, s.K})), shift, at_hand);
+  const Operand dy_bf16 = kFloat ? Operand() : Operand(dy.values.on(Device::cpu)),
+                x_bf16 = kFloat ? Operand() : Operand(x.values.on(Device::cpu));
+  const auto result = [&](const char* name, const Tensor& values, bool add) {
+    return Operand(name, before(add, values), kFloat ? kFloat32 : naive(1 + add), kType).shifted(shift);
+  };
+  const Operand dw = wanted & 1 ? result("dW", draw.normal({s.N, s.K}), dw_add) : Operand();
+  const Operand db = wanted & 2 ? result("dbias", draw.normal({s.N}), db_add) : Operand();
+  check_kernel<OnGpu>({&dw, &db},
+                      [&]<class T>(const Side<T>& on) {
+                        const bool from_bf16 = std::is_same_v<T, BFloat16>;
+                        LinearBackwardWeight<T> args{.rows = s.rows,
+                                                     .K = s.K,
+                                                     .N = s.N,
+                                                     .dy = on(from_bf16 ? dy_bf16 : dy.values),
+                                                     .x = on(from_bf16 ? x_bf16 : x.values),
+                                                     .dweight = on(dw),
+                                                     .dbias = on(db),
+                                                     .dweight_add = dw_add,
+                                                     .dbias_add = db_add};
+                        if (on.exec.device == Device::cuda) {
+                          args.dy_rounded = on(dy.copy);
+                          args.x_rounded = on(x.copy);
+                        }
+                        linear_backward_weight<T>(on.exec, args);
+                      },
+                      {.bf16_products = bf16_products});
+}
+
+}  // namespace
+
+TEST_CASE("gpu: a linear layer's gradients of weight and bias", "[gpu][bf16][linear]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : kSizes)
+    for (const int wanted : {1, 2, 3})
+      for (const int add : {0, 1, 2, 3}) {
+        check_backward<BFloat16>(s, wanted, add & 1, add & 2, 0, false, false);
+        check_backward<float>(s, wanted, add & 1, add & 2, 0, false, false);
+        for (const std::int64_t shift : {0, 1, 8})
+          check_backward<float>(s, wanted, add & 1, add & 2, shift, shift != 8, true);
+      }
+}
+
+// What a sum of rounded terms may be off by: dbias may be of dy or of its copy, dy being no bfloat16.
+TEST_CASE("gpu: dbias of a gradient that is rounded for the product", "[gpu][bf16][linear]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : {Size{200, 16, 64}, Size{200, 15, 63}}) {
+    CAPTURE(s.rows, s.K, s.N);
+    Draw draw(3, DType::f64);
+    const Operand dy(draw.normal({s.rows, s.N}), DType::f32),
+        x = Operand::to_be_rounded(draw.normal({s.rows, s.K}));
+    const Operand dw("dW", before(false, Tensor::empty({s.N, s.K})), naive(2), DType::f32),
+        db("dbias", before(false, Tensor::empty({s.N})), naive(2), DType::f32);
+    check_kernel<float>({&dw, &db},
+                        [&]<class T>(const Side<T>& on) {
+                          linear_backward_weight<T>(on.exec, {.rows = s.rows,
+                                                              .K = s.K,
+                                                              .N = s.N,
+                                                              .dy = on(dy),
+                                                              .x = on(x),
+                                                              .dweight = on(dw),
+                                                              .dbias = on(db),
+                                                              .dweight_add = false,
+                                                              .dbias_add = false});
+                        },
+                        {.bf16_products = true});
+  }
+}
+
+TEST_CASE("gpu: a linear layer's products in a graph", "[gpu][bf16][linear][graph]") {
+  if (skip_without_gpu()) return;
+  for (const Size& s : {Size{24, 16, 32}, Size{24, 15, 33}}) {
+    const bool on_16_bytes = s.N == 32;
+    CAPTURE(on_16_bytes);
+    Draw draw(4, DType::f64);
+    const auto factor = [&](const Shape& shape) { return Operand(draw.normal(shape)); };
+    const Operand x = factor({s.rows, s.K}), w = factor({s.N, s.K}), b(draw.normal({s.N}), DType::f32),
+                  dy = factor({s.rows, s.N}), dy_values(dy.on(Device::cpu), DType::f32);
+    const Side<float> on{{Device::cuda, cu::stream(), true}};
+    const auto result = [](const Shape& shape) {
+      return Operand("", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+    };
+    const Operand y = result({s.rows, s.N}), dw = result({s.N, s.K}), db = result({s.N});
+    const auto forward = [&] {
+      linear_forward<float>(on.exec, {s.rows, s.K, s.N, nullptr, nullptr, on(b), on(y), on(x), on(w)});
+    };
+    const auto backward = [&] {
+      linear_backward_weight<float>(on.exec, {.rows = s.rows,
+                                              .K = s.K,
+                                              .N = s.N,
+                                              .dy = on(dy_values),
+                                              .x = nullptr,
+                                              .dweight = on(dw),
+                                              .dbias = on(db),
+                                              .dweight_add = false,
+                                              .dbias_add = false,
+                                              .dy_rounded = on(dy),
+                                              .x_rounded = on(x)});
+    };
+    const MemoryPool pool;
+    const MemoryPool::Scope scope(pool);
+    const auto check = [&](const auto& body, std::initializer_list<const Operand*> results,
+                           [[maybe_unused]] std::size_t nodes) {
+      body();
+      std::vector<std::vector<double>> want;
+      for (const Operand* r : results) want.push_back(r->on(Device::cuda).to_vector());
+      for (const Operand* r : results) r->restore();
+      cu::Graph graph = cu::Graph::capture(body);
+#if defined(WEDGE_EMULATOR)  // elsewhere it is the library that decides
+      CHECK(graph.nodes() == nodes);
+#endif
+      for (int replay = 0; replay < 2; ++replay) {
+        for (const Operand* r : results) r->restore();
+        graph.replay();
+        std::size_t at = 0;
+        for (const Operand* r : results) CHECK(r->on(Device::cuda).to_vector() == want[at++]);
+      }
+    };
+    check(forward, {&y}, on_16_bytes ? 1 : 2);
+    check(backward, {&dw, &db}, on_16_bytes ? 1 : 3);
+  }
+}
