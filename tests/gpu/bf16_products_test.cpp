@@ -127,7 +127,7 @@ void check_linear_cross_entropy() {
       const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
       // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
       // are float32: what is rounded is G, whose share of the error is that of one factor.
-      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN), dweight_start = Tensor::full({s.V, s.D}, NAN);
+      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN), dweight_start = Tensor::full({padded_classes(s.V), s.D}, NAN);
       const Operand dx = with_gradients ? Operand("dx", dx_start, naive(5), dtype_of<OnGpu>) : Operand();
       const Operand dweight =
           with_gradients ? Operand("dweight", dweight_start, naive(2), DType::f32) : Operand();
