@@ -94,23 +94,20 @@ template <int kThreadsOfBlock, int kQuads, class In>
 __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_kernel(ChunkOfRows<In> a) {
   constexpr int kStep = 4 * kThreadsOfBlock;
   WEDGE_SHARED(float, scratch, kWarp);
-  const int V = static_cast<int>(a.V), stride = static_cast<int>(a.stride);
-  const int own = 4 * static_cast<int>(threadIdx.x), whole = V / kStep;
-  // Whether quad q of this thread starts before `end`, which is V or less than 8 further.
-  const auto is_before = [&](int q, int end) { return q < whole || q * kStep + own < end; };
+  // Quad q of this thread starts q kStep columns after its first, with which so many are left of V and stride.
+  const int own = 4 * static_cast<int>(threadIdx.x), V = static_cast<int>(a.V);
+  const int left = V - own, to_write = static_cast<int>(a.stride) - own;
   const auto copy_ahead = [&](std::int64_t row) {
-    const float* const from = a.logits + row * a.stride + own;
-    float* const to = dynamic_shared<float>() + own;
-    WEDGE_UNROLL
-    for (int q = 0; q < kQuads; ++q)
-      if (is_before(q, V)) cp_async_16(to + q * kStep, from + q * kStep);
+    const float* from = a.logits + row * a.stride + own;
+    float* to = dynamic_shared<float>() + own;
+    for (int i = own; i < V; i += kStep, from += kStep, to += kStep) cp_async_16(to, from);
     cp_async_commit();
   };
   Four x[kQuads];
   const auto load = [&](const float* from) {
     WEDGE_UNROLL
     for (int q = 0; q < kQuads; ++q)
-      x[q] = is_before(q, V) ? *reinterpret_cast<const Four*>(from + q * kStep) : Four{};
+      x[q] = q * kStep < left ? *reinterpret_cast<const Four*>(from + q * kStep) : Four{};
   };
 
   std::int64_t row = blockIdx.x;
@@ -122,9 +119,9 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
     const int target = a.targets[row];
     WEDGE_UNROLL
     for (int q = 0; q < kQuads; ++q)
-      if (q >= whole)
+      if ((q + 1) * kStep > V)  // not for all threads
         for (int k = 0; k < 4; ++k)
-          if (q * kStep + own + k >= V) x[q].v[k] = -HUGE_VALF;
+          if (q * kStep + k >= left) x[q].v[k] = -HUGE_VALF;
     float max = kLeast;
     WEDGE_UNROLL
     for (int q = 0; q < kQuads; ++q)
@@ -149,7 +146,7 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
       In* const g = a.gradient + row * a.stride + own;
       WEDGE_UNROLL
       for (int q = 0; q < kQuads; ++q)
-        if (is_before(q, stride)) store_four(g + q * kStep, x[q], scale);
+        if (q * kStep < to_write) store_four(g + q * kStep, x[q], scale);
     }
     if (owns_target) finish_row(a, row, target, at_target, exponential, sum, scale);
     if (!more) return;
