@@ -42,8 +42,8 @@ struct ChunkOfRows {
 
 using Four = Pack<float, 4>;
 
-// Not -inf: e^(-inf - -inf) is not a number, and a logit of -inf has probability 0. Half of the least, so that
-// it may be multiplied by log2 e.
+// Not -inf: e^(-inf - -inf) is not a number, and a logit of -inf has probability 0. Half of the least, so
+// that it may be multiplied by log2 e.
 constexpr float kLeast = -FLT_MAX / 2;
 
 // e^(logit - max), which only G needs: where that is bfloat16 as 2^(logit · log2 e - max · log2 e).
@@ -94,7 +94,8 @@ template <int kThreadsOfBlock, int kQuads, class In>
 __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_kernel(ChunkOfRows<In> a) {
   constexpr int kStep = 4 * kThreadsOfBlock;
   WEDGE_SHARED(float, scratch, kWarp);
-  // Quad q of this thread starts q kStep columns after its first, with which so many are left of V and stride.
+  // Quad q of this thread starts q kStep columns after its first, with which so many are left of V and
+  // stride.
   const int own = 4 * static_cast<int>(threadIdx.x), V = static_cast<int>(a.V);
   const int left = V - own, to_write = static_cast<int>(a.stride) - own;
   const auto copy_ahead = [&](std::int64_t row) {

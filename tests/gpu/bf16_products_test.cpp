@@ -116,7 +116,8 @@ void check_linear_cross_entropy() {
   // Rows of a few columns, of more than one block of 256 threads holds, and of more than are held at all;
   // more rows than logits are made for at once, and than dweight is made of at once (with the emulator's 1 MB
   // of L2).
-  for (const Size& s : {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {300, 9003, 8}, {2, 32771, 5}, {9, 16389, 4}})
+  for (const Size& s :
+       {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {300, 9003, 8}, {2, 32771, 5}, {9, 16389, 4}})
     for (const bool with_gradients : {false, true}) {
       CAPTURE(s.rows, s.V, s.D, with_gradients);
       Draw draw(3, DType::f64);
@@ -130,7 +131,8 @@ void check_linear_cross_entropy() {
       const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
       // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
       // are float32: what is rounded is G, whose share of the error is that of one factor.
-      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN), dweight_start = Tensor::full({padded_classes(s.V), s.D}, NAN);
+      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN),
+                   dweight_start = Tensor::full({padded_classes(s.V), s.D}, NAN);
       const Operand dx = with_gradients ? Operand("dx", dx_start, naive(5), dtype_of<OnGpu>) : Operand();
       const Operand dweight =
           with_gradients ? Operand("dweight", dweight_start, naive(2), DType::f32) : Operand();
