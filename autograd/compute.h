@@ -18,8 +18,8 @@ inline Exec exec_of(const Tensor& t) {
 }
 
 // The weight as bfloat16 where products want it so and the tensor keeps such a copy, else null.
-inline const BFloat16* rounded(const Exec& exec, const Tensor& weight) {
-  return exec.bf16_products ? weight.bf16_copy() : nullptr;
+inline const BFloat16* rounded(const Exec& exec, const Tensor& weight, std::int64_t rows_multiple = 1) {
+  return exec.bf16_products ? weight.bf16_copy(rows_multiple) : nullptr;
 }
 
 // The same of an activation that several products read, in forward and backward, or of a gradient.

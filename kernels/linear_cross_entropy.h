@@ -7,6 +7,12 @@
 
 namespace wedge {
 
+// V rounded up to a multiple of 8: rows that dweight has memory for, so that the products that make it have
+// sizes which tensor cores take whole.
+constexpr std::int64_t padded_classes(std::int64_t V) {
+  return (V + 7) / 8 * 8;
+}
+
 // logits = x Wᵀ;  loss = mean over t of (log Σ_v exp(logits[t, v]) - logits[t, target_t])
 // and, where dx and dweight are given, the gradients of this loss: with G = (softmax(logits) -
 // onehot(target)) / T,
@@ -20,9 +26,11 @@ struct LinearCrossEntropy {
   const std::int32_t* targets;  // [rows], each in [0, V)
   Stat<T>* loss;                // [1] =
   T* dx;                        // [rows, D] = or null
-  Stat<T>* dweight;             // [V, D] = or null
-  // With Exec::bf16_products: x and the weight as bfloat16, if that is at hand.
+  Stat<T>* dweight;             // [padded_classes(V), D] =, zeros from row V on; or null
+  // With Exec::bf16_products: x and the weight as bfloat16, if that is at hand; the weight with so many rows,
+  // zeros from row V on.
   const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
+  std::int64_t rounded_rows = V;
 };
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)

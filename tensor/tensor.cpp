@@ -223,27 +223,41 @@ Tensor Tensor::to(Device device) const {
   return out;
 }
 
-const BFloat16* Tensor::bf16_copy() const {
-  return bf16_copy_made_in(true);
+const BFloat16* Tensor::bf16_copy(std::int64_t rows_multiple) const {
+  return bf16_copy_made_in(true, rows_multiple);
+}
+
+std::int64_t Tensor::bf16_copy_rows() const {
+  const Storage::Rounded& rounded = storage_->rounded();
+  if (rounded.values == nullptr || numel_ == 0) return size(0);
+  return static_cast<std::int64_t>(rounded.values->bytes() / sizeof(BFloat16)) / (numel_ / size(0));
 }
 
 const BFloat16* Tensor::bf16_activation() const {
-  return bf16_copy_made_in(false);
+  return bf16_copy_made_in(false, 1);
 }
 
-bool Tensor::make_bf16_room() const {
+bool Tensor::make_bf16_room(std::int64_t rows_multiple) const {
   const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
   if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return false;
   Storage::Rounded& rounded = storage_->rounded();
   if (rounded.values == nullptr) {
-    rounded.values = std::make_unique<Storage>(static_cast<std::size_t>(numel_) * sizeof(BFloat16), device());
+    const auto bytes = static_cast<std::size_t>(numel_) * sizeof(BFloat16);
+    std::size_t padding = 0;
+    if constexpr (kWithCuda)  // in a capture zeros would come only with the replay
+      if (rank() > 0 && size(0) % rows_multiple != 0 && !cu::is_capturing())
+        padding = bytes / static_cast<std::size_t>(size(0)) *
+                  static_cast<std::size_t>(rows_multiple - size(0) % rows_multiple);
+    rounded.values = std::make_unique<Storage>(bytes + padding, device());
+    if constexpr (kWithCuda)
+      if (padding > 0) cu::fill_bytes(rounded.values->data() + bytes, 0, padding);
     rounded.version = version() - 1;
   }
   return true;
 }
 
-const BFloat16* Tensor::bf16_copy_made_in(bool any_place) const {
-  if (!make_bf16_room()) return nullptr;
+const BFloat16* Tensor::bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const {
+  if (!make_bf16_room(rows_multiple)) return nullptr;
   if constexpr (kWithCuda) {
     Storage::Rounded& rounded = storage_->rounded();
     const std::uint64_t capture = cu::capture_id();
@@ -259,7 +273,7 @@ const BFloat16* Tensor::bf16_copy_made_in(bool any_place) const {
 }
 
 BFloat16* Tensor::bf16_for_writing() const {
-  if (!make_bf16_room()) return nullptr;
+  if (!make_bf16_room(1)) return nullptr;
   if constexpr (kWithCuda) {
     storage_->rounded().version = version();
     storage_->rounded().capture = cu::capture_id();

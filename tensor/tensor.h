@@ -88,8 +88,11 @@ class Tensor {
   // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor.
   // Null where the tensor is another, or not all of its storage. Kept beside the storage and made anew only
   // when that has changed, unless whoever changed it wrote to bf16_target() as well, before
-  // bf16_is_current().
-  const BFloat16* bf16_copy() const;
+  // bf16_is_current(). Products like their sizes to be multiples of 8: with `rows_multiple` a copy whose
+  // memory is allocated by this call has the first size rounded up to it, the rows beyond being zeros.
+  const BFloat16* bf16_copy(std::int64_t rows_multiple = 1) const;
+  // How many rows of that copy there are, with those of zeros: at least the first size.
+  std::int64_t bf16_copy_rows() const;
   // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
   // else writes the copy: in a capture, one that was made outside of it does not count.
   const BFloat16* bf16_activation() const;
@@ -104,8 +107,8 @@ class Tensor {
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
-  const BFloat16* bf16_copy_made_in(bool any_place) const;
-  bool make_bf16_room() const;  // false where there can be no copy
+  const BFloat16* bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const;
+  bool make_bf16_room(std::int64_t rows_multiple) const;  // false where there can be no copy
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;

@@ -25,13 +25,15 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   const Tensor loss = Tensor::empty({}, x.dtype(), in.device());
   // The gradients of this loss, made while the logits are at hand; backward only scales them.
   const Tensor dx = needs_graph({x}) ? Tensor::empty({rows, D}, x.dtype(), in.device()) : Tensor();
-  const Tensor dw = needs_graph({weight}) ? Tensor::empty({V, D}, x.dtype(), in.device()) : Tensor();
+  Tensor dw;
+  if (needs_graph({weight}))
+    dw = Tensor::empty({padded_classes(V), D}, x.dtype(), in.device()).slice(0, 0, V);
   visit_floating(x.dtype(), "linear_cross_entropy", [&]<class T>(T) {
     const auto out = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
     const Exec exec = compute::exec_of(loss);
-    linear_cross_entropy<T>(
-        exec, {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(), loss.data<T>(), out(dx),
-               out(dw), compute::rounded_activation(exec, in), compute::rounded(exec, w)});
+    linear_cross_entropy<T>(exec, {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(),
+                                   loss.data<T>(), out(dx), out(dw), compute::rounded_activation(exec, in),
+                                   compute::rounded(exec, w, padded_classes(1)), w.bf16_copy_rows()});
   });
   return make_output("linear_cross_entropy", loss, {x, weight}, [dx, dw](const BackwardContext& ctx) {
     visit_floating(ctx.grad().dtype(), "linear_cross_entropy", [&]<class T>(T) {

@@ -2,6 +2,7 @@
 // T Σ E: the scale goes into the D-wide side of each product instead of another pass over the V-wide one.
 #include "kernels/linear_cross_entropy.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/math.h"
@@ -92,6 +93,8 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
                           .C = args.dweight,
                           .ldc = D});
   }
+  if (args.dweight != nullptr)
+    std::fill(args.dweight + V * D, args.dweight + padded_classes(V) * D, Stat<T>(0));
   double total = 0;
   for (std::int64_t t = 0; t < args.rows; ++t) total += losses[t];
   *args.loss = static_cast<T>(total / static_cast<double>(args.rows));

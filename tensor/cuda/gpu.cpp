@@ -100,6 +100,12 @@ const Devices& devices() {
   return instance;
 }
 
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "device 0");
+  return value;
+}
+
 }  // namespace
 
 int device_count() {
@@ -111,18 +117,17 @@ std::string why_no_device() {
 }
 
 std::size_t l2_bytes() {
-  static const int bytes = [] {
-    int value = 0;
-    check(cudaDeviceGetAttribute(&value, cudaDevAttrL2CacheSize, 0), "device 0");
-    return value;
-  }();
+  static const int bytes = attribute(cudaDevAttrL2CacheSize);
   return static_cast<std::size_t>(bytes);
 }
 
+int multiprocessors() {
+  static const int count = attribute(cudaDevAttrMultiProcessorCount);
+  return count;
+}
+
 std::size_t shared_bytes_of_block() {
-  int value = 0;
-  check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "device 0");
-  return static_cast<std::size_t>(value);
+  return static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 std::string describe_device() {

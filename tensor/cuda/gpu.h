@@ -23,6 +23,8 @@ std::string describe_device();
 
 // Bytes of its second-level cache.
 std::size_t l2_bytes();
+// How many multiprocessors it has.
+int multiprocessors();
 // Bytes of shared memory that a block can have: 163 KiB (compute capability 8.0), 99 (8.6, 8.9), 227 (9.0).
 std::size_t shared_bytes_of_block();
 

@@ -6,6 +6,8 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 #include "tensor/cuda/check.h"
 
@@ -93,5 +95,19 @@ template <class T, int kWidth>
 struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
   T v[kWidth];
 };
+
+// Stores what will be read only when it has left L2 anyway: the cache keeps other lines rather than these.
+template <class T, int kWidth>
+__device__ void store_streaming(Pack<T, kWidth>* to, const Pack<T, kWidth>& x) {
+  static_assert(sizeof(x) == 8 || sizeof(x) == 16);
+#if defined(WEDGE_EMULATOR)
+  *to = x;
+#else
+  using Word = std::conditional_t<sizeof(x) == 8, uint2, uint4>;
+  Word word;
+  memcpy(&word, &x, sizeof(x));
+  __stcs(reinterpret_cast<Word*>(to), word);
+#endif
+}
 
 }  // namespace wedge::cu

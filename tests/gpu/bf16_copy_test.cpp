@@ -27,6 +27,14 @@ std::vector<double> copy_of(const Tensor& weight) {
   return out.to_vector();
 }
 
+// New memory is NaN.
+struct GuardBands {
+  GuardBands() { set_guard_bands(true); }
+  ~GuardBands() { set_guard_bands(false); }
+  GuardBands(const GuardBands&) = delete;
+  GuardBands& operator=(const GuardBands&) = delete;
+};
+
 }  // namespace
 
 TEST_CASE("gpu: a weight's bfloat16 copy follows every change of the weight", "[gpu][bf16]") {
@@ -87,6 +95,79 @@ TEST_CASE("gpu: a part of a weight has no kept copy, and serves all the same", "
   CHECK(weight.slice(0, 1, 4).bf16_copy() == nullptr);
   CHECK(linear(x, weight.slice(0, 1, 4)).value().to_vector() ==
         linear(x, weight.slice(0, 1, 4).clone()).value().to_vector());
+}
+
+TEST_CASE("gpu: a weight's bfloat16 copy has rows of zeros where they are asked for", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const GuardBands poisoned;
+  const Tensor weight = on_gpu({70, 3}, 1);
+  const auto all_rows = [](const Tensor& w) {
+    const Tensor out = Tensor::empty({w.bf16_copy_rows(), w.size(1)}, DType::bf16, Device::cuda);
+    cu::copy_bytes(out.raw(), Device::cuda, w.bf16_target(), Device::cuda,
+                   static_cast<std::size_t>(out.numel()) * sizeof(BFloat16));
+    return out.to_vector();
+  };
+  const auto padded = [](const Tensor& w) {
+    std::vector<double> want = w.to(DType::bf16).to_vector();
+    want.resize(72 * 3);
+    return want;
+  };
+  weight.bf16_copy(8);
+  CHECK(weight.bf16_copy_rows() == 72);
+  CHECK(all_rows(weight) == padded(weight));
+  Tensor(weight).copy_from(on_gpu({70, 3}, 2));  // made anew, and there as before
+  weight.bf16_copy();
+  CHECK(all_rows(weight) == padded(weight));
+  CHECK(weight.reshape({35, 6}).bf16_copy(8) == weight.bf16_target());
+  CHECK(weight.reshape({35, 6}).bf16_copy_rows() == 36);
+  // Those who came first did not ask for them.
+  const Tensor other = on_gpu({70, 3}, 3);
+  other.bf16_copy();
+  CHECK(other.bf16_copy(8) == other.bf16_target());
+  CHECK(other.bf16_copy_rows() == 70);
+}
+
+// V is no multiple of 8; memory starts as NaN, which would show in all that padding columns reach.
+TEST_CASE("gpu: the head's loss in a graph, with padded classes", "[gpu][bf16][graph]") {
+  if (test::skip_without_gpu()) return;
+  const GuardBands poisoned;
+  const Bf16ProductsGuard reduced;
+  const Tensor x = on_gpu({37, 6}, 1), targets = Tensor::zeros({37}, DType::i32).to(Device::cuda);
+  const Variable in = parameter(x), weight = parameter(on_gpu({70, 6}, 2));
+  const auto results = [&](const Variable& loss) {
+    std::vector<std::vector<double>> all = {loss.value().to_vector()};
+    for (const Variable& v : {in, weight}) all.push_back(v.grad().to_vector());
+    for (const std::vector<double>& values : all)
+      CHECK(std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); }));
+    return all;
+  };
+  const MemoryPool pool;
+  Variable loss;
+  const auto body = [&] {
+    in.zero_grad();
+    weight.zero_grad();
+    loss = linear_cross_entropy(in, weight, targets);
+    loss.backward();
+  };
+  body();
+  const auto eager = results(loss);
+  CHECK(weight.value().bf16_copy_rows() == 72);
+  body();
+  CHECK(results(loss) == eager);
+  cu::Graph graph;
+  {
+    const MemoryPool::Scope scope(pool);
+    body();
+    graph = cu::Graph::capture(body);
+  }
+  graph.replay();
+  CHECK(results(loss) == eager);
+  Tensor(x).copy_from(on_gpu({37, 6}, 3));
+  graph.replay();
+  const auto replayed = results(loss);
+  CHECK(replayed != eager);
+  body();
+  CHECK(results(loss) == replayed);
 }
 
 TEST_CASE("gpu: an activation is rounded once for all products that read it", "[gpu][bf16]") {

@@ -1,5 +1,6 @@
 // Kernels around matrix products in bfloat16: gemm, the head's loss, the Grassmann mixer, attention.
 // kernel_check.h has the criterion; the numbers that naive() is given are counted here.
+#include "autograd/ops.h"
 #include "kernels/causal_attention.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/matmul.h"
@@ -115,33 +116,40 @@ void check_linear_cross_entropy() {
   // Rows of a few columns, of more than one block of 256 threads holds, and of more than are held at all;
   // more rows than logits are made for at once, and than dweight is made of at once (with the emulator's 1 MB
   // of L2).
-  for (const Size& s : {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {300, 9003, 8}, {2, 32771, 5}})
+  for (const Size& s :
+       {Size{1, 2, 1}, {5, 7, 3}, {33, 70, 17}, {9, 300, 8}, {300, 9003, 8}, {2, 32771, 5}, {9, 16389, 4}})
     for (const bool with_gradients : {false, true}) {
       CAPTURE(s.rows, s.V, s.D, with_gradients);
       Draw draw(3, DType::f64);
       const Tensor x_values = draw.normal({s.rows, s.D}), weight_values = draw.normal({s.V, s.D}, 0.5);
       const Operand x = kRounds ? Operand::to_be_rounded(x_values) : Operand(x_values);
       const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
-      const Operand x_rounded(x_values), weight_rounded(weight_values),
+      const Tensor padded_values = Tensor::zeros({padded_classes(s.V), s.D}, DType::f64);
+      padded_values.slice(0, 0, s.V).copy_from(weight_values);
+      const Operand x_rounded(x_values), weight_rounded(weight_values), weight_padded(padded_values),
           targets(draw.ids({s.rows}, s.V), DType::i32);
       const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
       // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
       // are float32: what is rounded is G, whose share of the error is that of one factor.
-      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN), dweight_start = Tensor::full({s.V, s.D}, NAN);
+      const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN),
+                   dweight_start = Tensor::full({padded_classes(s.V), s.D}, NAN);
       const Operand dx = with_gradients ? Operand("dx", dx_start, naive(5), dtype_of<OnGpu>) : Operand();
       const Operand dweight =
           with_gradients ? Operand("dweight", dweight_start, naive(2), DType::f32) : Operand();
-      for (const bool at_hand : {false, true}) {
-        if (at_hand && !(kRounds && with_gradients)) continue;
-        CAPTURE(at_hand);
+      enum class Copies { none, as_they_are, padded };
+      for (const Copies copies : {Copies::none, Copies::as_they_are, Copies::padded}) {
+        if (copies != Copies::none && !(kRounds && with_gradients)) continue;
+        CAPTURE(copies);
         check_kernel<OnGpu>({&loss, &dx, &dweight},
                             [&]<class T>(const Side<T>& on) {
                               LinearCrossEntropy<T> args{s.rows,   s.V,        s.D,
                                                          on(x),    on(weight), on(targets),
                                                          on(loss), on(dx),     on(dweight)};
-                              if (at_hand && on.exec.device == Device::cuda) {
+                              if (copies != Copies::none && on.exec.device == Device::cuda) {
+                                const bool padded = copies == Copies::padded;
                                 args.x_rounded = on(x_rounded);
-                                args.weight_rounded = on(weight_rounded);
+                                args.weight_rounded = padded ? on(weight_padded) : on(weight_rounded);
+                                args.rounded_rows = padded ? padded_classes(s.V) : s.V;
                               }
                               linear_cross_entropy<T>(on.exec, args);
                             },
@@ -156,6 +164,26 @@ TEST_CASE("gpu: the head's loss in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   check_linear_cross_entropy<BFloat16>();
 }
+
+#if defined(WEDGE_EMULATOR)
+// Where a block's next row has no room in shared memory, every row has a block, and all bits are the same.
+TEST_CASE("gpu: the head's loss where a row does not fit in shared memory", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  Draw draw(5, DType::f32);
+  const Tensor x = draw.normal({9, 4}).to(Device::cuda), weight = draw.normal({9003, 4}).to(Device::cuda);
+  const Tensor targets = draw.ids({9}, 9003).to(Device::cuda);
+  const auto run = [&] {
+    const Variable in = parameter(x), w = parameter(weight);
+    const Variable loss = linear_cross_entropy(in, w, targets);
+    loss.backward();
+    return std::vector{loss.value().to_vector(), in.grad().to_vector(), w.grad().to_vector()};
+  };
+  const Bf16ProductsGuard reduced;
+  const auto with_room = run();
+  const LessSharedMemory less(32 * 1024);
+  CHECK(run() == with_room);
+}
+#endif
 
 TEST_CASE("gpu: the head's loss of factors that it rounds to bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
