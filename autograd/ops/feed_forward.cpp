@@ -34,7 +34,7 @@ FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Varia
 Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up, const Variable& a,
                const Variable& down, const Variable& b) {
   const Tensor in = x.value().contiguous(), w1 = up.value().contiguous(), w2 = down.value().contiguous();
-  const Tensor bias = a.value().contiguous();
+  const Tensor bias = a.value().contiguous(), down_bias = b.value().contiguous();
   const Tensor y = Tensor::empty(s.out, DType::f32, in.device());
   const Tensor u = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // x Upᵀ, without the bias
   const Tensor g = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // its GELU
@@ -51,19 +51,8 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                         .ldc = s.N});
   if constexpr (kWithCuda)
     cu::gelu_of_rounded(exec, {s.rows, s.N, u.data<BFloat16>(), bias.data<float>(), g.data<BFloat16>()});
-  gemm<float>(exec, {.trans_b = true,
-                     .M = s.rows,
-                     .N = s.M,
-                     .K = s.N,
-                     .A = nullptr,
-                     .lda = s.N,
-                     .B = nullptr,
-                     .ldb = s.N,
-                     .C = y.data<float>(),
-                     .ldc = s.M,
-                     .A_rounded = g.data<BFloat16>(),
-                     .B_rounded = compute::rounded(exec, w2)});
-  bias_add<float>(exec, {s.rows, s.M, b.value().contiguous().data<float>(), y.data<float>()});
+  linear_forward<float>(exec, {s.rows, s.N, s.M, nullptr, nullptr, down_bias.data<float>(), y.data<float>(),
+                               g.data<BFloat16>(), compute::rounded(exec, w2)});
 
   return make_output(
       "feed_forward", y, {x, up, a, down, b},
@@ -72,23 +61,19 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
         const Tensor& dy = ctx.grad();
         const Exec exec = compute::exec_of(dy);
         const BFloat16* const dy_rounded = compute::rounded_activation(exec, dy);
-        if (const GradSink dw = ctx.sink(3))
-          gemm<float>(exec, {.trans_a = true,
-                             .M = s.M,
-                             .N = s.N,
-                             .K = s.rows,
-                             .A = nullptr,
-                             .lda = s.M,
-                             .B = nullptr,
-                             .ldb = s.N,
-                             .beta = dw.add ? 1.0f : 0.0f,
-                             .C = dw.tensor.data<float>(),
-                             .ldc = s.N,
-                             .A_rounded = dy_rounded,
-                             .B_rounded = g.data<BFloat16>()});
-        if (const GradSink db = ctx.sink(4))
-          reduce<float>(exec,
-                        {ReduceOp::sum, 1, s.rows, s.M, dy.data<float>(), db.tensor.data<float>(), db.add});
+        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
+        if (dw2 || db2)
+          linear_backward_weight<float>(exec, {.rows = s.rows,
+                                               .K = s.N,
+                                               .N = s.M,
+                                               .dy = dy.data<float>(),
+                                               .x = nullptr,
+                                               .dweight = compute::data_or_null<float>(dw2.tensor),
+                                               .dbias = compute::data_or_null<float>(db2.tensor),
+                                               .dweight_add = dw2.add,
+                                               .dbias_add = db2.add,
+                                               .dy_rounded = dy_rounded,
+                                               .x_rounded = g.data<BFloat16>()});
         const GradSink dx = ctx.sink(0), dw = ctx.sink(1), db = ctx.sink(2);
         if (!dx && !dw && !db) return;
 
@@ -109,19 +94,18 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
               {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
                du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
         if (dw)
-          gemm<float>(exec, {.trans_a = true,
-                             .M = s.N,
-                             .N = s.K,
-                             .K = s.rows,
-                             .A = nullptr,
-                             .lda = s.N,
-                             .B = nullptr,
-                             .ldb = s.K,
-                             .beta = dw.add ? 1.0f : 0.0f,
-                             .C = dw.tensor.data<float>(),
-                             .ldc = s.K,
-                             .A_rounded = du.data<BFloat16>(),
-                             .B_rounded = compute::rounded_activation(exec, in.get("feed_forward"))});
+          linear_backward_weight<float>(
+              exec, {.rows = s.rows,
+                     .K = s.K,
+                     .N = s.N,
+                     .dy = nullptr,
+                     .x = nullptr,
+                     .dweight = dw.tensor.data<float>(),
+                     .dbias = nullptr,
+                     .dweight_add = dw.add,
+                     .dbias_add = false,
+                     .dy_rounded = du.data<BFloat16>(),
+                     .x_rounded = compute::rounded_activation(exec, in.get("feed_forward"))});
         if (dx)
           gemm<float>(exec, {.M = s.rows,
                              .N = s.K,

@@ -69,6 +69,7 @@ struct WideTile {
 
 template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads) gelu_of_rounded_kernel(GeluOfRounded a) {
+  begin_kernel();
   using Tile = WideTile<kWidth>;
   const Tile tile(a.rows, a.D);
   if (tile.first >= tile.end) return;
@@ -96,6 +97,7 @@ __global__ void __launch_bounds__(kTileThreads) gelu_of_rounded_kernel(GeluOfRou
 template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     gelu_of_rounded_backward_kernel(GeluOfRoundedBackward a, float* partials) {
+  begin_kernel();
   using Tile = WideTile<kWidth>;
   WEDGE_SHARED(float, terms, kTileWarps* Tile::kColumns);
   const Tile tile(a.rows, a.D);

@@ -124,6 +124,7 @@ __device__ inline void warp_sums(float& x, float& y) {
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, 8 / kGroups)
     layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
+  begin_kernel();
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
@@ -176,6 +177,7 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
+  begin_kernel();
   constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
   constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
   const auto width = static_cast<float>(a.D);
@@ -265,6 +267,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     layernorm_forward_kernel(LayernormForward<T> a, MaskSource source, bool staged) {
+  begin_kernel();
   const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
@@ -315,6 +318,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     layernorm_backward_kernel(LayernormBackward<T> a, MaskSource source) {
+  begin_kernel();
   const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D);
@@ -354,6 +358,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void layernorm_parameters_kernel(LayernormBackward<T> a, float* partials) {
+  begin_kernel();
   const ColumnTile tile(a.rows, a.D);
   float dweight = 0, dbias = 0;
   for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {

@@ -8,6 +8,7 @@ namespace {
 
 template <class T>
 __global__ void train_tick_kernel(TrainTick<T> args) {
+  begin_kernel();
   tick(args);
 }
 
