@@ -99,10 +99,14 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
 void Variable::backward() const {
   WEDGE_CHECK(defined() && value().numel() == 1, "backward: expected a scalar, got shape {}",
               defined() ? to_string(shape()) : "of an undefined variable");
-  backward(Tensor::full(shape(), 1.0, dtype(), value().device()));
+  run_backward(Tensor::full(shape(), 1.0, dtype(), value().device()), true);
 }
 
 void Variable::backward(const Tensor& grad) const {
+  run_backward(grad, false);
+}
+
+void Variable::run_backward(const Tensor& grad, bool is_one) const {
   WEDGE_CHECK(requires_grad() && state_->node,
               "backward: expected the result of an operation on variables that want gradients");
   WEDGE_CHECK(grad.shape() == shape() && grad.dtype() == dtype(),
@@ -134,7 +138,9 @@ void Variable::backward(const Tensor& grad) const {
       queue.pop();
       WEDGE_CHECK(node->backward != nullptr,
                   "backward: {} was already walked by an earlier backward and is freed", node->op);
-      const BackwardContext context(*node, std::exchange(node->grad, Tensor()));
+      // Only what came before the first node is walked: nothing else arrives at that one.
+      const BackwardContext context(*node, std::exchange(node->grad, Tensor()),
+                                    is_one && node == state_->node);
       const auto closure = std::exchange(node->backward, nullptr);
       try {
         closure(context);

@@ -58,6 +58,7 @@ class Variable {
   const std::shared_ptr<VariableState>& state() const { return state_; }
 
  private:
+  void run_backward(const Tensor& grad, bool is_one) const;
   std::shared_ptr<VariableState> state_;
 };
 
@@ -121,10 +122,13 @@ struct GradSink {
 // What a backward closure sees.
 class BackwardContext {
  public:
-  BackwardContext(Node& node, Tensor grad) : grad_(std::move(grad)), node_(node) {}
+  BackwardContext(Node& node, Tensor grad, bool is_one)
+      : grad_(std::move(grad)), is_one_(is_one), node_(node) {}
 
   // dL/d(output), dense, of the output's shape. Do not write to it.
   const Tensor& grad() const { return grad_; }
+  // Whether that is known to be one: this is the scalar whose backward() was called.
+  bool grad_is_one() const { return is_one_; }
   // Whether input i wants its gradient.
   bool wants(int i) const;
   // The sink of input i; undefined where the gradient is not wanted. Ask once for each input, then fill it.
@@ -136,6 +140,7 @@ class BackwardContext {
  private:
   friend class Variable;
   Tensor grad_;
+  bool is_one_;
   Node& node_;
   mutable std::vector<VariableState*> fresh_leaves_;  // whose gradient this closure is the first to write
 };

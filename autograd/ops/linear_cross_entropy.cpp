@@ -35,17 +35,21 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
                                    loss.data<T>(), out(dx), out(dw), compute::rounded_activation(exec, in),
                                    compute::rounded(exec, w, padded_classes(1)), w.bf16_copy_rows()});
   });
-  return make_output("linear_cross_entropy", loss, {x, weight}, [dx, dw](const BackwardContext& ctx) {
-    visit_floating(ctx.grad().dtype(), "linear_cross_entropy", [&]<class T>(T) {
-      const auto give = [&](int i, const Tensor& gradient) {
-        if (const GradSink sink = ctx.sink(i))
-          axpy<T>(compute::exec_of(gradient), {gradient.numel(), T(1), ctx.grad().data<T>(),
-                                               gradient.data<T>(), sink.tensor.data<T>(), sink.add});
-      };
-      give(0, dx);
-      give(1, dw);
-    });
-  });
+  return make_output(
+      "linear_cross_entropy", loss, {x, weight}, [dx, dw, in_shape = in.shape()](const BackwardContext& ctx) {
+        visit_floating(ctx.grad().dtype(), "linear_cross_entropy", [&]<class T>(T) {
+          const auto give = [&](int i, const Tensor& gradient) {
+            if (const GradSink sink = ctx.sink(i))
+              axpy<T>(compute::exec_of(gradient), {gradient.numel(), T(1), ctx.grad().data<T>(),
+                                                   gradient.data<T>(), sink.tensor.data<T>(), sink.add});
+          };
+          if (dx.defined() && ctx.grad_is_one())
+            ctx.accumulate(0, dx.reshape(in_shape));
+          else
+            give(0, dx);
+          give(1, dw);
+        });
+      });
 }
 
 }  // namespace wedge

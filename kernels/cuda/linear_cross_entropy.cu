@@ -11,7 +11,7 @@
 // like the copies of x and W, which are made once where they are not given. Rows start on multiples of 8
 // elements, and G is zero between V and there. Where W has rows of zeros up to there, all sizes of the
 // products are multiples of 8: cuBLAS has its kernels for Hopper only for those. Bytes moved beside the
-// products: logits once, in L2, and G once.
+// products: logits once, in L2, which a rows kernel tells not to write them back, and G once.
 #include "kernels/linear_cross_entropy.h"
 
 #include <cfloat>
@@ -28,12 +28,14 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWideThreads = 512;          // of a block with rows that come ahead
 constexpr int kLongThreads = 1024;         // of a block with a long row
+constexpr int kLine = 32;                  // logits in 128 bytes, which L2 keeps or writes back as a whole
 constexpr std::int64_t kRowsOfTile = 128;  // the products like a multiple of it
 
 template <class In>
 struct ChunkOfRows {
   std::int64_t rows, V, stride;  // elements of a row, and between rows: padded_classes(V)
-  const float* logits;           // [rows, V]
+  std::int64_t logits_stride;    // whole lines of 128 bytes
+  float* logits;                 // [rows, V]; undefined afterwards
   In* gradient;                  // [rows, stride], G =, zeros from V on; or null
   const std::int32_t* targets;   // [rows]
   double* losses;                // likewise, =
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
   const int own = 4 * static_cast<int>(threadIdx.x), V = static_cast<int>(a.V);
   const int left = V - own, to_write = static_cast<int>(a.stride) - own;
   const auto copy_ahead = [&](std::int64_t row) {
-    const float* from = a.logits + row * a.stride + own;
+    const float* from = a.logits + row * a.logits_stride + own;
     float* to = dynamic_shared<float>() + own;
     for (int i = own; i < V; i += kStep, from += kStep, to += kStep) cp_async_16(to, from);
     cp_async_commit();
@@ -114,7 +116,7 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
 
   std::int64_t row = blockIdx.x;
   if (row >= a.rows) return;
-  load(a.logits + row * a.stride + own);
+  load(a.logits + row * a.logits_stride + own);
   bool more = row + gridDim.x < a.rows;
   if (more) copy_ahead(row + gridDim.x);
   for (;;) {
@@ -132,7 +134,7 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
     // The first row's successor was asked for at once; here what was ahead is in registers.
     if (more && row != blockIdx.x) copy_ahead(row + gridDim.x);
     const bool owns_target = target / 4 % kThreadsOfBlock == static_cast<int>(threadIdx.x);
-    const float at_target = owns_target ? a.logits[row * a.stride + target] : 0;
+    const float at_target = owns_target ? a.logits[row * a.logits_stride + target] : 0;
 
     const Exponential<In> exponential(max);
     Four sums = {};
@@ -144,6 +146,10 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
       }
     const float sum = block_sum((sums.v[0] + sums.v[1]) + (sums.v[2] + sums.v[3]), scratch);
     const float scale = 1 / (sum * a.total_rows);
+    // All threads have read theirs.
+    float* const logits = a.logits + row * a.logits_stride;
+    for (int i = kLine * static_cast<int>(threadIdx.x); i < V; i += kLine * kThreadsOfBlock)
+      discard_line(logits + i);
     if (a.gradient != nullptr) {
       In* const g = a.gradient + row * a.stride + own;
       WEDGE_UNROLL
@@ -179,7 +185,7 @@ __global__ void __launch_bounds__(kLongThreads) linear_cross_entropy_long_rows_k
   constexpr int kAtOnce = 4;
   const std::int64_t row = blockIdx.x, own = 4 * threadIdx.x;
   const int target = a.targets[row];
-  const float* const logits = a.logits + row * a.stride;
+  const float* const logits = a.logits + row * a.logits_stride;
   // Calls use(x, i) with four columns x from i on, for all that are this thread's.
   const auto go_through = [&](const auto& use) {
     for (std::int64_t first = own; first < a.stride; first += 4 * kAtOnce * kLongThreads) {
@@ -258,12 +264,16 @@ template <class In, class T>
 void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x, const In* weight,
                std::int64_t weight_rows) {
   const std::int64_t V = args.V, D = args.D, stride = padded_classes(V);
+  const std::int64_t logits_stride = (V + kLine - 1) / kLine * kLine;
   const bool gradients = args.dx != nullptr || args.dweight != nullptr;
   const auto l2 = static_cast<std::int64_t>(l2_bytes());
   const std::int64_t of_gradient = rows_in(l2 * 5 / 2, stride * sizeof(In), args.rows);
-  const std::int64_t chunk = rows_in(l2 * 5 / 8, stride * sizeof(float), of_gradient);
+  const std::int64_t chunk = rows_in(l2 * 5 / 8, logits_stride * sizeof(float), of_gradient);
   const Scratch<double> losses(args.rows);
-  const Scratch<float> logits(chunk * stride);
+  // Blocks start at 64 bytes, lines at 128.
+  const Scratch<float> logits_memory(chunk * logits_stride + kLine / 2);
+  const bool on_line = is_aligned(logits_memory.data(), kLine * sizeof(float));
+  float* const logits = logits_memory.data() + (on_line ? 0 : kLine / 2);
   const Scratch<In> gradient(gradients ? of_gradient * stride : 0);
   if (args.rows == 0 && args.dweight != nullptr)
     check(cudaMemsetAsync(args.dweight, 0, static_cast<std::size_t>(stride * D) * sizeof(float),
@@ -284,10 +294,10 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
                           .B = weight,
                           .ldb = D,
                           .C = nullptr,
-                          .ldc = stride},
-                         logits.data());
+                          .ldc = logits_stride},
+                         logits);
       launch_rows<In>(
-          exec, {rows, V, stride, logits.data(), gradients ? gradient.data() + row * stride : nullptr,
+          exec, {rows, V, stride, logits_stride, logits, gradients ? gradient.data() + row * stride : nullptr,
                  args.targets + first + row, losses.data() + first + row, static_cast<float>(args.rows)});
     }
     if (args.dx != nullptr)
