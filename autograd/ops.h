@@ -120,6 +120,9 @@ struct Dropout {
 Variable dropout(const Variable& x, const Dropout& dropout);
 // h + dropout(x)
 Variable residual_dropout(const Variable& h, const Variable& x, const Dropout& dropout);
+// dropout(layernorm(x)), one pass.
+Variable layernorm_dropout(const Variable& x, const Variable& weight, const Variable& bias,
+                           const Dropout& dropout, double eps = 1e-5);
 // layernorm(h + dropout(x)), one pass.
 Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout& dropout,
                             const Variable& weight, const Variable& bias, double eps = 1e-5);

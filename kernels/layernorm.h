@@ -1,5 +1,5 @@
-// Layer normalisation over the last dimension, with the residual connection and its dropout in the same pass.
-// Ba, Kiros, Hinton 2016.
+// Layer normalisation over the last dimension, with the residual connection and a dropout, before it or
+// after, in the same pass. Ba, Kiros, Hinton 2016.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace wedge {
 
 // s = residual + mask · x;  y = (s - mean) · rstd · weight + bias,  rstd = 1 / sqrt(var + eps), var biased.
-// Backward needs s, mean and rstd.
+// With masks_output the mask is y's instead of x's. Backward needs s, mean and rstd.
 template <class T>
 struct LayernormForward {
   std::int64_t rows, D;
@@ -25,12 +25,13 @@ struct LayernormForward {
   Stat<T>* mean;  // [rows] =
   Stat<T>* rstd;  // [rows] =
   BFloat16* y_rounded = nullptr;  // CUDA: [rows, D] = y, or null
+  bool masks_output = false;
 };
 
 // With x̂ = (s - mean) rstd and g = dy · weight:
 //   ds = rstd (g - mean(g) - x̂ mean(g x̂));  dresidual (+)= ds;  dx (+)= mask · ds;  dweight (+)= Σ dy x̂;
 //   dbias (+)= Σ dy
-// Any of the four outputs may be null.
+// With masks_output mask · dy stands for dy, and dx (+)= ds. Any of the four outputs may be null.
 template <class T>
 struct LayernormBackward {
   std::int64_t rows, D;
@@ -46,6 +47,7 @@ struct LayernormBackward {
   Stat<T>* dbias;    // [D]
   bool dx_add, dresidual_add, dweight_add, dbias_add;
   BFloat16* dx_rounded = nullptr;  // CUDA: [rows, D] = what dx holds then, or null
+  bool masks_output = false;
 };
 
 WEDGE_KERNEL(layernorm_forward, LayernormForward)

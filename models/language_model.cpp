@@ -35,7 +35,7 @@ class Block : public Module {
       return residual_dropout(h, ffn_(norm2_(h)), drop2);
     }
     const Variable mixed = mixer(h);
-    h = mixer_->carries_residual() ? dropout(norm1_(mixed), drop1) : norm1_(h, mixed, drop1);
+    h = mixer_->carries_residual() ? norm1_(mixed, drop1) : norm1_(h, mixed, drop1);
     return norm2_(h, ffn_(h), drop2);
   }
 

@@ -22,6 +22,10 @@ class LayerNorm : public Module {
  public:
   LayerNorm(std::int64_t width, Init& init);
   Variable operator()(const Variable& x) const { return layernorm(x, weight, bias); }
+  // dropout(norm(x))
+  Variable operator()(const Variable& x, const Dropout& dropout) const {
+    return layernorm_dropout(x, weight, bias, dropout);
+  }
   // norm(h + dropout(x))
   Variable operator()(const Variable& h, const Variable& x, const Dropout& dropout) const {
     return residual_layernorm(h, x, dropout, weight, bias);

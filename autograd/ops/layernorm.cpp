@@ -7,9 +7,10 @@
 namespace wedge {
 namespace {
 
-// layernorm(h + dropout(x)), h may be undefined. Inputs of the node: x, weight, bias[, h].
+// layernorm(h + dropout(x)), h may be undefined, or dropout(layernorm(h + x)). Inputs of the node: x, weight,
+// bias[, h].
 Variable normalize(const char* op, const Variable& h, const Variable& x, const Dropout& drop,
-                   const Variable& weight, const Variable& bias, double eps) {
+                   const Variable& weight, const Variable& bias, double eps, bool masks_output = false) {
   check_dropout(op, drop);
   WEDGE_CHECK(x.value().rank() >= 1 && x.size(-1) > 0, "{}: expected [..., D], got {}", op,
               to_string(x.shape()));
@@ -29,7 +30,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   compute::check_one_device(op, {&in, &residual, &w, &b, &drop.counter});
   const auto fresh = [&](Shape shape) { return Tensor::empty(std::move(shape), x.dtype(), in.device()); };
   const Tensor y = fresh(x.shape()), mean = fresh({rows}), rstd = fresh({rows});
-  const bool plain = !h.defined() && !drop.active();
+  const bool plain = !h.defined() && (masks_output || !drop.active());
   const bool recorded = needs_graph({x, weight, bias, h});
   const Tensor s = plain ? in : recorded ? fresh(x.shape()) : Tensor();
   visit_floating(x.dtype(), op, [&]<class T>(T) {
@@ -37,7 +38,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
     layernorm_forward<T>(
         exec, {rows, D, in.data<T>(), h.defined() ? residual.data<T>() : nullptr, mask_of(drop), w.data<T>(),
                b.data<T>(), eps, plain || !recorded ? nullptr : s.data<T>(), y.data<T>(), mean.data<T>(),
-               rstd.data<T>(), compute::round_into(exec, y)});
+               rstd.data<T>(), compute::round_into(exec, y), masks_output});
   });
   if (!recorded) return Variable(y);
 
@@ -46,7 +47,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   return make_output(
       op, y, std::move(inputs),
       [op, rows, D, s = Saved(s), mean, rstd, w = Saved(w), drop, counter = Saved(drop.counter),
-       has_residual = h.defined()](const BackwardContext& ctx) {
+       has_residual = h.defined(), masks_output](const BackwardContext& ctx) {
         counter.get(op);
         // In the order in which the kernel writes them: h and x may be one variable.
         const GradSink dh = has_residual ? ctx.sink(3) : GradSink();
@@ -57,7 +58,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
           layernorm_backward<T>(
               exec, {rows, D, ctx.grad().data<T>(), s.get(op).data<T>(), mean.data<T>(), rstd.data<T>(),
                      w.get(op).data<T>(), mask_of(drop), out(dx), out(dh), out(dweight), out(dbias), dx.add,
-                     dh.add, dweight.add, dbias.add, compute::round_into(exec, dx)});
+                     dh.add, dweight.add, dbias.add, compute::round_into(exec, dx), masks_output});
         });
       });
 }
@@ -66,6 +67,11 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
 
 Variable layernorm(const Variable& x, const Variable& weight, const Variable& bias, double eps) {
   return normalize("layernorm", {}, x, {}, weight, bias, eps);
+}
+
+Variable layernorm_dropout(const Variable& x, const Variable& weight, const Variable& bias,
+                           const Dropout& drop, double eps) {
+  return normalize("layernorm_dropout", {}, x, drop, weight, bias, eps, true);
 }
 
 Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout& drop, const Variable& weight,

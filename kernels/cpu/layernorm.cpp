@@ -17,15 +17,14 @@ void layernorm_forward(const Exec&, const LayernormForward<T>& args) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t at = row * D;
       s = as_array(args.x + at, D);
-      if (masked) {
-        MaskSource<T>(args.mask).fill(at, D, mask.data());
-        s *= mask;
-      }
+      if (masked) MaskSource<T>(args.mask).fill(at, D, mask.data());
+      if (masked && !args.masks_output) s *= mask;
       if (args.residual != nullptr) s += as_array(args.residual + at, D);
       if (args.s != nullptr) as_array(args.s + at, D) = s;
       const T mean = s.mean();
       const T rstd = T(1) / std::sqrt((s - mean).square().mean() + static_cast<T>(args.eps));
       as_array(args.y + at, D) = (s - mean) * rstd * weight + bias;
+      if (masked && args.masks_output) as_array(args.y + at, D) *= mask;
       args.mean[row] = mean;
       args.rstd[row] = rstd;
     }
@@ -41,10 +40,12 @@ void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
       args.rows, 2 * D,
       [&](std::int64_t begin, std::int64_t end, T* partial) {
         auto dweight = as_array(partial, D), dbias = as_array(partial + D, D);
-        ArrayX<T> xhat(D), ds(D), mask(masked ? D : 0);
+        ArrayX<T> xhat(D), ds(D), dy(D), mask(masked ? D : 0);
         for (std::int64_t row = begin; row < end; ++row) {
           const std::int64_t at = row * D;
-          const auto dy = as_array(args.dy + at, D);
+          dy = as_array(args.dy + at, D);
+          if (masked) MaskSource<T>(args.mask).fill(at, D, mask.data());
+          if (masked && args.masks_output) dy *= mask;
           xhat = (as_array(args.s + at, D) - args.mean[row]) * args.rstd[row];
           dweight += dy * xhat;
           dbias += dy;
@@ -52,10 +53,7 @@ void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
           const T mean_g = ds.mean(), mean_gx = (ds * xhat).mean();
           ds = args.rstd[row] * (ds - mean_g - xhat * mean_gx);
           store_row<T>(args.dresidual, args.dresidual_add, at, D, ds);
-          if (masked && args.dx != nullptr) {
-            MaskSource<T>(args.mask).fill(at, D, mask.data());
-            ds *= mask;
-          }
+          if (masked && !args.masks_output) ds *= mask;
           store_row<T>(args.dx, args.dx_add, at, D, ds);
         }
       },

@@ -33,9 +33,9 @@ class Masks {
  public:
   __device__ explicit Masks(const MaskSource& source) : source_(source) {
     if (!on()) return;
-    seed_ = static_cast<std::uint64_t>(__ldg(source.counter));
-    step_ = static_cast<std::uint32_t>(__ldg(source.counter + 1));
-    micro_step_ = static_cast<std::uint32_t>(__ldg(source.counter + 2));
+    seed_ = static_cast<std::uint64_t>(*source.counter);
+    step_ = static_cast<std::uint32_t>(source.counter[1]);
+    micro_step_ = static_cast<std::uint32_t>(source.counter[2]);
   }
 
   __device__ bool on() const { return source_.counter != nullptr; }

@@ -1,6 +1,6 @@
-// Forward: s = residual + mask · x, y = (s - mean) · rstd · weight + bias. Backward, with x̂ = (s - mean) rstd
-// and g = dy · weight: ds = rstd (g - mean(g) - x̂ mean(g x̂)), dresidual = ds, dx = mask · ds, dweight = Σ dy
-// x̂, dbias = Σ dy.
+// Forward: s = residual + mask · x, y = (s - mean) · rstd · weight + bias, or the mask on y. Backward, with x̂
+// = (s - mean) rstd and g = dy · weight: ds = rstd (g - mean(g) - x̂ mean(g x̂)), dresidual = ds, dx = mask ·
+// ds, dweight = Σ dy x̂, dbias = Σ dy.
 //
 // Layout: a warp a row up to D = 1024, a block a row beyond. Where D and the pointers let a thread take four
 // neighbours at a time (one Philox block, 16-byte loads), a warp's row stays in its registers, and dweight
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       Floats<4>& x = s.group[g];
-      if (mask.on()) apply(mask, at + column_of(g), x);
+      if (mask.on() && !a.masks_output) apply(mask, at + column_of(g), x);
       if (a.residual != nullptr)
         for (int k = 0; k < 4; ++k) x.v[k] += residual.group[g].v[k];
       if (a.s != nullptr && column_of(g) < a.D) store(a.s + at + column_of(g), x);
@@ -161,6 +161,7 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
       Floats<4> y;
       for (int k = 0; k < 4; ++k)
         y.v[k] = (s.group[g].v[k] - mean) * rstd * weight.group[g].v[k] + bias.group[g].v[k];
+      if (mask.on() && a.masks_output) apply(mask, at + column_of(g), y);
       store(a.y + at + column_of(g), y);
       if (a.y_rounded != nullptr) store(a.y_rounded + at + column_of(g), y);
     }
@@ -197,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
   for (; row < a.rows; row += step) {
     const std::int64_t at = row * a.D;
     if (!kAhead) fetch(row);
-    const Row<kGroups> dy = next_dy;
+    Row<kGroups> dy = next_dy;
     Row<kGroups> xhat = next_s;
     const float mean = next_mean, rstd = next_rstd;
     Row<kGroups> old_dresidual = {}, old_dx = {};
@@ -206,6 +207,12 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, a.D);
     if (kAhead && row + step < a.rows) fetch(row + step);
 
+    if (a.masks_output) {
+      const Masks mask(source);
+      WEDGE_UNROLL
+      for (int g = 0; g < kGroups; ++g)
+        if (mask.on()) apply(mask, at + column_of(g), dy.group[g]);
+    }
     float mean_g = 0, mean_gx = 0;
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g)
@@ -239,7 +246,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       if (a.dx == nullptr) continue;
       // x and the residual may be one variable.
       if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load<4>(a.dx + at + c);
-      if (mask.on()) apply(mask, at + c, ds);
+      if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
       for (int k = 0; k < 4; ++k) ds.v[k] += old_dx.group[g].v[k];
       store(a.dx + at + c, ds);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
@@ -276,7 +283,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t at = row * a.D;
     const auto make = [&](std::int64_t c) {
       Floats<kWidth> s = load<kWidth>(a.x + at + c);
-      if (mask.on()) apply(mask, at + c, s);
+      if (mask.on() && !a.masks_output) apply(mask, at + c, s);
       if (a.residual != nullptr) {
         const Floats<kWidth> residual = load<kWidth>(a.residual + at + c);
         for (int k = 0; k < kWidth; ++k) s.v[k] += residual.v[k];
@@ -305,6 +312,7 @@ __global__ void __launch_bounds__(kThreads)
       const Floats<kWidth> s = again(c), weight = load<kWidth>(a.weight + c), bias = load<kWidth>(a.bias + c);
       Floats<kWidth> y;
       for (int k = 0; k < kWidth; ++k) y.v[k] = (s.v[k] - mean) * rstd * weight.v[k] + bias.v[k];
+      if (mask.on() && a.masks_output) apply(mask, at + c, y);
       store(a.y + at + c, y);
       if (a.y_rounded != nullptr) store(a.y_rounded + at + c, y);
     }
@@ -326,8 +334,9 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t at = row * a.D;
     const float mean = a.mean[row], rstd = a.rstd[row];
     const auto make = [&](std::int64_t c, Floats<kWidth>& g, Floats<kWidth>& xhat) {
-      const Floats<kWidth> dy = load<kWidth>(a.dy + at + c), weight = load<kWidth>(a.weight + c);
-      const Floats<kWidth> s = load<kWidth>(a.s + at + c);
+      const Floats<kWidth> weight = load<kWidth>(a.weight + c), s = load<kWidth>(a.s + at + c);
+      Floats<kWidth> dy = load<kWidth>(a.dy + at + c);
+      if (mask.on() && a.masks_output) apply(mask, at + c, dy);
       for (int k = 0; k < kWidth; ++k) {
         g.v[k] = dy.v[k] * weight.v[k];
         xhat.v[k] = (s.v[k] - mean) * rstd;
@@ -349,7 +358,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int k = 0; k < kWidth; ++k) ds.v[k] = rstd * (g.v[k] - mean_g - xhat.v[k] * mean_gx);
       if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
       if (a.dx == nullptr) continue;
-      if (mask.on()) apply(mask, at + c, ds);
+      if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
       const Floats<kWidth> dx = store(a.dx + at + c, ds, a.dx_add);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, dx);
     }
@@ -357,13 +366,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void layernorm_parameters_kernel(LayernormBackward<T> a, float* partials) {
+__global__ void layernorm_parameters_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
   begin_kernel();
+  const Masks mask(source);
   const ColumnTile tile(a.rows, a.D);
   float dweight = 0, dbias = 0;
   for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
     const std::int64_t at = row * a.D + tile.column;
-    const float dy = to_float(a.dy[at]);
+    const float dy = to_float(a.dy[at]) * (a.masks_output ? mask.at(at) : 1.0f);
     dweight += dy * ((to_float(a.s[at]) - a.mean[row]) * a.rstd[row]);
     dbias += dy;
   }
@@ -450,7 +460,7 @@ void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
   if (!parameters) return;
   const ColumnSums<2> sums(args.rows, args.D);
   launch("layernorm_parameters", layernorm_parameters_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
-         args, sums.partials());
+         args, MaskSource(args.mask), sums.partials());
   add_up(sums);
 }
 

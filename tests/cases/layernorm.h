@@ -118,4 +118,51 @@ inline std::vector<Case> residual_layernorm_bench() {
                                         {.lead = {512, 128}, .D = 256, .rate = 0}});
 }
 
+struct LayernormDropout {
+  Shape lead;
+  std::int64_t D;
+  double rate = 0.1;
+  std::uint32_t site = 4;
+  std::uint64_t seed = 6;
+
+  std::string name() const { return "layernorm_dropout"; }
+  std::string sizes() const {
+    return fmt::format("lead={} D={} rate={} site={} seed={}", to_string(lead), D, rate, site, seed);
+  }
+
+  std::vector<Tensor> inputs(DType dtype) const {
+    Draw draw(seed, dtype);
+    Shape shape = lead;
+    shape.push_back(D);
+    return {draw.normal(shape), draw.normal({D}), draw.normal({D}),
+            Tensor::from<std::int64_t>({0x123456789abcdef, 18, 1}, {3})};
+  }
+  Variable run(const Inputs& in) const {
+    return layernorm_dropout(in[0], in[1], in[2], {rate, site, in[3].value()});
+  }
+  Variable twin(const Inputs& in) const {
+    const Variable mask = dropout_mask_of(in[0].shape(), rate, site, in[3].value(), in[0].dtype());
+    return mask * layernorm_of(in[0], in[1], in[2], 1e-5);
+  }
+
+  Work forward_work() const {
+    const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
+    return {9 * T * d, 4 * (2 * T * d + 2 * T + 2 * d)};
+  }
+  Work backward_work() const {
+    const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
+    return {15 * T * d, 4 * (3 * T * d + 2 * T + 3 * d)};
+  }
+};
+
+// Of the last, D is beyond what a warp keeps in registers; of those before, no multiple of 4, and one.
+inline std::vector<Case> layernorm_dropout_cases() {
+  return make_cases<LayernormDropout>({{.lead = {}, .D = 5},
+                                       {.lead = {2, 3}, .D = 5, .rate = 0},
+                                       {.lead = {7}, .D = 3, .rate = 0.9},
+                                       {.lead = {4, 129}, .D = 34},
+                                       {.lead = {9, 5}, .D = 132},
+                                       {.lead = {3, 7}, .D = 1028}});
+}
+
 }  // namespace wedge::cases
