@@ -7,6 +7,7 @@
 #include "bench/stopwatch.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/matmul.h"
+#include "tensor/rng.h"
 
 namespace wedge::bench {
 namespace {
@@ -14,9 +15,14 @@ namespace {
 // GFLOP/s of C = A B over square matrices of `n` rows in device memory.
 template <class T>
 double square_rate(std::int64_t n) {
-  const Tensor a = Tensor::full({n, n}, 0.5, dtype_of<T>, Device::cuda),
-               b = Tensor::full({n, n}, 0.25, dtype_of<T>, Device::cuda),
+  // Constants would let the GPU run faster than values do: bits that do not change cost no power.
+  Rng rng(1);
+  const Tensor some = Tensor::normal({64, n}, rng, 0, 1).to(dtype_of<T>).to(Device::cuda);
+  const Tensor a = Tensor::empty({n, n}, dtype_of<T>, Device::cuda),
+               b = Tensor::empty({n, n}, dtype_of<T>, Device::cuda),
                c = Tensor::empty({n, n}, dtype_of<T>, Device::cuda);
+  for (const Tensor& factor : {a, b})
+    for (std::int64_t row = 0; row < n; row += 64) factor.slice(0, row, row + 64).copy_from(some);
   const Gemm<T> g{.M = n,
                   .N = n,
                   .K = n,

@@ -20,11 +20,11 @@ template <class... Params, class... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
             void* stream, const Args&... args) {
   emulator::check_arguments<Params...>(name, static_cast<Params>(args)...);
-  emulator::submit({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream)},
+  emulator::submit({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream), true},
                    [kernel, ... params = static_cast<Params>(args)] { kernel(params...); });
 }
 
-inline void begin_kernel() {}
+using emulator::begin_kernel;
 
 // The block's dynamic shared memory, as many bytes as the launch asked for, 16-byte aligned.
 template <class T>
