@@ -10,6 +10,7 @@ Two programs started from equal weights can be compared step by step:
 """
 
 import argparse
+import contextlib
 import json
 import math
 import time
@@ -34,11 +35,16 @@ def vocab_size_of(path):
         return int(file.metadata()["vocab_size"])
 
 
+def loss_of(model, block, amp):
+    with torch.autocast(block.device.type, torch.bfloat16) if amp else contextlib.nullcontext():
+        return model.loss(block[:, :-1], block[:, 1:])
+
+
 @torch.no_grad()
-def validation_loss(model, blocks, batch):
+def validation_loss(model, blocks, batch, amp):
     """Mean over batches of their mean losses."""
     model.eval()
-    losses = [model.loss(b[:, :-1], b[:, 1:]).item() for b in blocks.split(batch)]
+    losses = [loss_of(model, block, amp).item() for block in blocks.split(batch)]
     model.train()
     return sum(losses) / len(losses)
 
@@ -55,19 +61,23 @@ def train(model, blocks, validation, args, generator):
         order = torch.randperm(len(blocks), generator=generator) if args.shuffle else torch.arange(len(blocks))
         for rows in order.split(args.batch):
             if len(losses) == limit:
-                return losses, train_losses, val_losses
+                return as_numbers(losses), train_losses, val_losses
             for group in optimizer.param_groups:
                 group["lr"] = 0.5 * args.learning_rate * (1 + math.cos(math.pi * len(losses) / total))
             block = blocks[rows]
             optimizer.zero_grad()
-            loss = model.loss(block[:, :-1], block[:, 1:])
+            loss = loss_of(model, block, args.amp)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip)
             optimizer.step()
-            losses.append(loss.item())
-        train_losses.append(sum(losses[-batches:]) / batches)
-        val_losses.append(validation_loss(model, validation, args.batch))
-    return losses, train_losses, val_losses
+            losses.append(loss.detach())
+        train_losses.append(sum(as_numbers(losses[-batches:])) / batches)
+        val_losses.append(validation_loss(model, validation, args.batch, args.amp))
+    return as_numbers(losses), train_losses, val_losses
+
+
+def as_numbers(losses):
+    return torch.stack(losses).tolist() if losses else []
 
 
 def main():
@@ -85,6 +95,8 @@ def main():
     parser.add_argument("--no-shuffle", dest="shuffle", action="store_false")
     parser.add_argument("--steps", type=int, help="stop after this many steps; the schedule stays the full run's")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--float64", action="store_true", help="compute in double precision")
     parser.add_argument("--init", help="start from the weights of this safetensors file")
     parser.add_argument("--save-init", help="write the weights before the first step to this file")
@@ -106,8 +118,9 @@ def main():
 
     if args.float64:
         model.double()
-    blocks = read_blocks(args.tokens, "train", config.max_context_len)
-    validation = read_blocks(args.tokens, "validation", config.max_context_len)
+    model.to(args.device)
+    blocks = read_blocks(args.tokens, "train", config.max_context_len).to(args.device)
+    validation = read_blocks(args.tokens, "validation", config.max_context_len).to(args.device)
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(args.seed)
     losses, train_losses, val_losses = train(model, blocks, validation, args, generator)
@@ -124,7 +137,7 @@ def main():
     result = dict(model=args.model, seed=args.seed, num_params=model.num_params(), steps=len(losses),
                   schedule_steps=schedule_steps, train_losses=train_losses, val_losses=val_losses,
                   best_val_loss=min(val_losses, default=None), last_step_loss=losses[-1] if losses else None,
-                  seconds=round(seconds, 1), threads=args.threads, torch=torch.__version__)
+                  seconds=round(seconds, 1), threads=args.threads, device=args.device, amp=args.amp, torch=torch.__version__)
     print(json.dumps(result))
 
 
