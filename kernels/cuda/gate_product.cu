@@ -1,9 +1,10 @@
 // Layout: a block has a tile of rows and of columns of u = [h ; g] Wᵀ and goes through h's columns with those
 // of W's left half, 32 at a time, then through g's with the right half's: rows and weights arrive four deep
-// by cp.async, and one warp's sums are its part of u. Warps stand two down and kAcross across. The sigmoid
+// by cp.async, and one warp's sums are its part of u. Warps stand two down and four across. The sigmoid
 // and the blend are made of the sums, so u is never in memory; h and g are read for it once more, as they
-// are. Tiles of 64 × 128 give 4,096 rows of 256 to 128 blocks; where there are rows enough for 128 × 256,
-// every factor is read half as often.
+// are: of the small tile while the products are made, of the large one, whose sums fill the registers,
+// afterwards, and always many before the first is used. Tiles of 64 × 128 give 4,096 rows of 256 to 128
+// blocks; where there are rows enough for 128 × 256, every factor is read half as often.
 #include "kernels/cuda/gate_product.cuh"
 
 #include "kernels/cuda/mma_tile.cuh"
@@ -11,21 +12,52 @@
 namespace wedge::cu {
 namespace {
 
-template <int kWarpRows, int kAcross_>
+template <int kWarpRows, int kWarpColumns_>
 struct GateTile {
-  static constexpr int kAcross = kAcross_, kDown = 2, kStages = 4;
+  static constexpr int kAcross = 4, kDown = 2, kStages = 4, kWarpColumns = kWarpColumns_;
   static constexpr int kThreadsOfBlock = kDown * kAcross * kWarp;
-  static constexpr int kMma = kWarpRows / 16, kPairs = 4;  // of a warp
-  static constexpr int kWarpColumns = 16 * kPairs;
+  static constexpr int kMma = kWarpRows / 16, kEighths = kWarpColumns / 8;  // of a warp
+  static constexpr int kAtOnce = 8 / kMma;  // eighths whose h and g are read before the first is used
   static constexpr int kRows = kDown * kWarpRows, kColumns = kAcross * kWarpColumns;
   static constexpr int kStage = (kRows + kColumns) * kTileDepth;
   static constexpr std::size_t kBytes = kStages * std::size_t{kStage} * sizeof(BFloat16);
 };
-using SmallTile = GateTile<32, 2>;
-using LargeTile = GateTile<64, 4>;
+using SmallTile = GateTile<32, 32>;
+using LargeTile = GateTile<64, 64>;
+
+// Without the branch of an exact quotient, which would keep one element's latency from the next one's: off by
+// two units in the last place at most, and 0 where exp is infinite.
+__device__ inline float sigmoid(float x) {
+  return __fdividef(1.0f, 1.0f + expf(-x));
+}
 
 template <class T>
 using Two = Pack<T, 2>;
+
+// What the blend of kAtOnce eighths of a warp's tile reads, from row `row` and column `d` of this lane on;
+// zeros beyond the last. All loads are issued before a store could forbid it.
+template <class Tile, class T>
+struct GateInputs {
+  Two<T> h[Tile::kAtOnce][Tile::kMma][2], g[Tile::kAtOnce][Tile::kMma][2], bias[Tile::kAtOnce];
+
+  __device__ void load(const GateForward<T>& n, std::int64_t row, std::int64_t d) {
+    WEDGE_UNROLL
+    for (int j = 0; j < Tile::kAtOnce; ++j) {
+      const bool column = d + j * 8 < n.D;
+      bias[j] = {};
+      if (column && n.bias != nullptr) bias[j] = {n.bias[d + j * 8], n.bias[d + j * 8 + 1]};
+      WEDGE_UNROLL
+      for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t at = (row + i * 16 + half * 8) * n.D + d + j * 8;
+        h[j][i][half] = g[j][i][half] = {};
+        if (!column || row + i * 16 + half * 8 >= n.rows) continue;
+        h[j][i][half] = *reinterpret_cast<const Two<T>*>(n.h + at);
+        g[j][i][half] = *reinterpret_cast<const Two<T>*>(n.g + at);
+      }
+    }
+  }
+};
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
@@ -57,7 +89,12 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
 
   const int warp_row = warp / Tile::kAcross * Tile::kMma * 16;
   const int warp_column = warp % Tile::kAcross * Tile::kWarpColumns;
-  float u[Tile::kMma][2 * Tile::kPairs][4] = {};
+  const std::int64_t lane_row = first_row + warp_row + lane / 4;
+  const std::int64_t lane_column = first_column + warp_column + lane % 4 * 2;
+  constexpr bool kAhead = Tile::kAtOnce == Tile::kEighths;
+  GateInputs<Tile, T> in;
+  if constexpr (kAhead) in.load(n, lane_row, lane_column);
+  float u[Tile::kMma][Tile::kEighths][4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
     // The step's operands are there, and nobody reads those any more that are written over next.
@@ -68,26 +105,28 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   }
 
   WEDGE_UNROLL
-  for (int j = 0; j < 2 * Tile::kPairs; ++j) {
-    const std::int64_t d = first_column + warp_column + j * 8 + lane % 4 * 2;
-    if (d >= n.D) break;
-    const float b0 = n.bias != nullptr ? to_float(n.bias[d]) : 0.0f;
-    const float b1 = n.bias != nullptr ? to_float(n.bias[d + 1]) : 0.0f;
+  for (int first = 0; first < Tile::kEighths; first += Tile::kAtOnce) {
+    if constexpr (!kAhead) in.load(n, lane_row, lane_column + first * 8);
     WEDGE_UNROLL
-    for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = first_row + warp_row + i * 16 + half * 8 + lane / 4;
-      if (row >= n.rows) continue;
-      const std::int64_t at = row * n.D + d;
-      const auto h2 = *reinterpret_cast<const Two<T>*>(n.h + at),
-                 g2 = *reinterpret_cast<const Two<T>*>(n.g + at);
-      const float alpha0 = 1 / (1 + expf(-(u[i][j][2 * half] + b0)));
-      const float alpha1 = 1 / (1 + expf(-(u[i][j][2 * half + 1] + b1)));
-      const float hx = to_float(h2.v[0]), hy = to_float(h2.v[1]), gx = to_float(g2.v[0]),
-                  gy = to_float(g2.v[1]);
-      *reinterpret_cast<Two<T>*>(n.alpha + at) = {from_float<T>(alpha0), from_float<T>(alpha1)};
-      *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(gx + alpha0 * (hx - gx)),
-                                              from_float<T>(gy + alpha1 * (hy - gy))};
+    for (int j = 0; j < Tile::kAtOnce; ++j) {
+      const std::int64_t d = lane_column + (first + j) * 8;
+      if (d >= n.D) continue;
+      const float b0 = to_float(in.bias[j].v[0]), b1 = to_float(in.bias[j].v[1]);
+      WEDGE_UNROLL
+      for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t row = lane_row + i * 16 + half * 8;
+        if (row >= n.rows) continue;
+        const std::int64_t at = row * n.D + d;
+        const Two<T> h2 = in.h[j][i][half], g2 = in.g[j][i][half];
+        const float alpha0 = sigmoid(u[i][first + j][2 * half] + b0);
+        const float alpha1 = sigmoid(u[i][first + j][2 * half + 1] + b1);
+        const float hx = to_float(h2.v[0]), hy = to_float(h2.v[1]), gx = to_float(g2.v[0]),
+                    gy = to_float(g2.v[1]);
+        *reinterpret_cast<Two<T>*>(n.alpha + at) = {from_float<T>(alpha0), from_float<T>(alpha1)};
+        *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(gx + alpha0 * (hx - gx)),
+                                                from_float<T>(gy + alpha1 * (hy - gy))};
+      }
     }
   }
 }

@@ -18,7 +18,8 @@
 //             from cuBLAS in chunks of rows that stay in the L2 cache: to contract every tile of G where it
 //             arises costs a quarter more products there for R = 32 (tiles of pairs cover more than the
 //             triangle) and 2 R sums a row.
-//   gather    dz, a warp a position: its own part and the pulls of the positions that look back at it.
+//   gather    dz, a warp a position: its own part and the pulls of the positions that look back at it. Up to
+//             R = 32 four lanes a position.
 //
 // Bytes moved in float32, beyond what the caches hold: forward z and s twice, W once a tile of rows, g;
 // backward z and s three times, dg three times, W once a chunk, the partials of dweight, q and dz's own part.
@@ -35,7 +36,10 @@ using namespace plucker;
 
 constexpr std::int64_t kDeltaFloats = std::int64_t{1} << 21;  // of dF at a time: 8 MB
 constexpr std::int64_t kDweightPieceRows = 256;               // of a piece of dweight, at least
-constexpr std::int64_t kWantedBlocks = 512;                   // a few for each multiprocessor
+constexpr int kRingThreads = 128;                             // of a block with four lanes a position
+constexpr int kLagsAtOnce = 6;                                // whose rows are read before the first is used
+constexpr int kPullsAtOnce = 3;
+constexpr std::int64_t kWantedBlocks = 512;  // a few for each multiprocessor
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -69,28 +73,37 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same for R of at most 32, four lanes a position.
+// The same for R of at most 32, four lanes a position. The rows of up to kLagsAtOnce lags are read before the
+// first is used; where a lag is not seen, a row that is there is read in its place and not used.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRingThreads)
     plucker_linear_states_ring_kernel(Sizes n, Lags lags, const T* z, T* s, bool whole) {
   begin_kernel();
-  const std::int64_t row = thread_in_grid() / kLanesOfRow, t = row % n.L;
-  const bool here = row < n.rows;
+  const std::int64_t mine = thread_in_grid() / kLanesOfRow;
+  const bool here = mine < n.rows;
+  const std::int64_t row = here ? mine : n.rows - 1, t = row % n.L;
   RingRow own, sum;
-  own.load(z + row * n.R, here, n.R, whole);
-  const RingDirection direction(own);
+  own.load(z + row * n.R, true, n.R, whole);
   const auto seen = static_cast<float>(count_seen(lags, t));
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) sum.x[e] = 0;
-  for (int k = 0; k < lags.count; ++k) {
-    const bool sees = here && lags.lag[k] <= t;
-    RingRow v;
-    v.load(z + (row - lags.lag[k]) * n.R, sees, n.R, whole);
-    const RingLook look(direction, v);
-    if (!sees || look.w_norm == 0) continue;
-    const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
+  for (int first = 0; first < lags.count; first += kLagsAtOnce) {
+    RingRow earlier[kLagsAtOnce];
     WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
+    for (int k = 0; k < kLagsAtOnce; ++k) {
+      const bool sees = first + k < lags.count && lags.lag[first + k] <= t;
+      earlier[k].load(z + (sees ? row - lags.lag[first + k] : row) * n.R, true, n.R, whole);
+    }
+    const RingDirection direction(own);
+    WEDGE_UNROLL
+    for (int k = 0; k < kLagsAtOnce; ++k) {
+      if (first + k >= lags.count) break;
+      const RingLook look(direction, earlier[k]);
+      if (lags.lag[first + k] > t || look.w_norm == 0) continue;
+      const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
+    }
   }
   if (here) sum.store(s + row * n.R, n.R, whole);
 }
@@ -280,6 +293,43 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// The same for R of at most 32, four lanes a position, the rows of up to kLagsAtOnce lags as above.
+template <class T>
+__global__ void __launch_bounds__(kRingThreads)
+    plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
+                                      const Pull* pulls, T* dz, bool add, bool whole) {
+  begin_kernel();
+  const std::int64_t row = thread_in_grid() / kLanesOfRow;
+  if (row >= n.rows) return;
+  const std::int64_t left = n.L - row % n.L;
+  RingRow z_row, sum, before;
+  before.load(dz + row * n.R, add, n.R, whole);
+  z_row.load(z + row * n.R, true, n.R, whole);
+  sum.load(own + row * n.R, true, n.R, whole);
+  for (int first = 0; first < lags.count; first += kPullsAtOnce) {
+    RingRow later_z[kPullsAtOnce], later_q[kPullsAtOnce];
+    Pull pull[kPullsAtOnce];
+    WEDGE_UNROLL
+    for (int k = 0; k < kPullsAtOnce; ++k) {
+      const bool sees = first + k < lags.count && lags.lag[first + k] < left;
+      const std::int64_t later = sees ? row + lags.lag[first + k] : row;
+      pull[k] = sees ? pulls[later * lags.count + first + k] : Pull{0, 0, 0};
+      later_z[k].load(z + later * n.R, true, n.R, whole);
+      later_q[k].load(q + later * n.R, true, n.R, whole);
+    }
+    WEDGE_UNROLL
+    for (int k = 0; k < kPullsAtOnce; ++k) {
+      if (first + k >= lags.count || lags.lag[first + k] >= left) continue;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e)
+        sum.x[e] += pull[k].q * later_q[k].x[e] + pull[k].w * (z_row.x[e] - pull[k].slope * later_z[k].x[e]);
+    }
+  }
+  WEDGE_UNROLL
+  for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
+  sum.store(dz + row * n.R, n.R, whole);
+}
+
 template <class T>
 void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T>& args) {
   const std::int64_t count = n.D * n.P;
@@ -343,8 +393,13 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
     contract_product(exec, n, lags, args.z, args.s, args.weight, *dg, q.data(), own.data(), pulls.data());
   else
     contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
-  launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
-         exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
+  if (n.R > kRing)
+    launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
+           exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
+  else
+    launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
+           blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+           q.data(), own.data(), pulls.data(), args.dz, args.dz_add, whole_rows(n, args.z, args.dz));
 }
 
 }  // namespace
@@ -359,8 +414,8 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
            exec.stream, n, lags, args.z, args.s);
   else if (n.R > 0)
     launch("plucker_linear_states_ring", plucker_linear_states_ring_kernel<T>,
-           blocks_for(n.rows, kThreads / kLanesOfRow), kThreads, 0, exec.stream, n, lags, args.z, args.s,
-           whole_rows(n, args.z, args.s));
+           blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+           args.s, whole_rows(n, args.z, args.s));
   if (on_tensor_cores<T>(exec, n))
     return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g, args.g_rounded);
   const std::int64_t tiles =
