@@ -89,6 +89,21 @@ struct RingRow {
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) x[e] = valid && first + e < R ? to_float(row[first + e]) : 0.0f;
   }
+  // The same, moved along by `ahead`, a multiple of 4; where R is 32, four slots of `row` are aligned.
+  template <class T>
+  __device__ void load_ahead(const T* row, int R, int ahead) {
+    const int first = lane_of_warp() % kLanesOfRow * kSlots + ahead;
+    WEDGE_UNROLL
+    for (int at = 0; at < kSlots; at += 4) {
+      const int slot = (first + at) % kRing;
+      if (R == kRing) {
+        const auto four = *reinterpret_cast<const Pack<T, 4>*>(row + slot);
+        for (int k = 0; k < 4; ++k) x[at + k] = to_float(four.v[k]);
+      } else {
+        for (int k = 0; k < 4; ++k) x[at + k] = slot + k < R ? to_float(row[slot + k]) : 0.0f;
+      }
+    }
+  }
   template <class T>
   __device__ void store(T* row, int R, bool whole) const {
     const int first = lane_of_warp() % kLanesOfRow * kSlots;
@@ -179,6 +194,14 @@ struct RingFeatures {
     s.load(s_row, valid, R, whole);
     z_partner = z;
     s_partner = s;
+  }
+  // Starts `ahead` steps later, a multiple of 4.
+  template <class T>
+  __device__ void load_ahead(const T* z_row, const T* s_row, int R, int ahead) {
+    z.load_ahead(z_row, R, 0);
+    s.load_ahead(s_row, R, 0);
+    z_partner.load_ahead(z_row, R, ahead);
+    s_partner.load_ahead(s_row, R, ahead);
   }
   __device__ void advance() {
     z_partner.advance();
