@@ -110,7 +110,6 @@ __device__ Rates rates_of(const StepConstants& with) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) adamw_step_kernel(Table<T> table, StepConstants with) {
-  begin_kernel();
   // Divisions and a root in double: one thread does them for the block.
   WEDGE_SHARED(Rates, shared, 1);
   if (threadIdx.x == 0) shared[0] = rates_of(with);
@@ -149,7 +148,6 @@ __global__ void __launch_bounds__(kThreads) adamw_step_kernel(Table<T> table, St
 // sums[piece] = Σ g² over the piece.
 template <class T>
 __global__ void __launch_bounds__(kThreads) squared_norm_kernel(Table<T> table, double* sums) {
-  begin_kernel();
   WEDGE_SHARED(double, shared, kWarp);
   for (int at = static_cast<int>(blockIdx.x); at < table.pieces; at += static_cast<int>(gridDim.x)) {
     const Piece<T> piece = piece_of(table, at);
@@ -172,7 +170,6 @@ __global__ void __launch_bounds__(kThreads) squared_norm_kernel(Table<T> table, 
 // out = Σ sums, by one block: each thread adds every kThreads-th, and the block adds theirs.
 __global__ void __launch_bounds__(kThreads)
     add_pieces_kernel(const double* sums, std::int64_t pieces, double* out) {
-  begin_kernel();
   WEDGE_SHARED(double, shared, kWarp);
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < pieces; i += kThreads) sum += sums[i];
@@ -182,7 +179,6 @@ __global__ void __launch_bounds__(kThreads)
 
 // One thread: two powers in double are not worth a block's time each.
 __global__ void adamw_prepare_kernel(AdamWPrepare args) {
-  begin_kernel();
   const double norm = args.grad_scale * sqrt(*args.squared_norm);
   const auto t = static_cast<double>(*args.steps + 1);
   *args.scalars = {*args.learning_rate, args.grad_scale, 1 - pow(args.beta1, t),

@@ -30,7 +30,6 @@ using namespace attention;
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     causal_attention_forward_kernel(Sizes n, const T* qkv, T* o, float* lse) {
-  begin_kernel();
   using Tile = attention::Tile<kWidth>;
   float* const q = dynamic_shared<float>();
   float* const k = q + Tile::kOwnFloats;
@@ -104,7 +103,6 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     causal_attention_dkdv_kernel(Sizes n, const T* qkv, const float* lse, const float* delta, const T* dout,
                                  T* dqkv, bool add) {
-  begin_kernel();
   using Tile = attention::Tile<kWidth>;
   float* const k = dynamic_shared<float>();
   float* const v = k + Tile::kOwnFloats;
@@ -157,7 +155,6 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     causal_attention_dq_kernel(Sizes n, const T* qkv, const float* lse, const float* delta, const T* dout,
                                T* dqkv, bool add) {
-  begin_kernel();
   using Tile = attention::Tile<kWidth>;
   float* const q = dynamic_shared<float>();
   float* const d = q + Tile::kOwnFloats;

@@ -163,7 +163,6 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     causal_attention_delta_kernel(Sizes n, std::int64_t rows, const T* o, const T* dout, bool rounded,
                                   float* delta) {
-  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (std::int64_t k = thread_in_grid() / kWarp; k < rows; k += threads_in_grid() / kWarp) {
     // Heads of a token are neighbours in memory.

@@ -252,7 +252,6 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
     causal_attention_backward_streamed_kernel(Sizes n, const T* qkv, const float* lse, const float* delta,
                                               const T* dout, Result<T> dqkv, bool add) {
-  begin_kernel();
   const std::int64_t heads = gridDim.x / (2 * n.tiles), at = blockIdx.x % heads, turn = blockIdx.x / heads;
   if (turn % 2 == 0)
     streamed_rows<true, T, kWidth>(n, work_at(n, turn / 2, at), qkv, lse, delta, dout, dqkv, add);
@@ -299,7 +298,6 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::kBlocks)
     causal_attention_backward_resident_kernel(Sizes n, const T* qkv, const T* o, const float* lse,
                                               const T* dout, Result<T> dqkv, bool add) {
-  begin_kernel();
   using Resident = Resident<kWidth>;
   using Queries = Arrival<T, kWidth, Rows::queries_with_o, Resident::kRows, Resident::kThreads>;
   using Keys = Arrival<T, kWidth, Rows::keys, Resident::kRows, Resident::kThreads>;

@@ -14,7 +14,6 @@ using namespace attention_mma;
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks)
     causal_attention_forward_mma_kernel(Sizes n, const T* qkv, Result<T> o, float* lse) {
-  begin_kernel();
   using Tile = attention_mma::Tile<kWidth>;
   using Streamed = RowsInFlight<T, kWidth, Tile::kStreamed>;
   constexpr int kScores = Tile::kStreamed / 8, kColumns = kWidth / 8;

@@ -88,7 +88,6 @@ inline constexpr int kTotalColumns = 8;  // of a block
 
 template <int kSums, class Out>
 __global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums, Out> a) {
-  begin_kernel();
   constexpr int kSlots = kTileThreads / kTotalColumns, kTogether = 8;
   constexpr int kTerms = kSums * kTileWarps * kTotalColumns;
   WEDGE_SHARED(double, terms, kTerms);

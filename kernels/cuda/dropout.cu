@@ -54,7 +54,6 @@ __device__ void store_four(T* y, std::int64_t i, std::int64_t n, bool aligned, f
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(std::int64_t n, const T* in, const T* base, T* out, MaskSource source, bool aligned) {
-  begin_kernel();
   const Masks mask(source);
   const std::int64_t step = threads_in_grid() * 4;
   for (std::int64_t i = thread_in_grid() * 4; i < n; i += step) {

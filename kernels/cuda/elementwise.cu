@@ -124,7 +124,6 @@ __device__ void put_chunk(T* y, std::int64_t first, std::int64_t n, bool add, fl
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) unary_forward_kernel(UnaryForward<T> args) {
-  begin_kernel();
   for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
     float value[kPerThread];
     load_chunk(args.x, first, args.n, value);
@@ -135,7 +134,6 @@ __global__ void __launch_bounds__(kThreads) unary_forward_kernel(UnaryForward<T>
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) unary_backward_kernel(UnaryBackward<T> args) {
-  begin_kernel();
   const T* source = slope_is_from_y(args.op) ? args.y : args.x;
   for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
     float at[kPerThread], dy[kPerThread];
@@ -148,7 +146,6 @@ __global__ void __launch_bounds__(kThreads) unary_backward_kernel(UnaryBackward<
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) axpy_kernel(Axpy<T> args) {
-  begin_kernel();
   const float alpha =
       args.factor != nullptr ? to_float(args.alpha) * to_float(*args.factor) : to_float(args.alpha);
   for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
@@ -163,7 +160,6 @@ __global__ void __launch_bounds__(kThreads) axpy_kernel(Axpy<T> args) {
 // more.
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::int64_t n) {
-  begin_kernel();
   for (std::int64_t first = first_chunk(); first < n; first += next_chunk()) {
     float a[kPerThread], b[kPerThread];
     for (int j = 0; j < kPerThread; ++j) {

@@ -46,7 +46,6 @@ template <class Word>
 __global__ void __launch_bounds__(kForwardThreads)
     embedding_forward_kernel(std::int64_t rows, std::int64_t words, std::int64_t step,
                              const std::int32_t* ids, const Word* weight, Word* y) {
-  begin_kernel();
   const std::int64_t warps = threads_in_grid() / kWarp;
   for (std::int64_t t = thread_in_grid() / kWarp; t < rows; t += warps) {
     const Word* from = weight + (t * step + ids[t]) * words;
@@ -92,7 +91,6 @@ __device__ int list_equal(const EmbeddingBackward<T>& args, std::int64_t begin, 
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) embedding_backward_kernel(EmbeddingBackward<T> args) {
-  begin_kernel();
   WEDGE_SHARED(int, list, kBatch);
   WEDGE_SHARED(int, counts, kWarps);
   for (std::int64_t t = blockIdx.x; t < args.rows; t += gridDim.x) {
@@ -124,7 +122,6 @@ __global__ void __launch_bounds__(kThreads) embedding_backward_kernel(EmbeddingB
 // No two t have the same row.
 template <class T>
 __global__ void __launch_bounds__(kThreads) embedding_backward_apart_kernel(EmbeddingBackward<T> args) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < args.rows * args.D; i += threads_in_grid()) {
     const std::int64_t t = i / args.D, row = t * args.step + args.ids[t];
     put(args.dweight + row * args.D + i % args.D, to_float(args.dy[i]), args.dweight_add);
@@ -147,7 +144,6 @@ struct Piece {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_sorted_kernel(EmbeddingBackward<T> args, const IdAt* sorted, float* partials) {
-  begin_kernel();
   WEDGE_SHARED(IdAt, own, kPiece);
   const Piece piece(args.rows, sorted, blockIdx.x);
   const int count = static_cast<int>(piece.end - piece.begin), thread = static_cast<int>(threadIdx.x);
@@ -192,7 +188,6 @@ __global__ void __launch_bounds__(kThreads)
 static __global__ void __launch_bounds__(kRunThreads)
     embedding_backward_runs_kernel(std::int64_t rows, std::int64_t D, const IdAt* sorted,
                                    const float* partials, float* dweight) {
-  begin_kernel();
   WEDGE_SHARED(float, sums, kRunThreads);
   const std::int64_t number = blockIdx.x;
   const Piece piece(rows, sorted, number);

@@ -14,7 +14,6 @@ namespace {
 
 template <class T>
 __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
-  begin_kernel();
   const ColumnTile tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
   for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
@@ -28,7 +27,6 @@ __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
 
 template <class T>
 __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partials) {
-  begin_kernel();
   const ColumnTile tile(a.rows, a.D);
   float dbias = 0;
   for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {

@@ -62,7 +62,6 @@ struct GateInputs {
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     gate_product_kernel(GateForward<T> n, const BFloat16* h, const BFloat16* g, const BFloat16* w) {
-  begin_kernel();
   auto* const stages = dynamic_shared<BFloat16>();  // [stages, rows + columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
   // Blocks of the same rows are neighbours.

@@ -69,7 +69,6 @@ struct WideTile {
 
 template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads) gelu_of_rounded_kernel(GeluOfRounded a) {
-  begin_kernel();
   using Tile = WideTile<kWidth>;
   const Tile tile(a.rows, a.D);
   if (tile.first >= tile.end) return;
@@ -97,7 +96,6 @@ __global__ void __launch_bounds__(kTileThreads) gelu_of_rounded_kernel(GeluOfRou
 template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     gelu_of_rounded_backward_kernel(GeluOfRoundedBackward a, float* partials) {
-  begin_kernel();
   using Tile = WideTile<kWidth>;
   WEDGE_SHARED(float, terms, kTileWarps* Tile::kColumns);
   const Tile tile(a.rows, a.D);

@@ -124,7 +124,6 @@ __device__ inline void warp_sums(float& x, float& y) {
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, 8 / kGroups)
     layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
-  begin_kernel();
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
@@ -178,7 +177,6 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
-  begin_kernel();
   constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
   constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
   const auto width = static_cast<float>(a.D);
@@ -274,7 +272,6 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     layernorm_forward_kernel(LayernormForward<T> a, MaskSource source, bool staged) {
-  begin_kernel();
   const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
@@ -326,7 +323,6 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, int kTeam, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     layernorm_backward_kernel(LayernormBackward<T> a, MaskSource source) {
-  begin_kernel();
   const Masks mask(source);
   const Place<kTeam, kWidth> place;
   const auto width = static_cast<float>(a.D);
@@ -367,7 +363,6 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void layernorm_parameters_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
-  begin_kernel();
   const Masks mask(source);
   const ColumnTile tile(a.rows, a.D);
   float dweight = 0, dbias = 0;

@@ -24,7 +24,6 @@ __device__ float gaussian_pdf(float x) {
 // y [rows, D] += bias
 template <class T>
 __global__ void bias_add_kernel(std::int64_t rows, std::int64_t D, const T* bias, T* y) {
-  begin_kernel();
   const ColumnTile tile(rows, D);
   const float b = tile.column < D ? to_float(bias[tile.column]) : 0;
   tile.for_rows<4>([&](std::int64_t row) { return to_float(y[row * D + tile.column]); },
@@ -33,7 +32,6 @@ __global__ void bias_add_kernel(std::int64_t rows, std::int64_t D, const T* bias
 
 template <class T>
 __global__ void linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dy, float* partials) {
-  begin_kernel();
   const ColumnTile tile(rows, D);
   float sum = 0;
   tile.for_rows<8>([&](std::int64_t row) { return to_float(dy[row * D + tile.column]); },
@@ -43,7 +41,6 @@ __global__ void linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* 
 
 template <class T>
 __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
-  begin_kernel();
   const ColumnTile tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
   const auto load = [&](std::int64_t row) { return to_float(a.u[row * a.D + tile.column]) + bias; };
@@ -58,7 +55,6 @@ __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
 
 template <class T>
 __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials) {
-  begin_kernel();
   const ColumnTile tile(a.rows, a.D);
   float dbias = 0;
   const auto load = [&](std::int64_t row) {

@@ -94,7 +94,6 @@ __device__ void finish_row(const ChunkOfRows<In>& a, std::int64_t row, int targe
 // memory for ahead_bytes(). Every thread reads there only what it copied itself.
 template <int kThreadsOfBlock, int kQuads, class In>
 __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_kernel(ChunkOfRows<In> a) {
-  begin_kernel();
   constexpr int kStep = 4 * kThreadsOfBlock;
   WEDGE_SHARED(float, scratch, kWarp);
   // Quad q of this thread starts q kStep columns after its first, with which so many are left of V and
@@ -180,7 +179,6 @@ __device__ inline Four load_four(const float* row, std::int64_t i, std::int64_t 
 
 template <class In>
 __global__ void __launch_bounds__(kLongThreads) linear_cross_entropy_long_rows_kernel(ChunkOfRows<In> a) {
-  begin_kernel();
   WEDGE_SHARED(float, scratch, kWarp);
   constexpr int kAtOnce = 4;
   const std::int64_t row = blockIdx.x, own = 4 * threadIdx.x;
@@ -239,7 +237,6 @@ void launch_rows(const Exec& exec, const ChunkOfRows<In>& args) {
 
 // One block: every thread adds every 256th row, then the threads' sums are added.
 __global__ void linear_cross_entropy_mean_kernel(std::int64_t rows, const double* losses, float* loss) {
-  begin_kernel();
   WEDGE_SHARED(double, scratch, kWarp);
   double sum = 0;
   for (std::int64_t t = threadIdx.x; t < rows; t += kThreads) sum += losses[t];

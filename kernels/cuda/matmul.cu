@@ -67,7 +67,6 @@ constexpr int kThreads = 256;
 template <class Out>
 __global__ void gemm_scale_kernel(std::int64_t M, std::int64_t N, std::int64_t batches, float beta, Out* C,
                                   std::int64_t ldc, std::int64_t stride_c) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < M * N * batches; i += threads_in_grid()) {
     Out* const c = C + i / (M * N) * stride_c + i / N % M * ldc + i % N;
     *c = from_float<Out>(beta == 0 ? 0.0f : beta * to_float(*c));

@@ -44,7 +44,6 @@ constexpr std::int64_t kWantedBlocks = 512;  // a few for each multiprocessor
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     plucker_linear_states_kernel(Sizes n, Lags lags, const T* z, T* s) {
-  begin_kernel();
   // For each lag a and 1 / (n max(N, 1e-6)), by warp.
   WEDGE_SHARED(float2, shares, kWarps * kMaxLags);
   float2* const mine = &shares[static_cast<int>(threadIdx.x) / kWarp * kMaxLags];
@@ -78,7 +77,6 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kRingThreads)
     plucker_linear_states_ring_kernel(Sizes n, Lags lags, const T* z, T* s, bool whole) {
-  begin_kernel();
   const std::int64_t mine = thread_in_grid() / kLanesOfRow;
   const bool here = mine < n.rows;
   const std::int64_t row = here ? mine : n.rows - 1, t = row % n.L;
@@ -111,7 +109,6 @@ __global__ void __launch_bounds__(kRingThreads)
 template <class T>
 __global__ void __launch_bounds__(kProductThreads)
     plucker_linear_product_kernel(Sizes n, const T* z, const T* s, const T* weight, const T* bias, T* g) {
-  begin_kernel();
   // Blocks of the same rows are neighbours.
   const std::int64_t tiles = (n.D + kProductTile - 1) / kProductTile;
   const std::int64_t row = blockIdx.x / tiles * kProductTile, column = blockIdx.x % tiles * kProductTile;
@@ -134,7 +131,6 @@ template <class T>
 __global__ void __launch_bounds__(kProductThreads)
     plucker_linear_dweight_kernel(Sizes n, std::int64_t piece_rows, const T* z, const T* s, const T* dg,
                                   float* out, bool add) {
-  begin_kernel();
   const std::int64_t d_tiles = (n.D + kProductTile - 1) / kProductTile;
   const std::int64_t p_tiles = (n.P + kProductTile - 1) / kProductTile;
   const std::int64_t piece = blockIdx.x / (d_tiles * p_tiles), tile = blockIdx.x % (d_tiles * p_tiles);
@@ -154,7 +150,6 @@ __global__ void __launch_bounds__(kProductThreads)
 // out (+)= Σ over pieces, in order.
 __global__ void plucker_linear_add_pieces_kernel(std::int64_t pieces, std::int64_t count, const float* parts,
                                                  float* out, bool add) {
-  begin_kernel();
   for (std::int64_t k = thread_in_grid(); k < count; k += threads_in_grid()) {
     float sum = 0;
     for (std::int64_t piece = 0; piece < pieces; ++piece) sum += parts[piece * count + k];
@@ -166,7 +161,6 @@ __global__ void plucker_linear_add_pieces_kernel(std::int64_t pieces, std::int64
 template <class T>
 __global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dg, float* partials,
                                             BFloat16* rounded, std::int64_t pitch) {
-  begin_kernel();
   const ColumnTile tile(rows, D);
   float sum = 0;
   const auto load = [&](std::int64_t row) { return to_float(dg[row * D + tile.column]); };
@@ -186,7 +180,6 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     plucker_linear_contract_kernel(Sizes n, Lags lags, std::int64_t first, std::int64_t count, const T* z,
                                    const T* s, const float* dfeatures, float* q, float* own, Pull* pulls) {
-  begin_kernel();
   // For each lag a, and what w is multiplied with in dz_t, by warp.
   WEDGE_SHARED(float2, shares, kWarps * kMaxLags);
   float2* const mine = &shares[static_cast<int>(threadIdx.x) / kWarp * kMaxLags];
@@ -275,7 +268,6 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     plucker_linear_gather_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
                                  const Pull* pulls, T* dz, bool add) {
-  begin_kernel();
   const int R = n.R;
   for (std::int64_t row = first_row(); row < n.rows; row += row_step()) {
     const std::int64_t left = n.L - row % n.L;
@@ -298,7 +290,6 @@ template <class T>
 __global__ void __launch_bounds__(kRingThreads)
     plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
                                       const Pull* pulls, T* dz, bool add, bool whole) {
-  begin_kernel();
   const std::int64_t row = thread_in_grid() / kLanesOfRow;
   if (row >= n.rows) return;
   const std::int64_t left = n.L - row % n.L;

@@ -27,7 +27,6 @@ constexpr std::int64_t kDweightBlocks = 132;     // at most, where the pieces ar
 template <class T>
 __global__ void plucker_linear_to_ring_kernel(int R, std::int64_t D, int P, std::int64_t count,
                                               const T* weight, BFloat16* w) {
-  begin_kernel();
   for (std::int64_t at = thread_in_grid(); at < count; at += threads_in_grid()) {
     const std::int64_t d = at / kRing % D;
     const RingPair pair(ring_slot(static_cast<int>(at % kRing)), 1 + static_cast<int>(at / kRing / D), R);
@@ -68,7 +67,6 @@ template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     plucker_linear_forward_kernel(Sizes n, int steps, const T* z, const T* s, const BFloat16* w,
                                   const T* bias, T* g, BFloat16* g_rounded, bool whole, bool two_at_once) {
-  begin_kernel();
   auto* const features = dynamic_shared<BFloat16>();             // [2, rows, 32]
   BFloat16* const weights = features + 2 * Tile::kRows * kRing;  // [stages, columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
@@ -200,7 +198,6 @@ template <class T>
 __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
     plucker_linear_dweight_ring_kernel(Sizes n, int steps, std::int64_t piece_rows, const T* z, const T* s,
                                        Rounded dg, float* parts, bool aligned) {
-  begin_kernel();
   using Tile = DweightTile;
   auto* const features = dynamic_shared<BFloat16>();           // [2, steps, rows, 32]
   BFloat16* const gradients = features + 2 * Tile::kFeatures;  // [stages, columns / 32, rows, 32]
@@ -309,7 +306,6 @@ __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
 __global__ void plucker_linear_from_ring_kernel(int R, std::int64_t D, int P, std::int64_t pieces,
                                                 std::int64_t count, const float* parts, float* out,
                                                 bool add) {
-  begin_kernel();
   for (std::int64_t at = thread_in_grid(); at < count; at += threads_in_grid()) {
     const std::int64_t d = at / kRing % D;
     const RingPair pair(ring_slot(static_cast<int>(at % kRing)), 1 + static_cast<int>(at / kRing / D), R);
@@ -382,7 +378,6 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     plucker_linear_contract_ring_kernel(Sizes n, Lags lags, int steps, const T* z, const T* s,
                                         const BFloat16* w, Rounded dg, float* q, float* own, Pull* pulls,
                                         bool whole) {
-  begin_kernel();
   constexpr int kRows = Tile::kRows, kThreadsOfBlock = Tile::kThreadsOfBlock;
   auto* const weights = dynamic_shared<BFloat16>();                    // [stages, groups, steps, depth, 32]
   BFloat16* const gradients = weights + Tile::kStages * Tile::kStage;  // [D / 32, rows, 32]

@@ -101,7 +101,6 @@ __device__ void combine_lanes(const Boxes& boxes, ReduceOp op, int lane, double 
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads)
     reduce_kernel(Boxes boxes, ReduceOp op, const In* x, Out* y, bool add, std::int64_t items) {
-  begin_kernel();
   WEDGE_SHARED(double, shared, kThreads);
   const double identity = op == ReduceOp::sum ? 0.0 : -static_cast<double>(INFINITY);
   for (std::int64_t item = blockIdx.x; item < items; item += gridDim.x) {
@@ -136,7 +135,6 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     max_backward_kernel(Boxes boxes, MaxBackward<T> args, std::int64_t items) {
-  begin_kernel();
   WEDGE_SHARED(double, shared, kThreads);
   for (std::int64_t item = blockIdx.x; item < items; item += gridDim.x) {
     const Place at = place_in(boxes, item);

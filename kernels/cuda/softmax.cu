@@ -44,7 +44,6 @@ struct Team {
 
 template <class T, bool kBlock>
 __global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForward<T> args) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, kWarp);
   const Team<kBlock> team{shared};
   for (std::int64_t row = team.first_row(); row < args.rows; row += team.next_rows()) {
@@ -66,7 +65,6 @@ __global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForwar
 
 template <class T, bool kBlock>
 __global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackward<T> args) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, kWarp);
   const Team<kBlock> team{shared};
   for (std::int64_t row = team.first_row(); row < args.rows; row += team.next_rows()) {

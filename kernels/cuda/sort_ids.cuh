@@ -46,7 +46,6 @@ struct Keys {
 };
 
 static __global__ void __launch_bounds__(kThreads) sort_ids_count_kernel(Keys keys, int* counts) {
-  begin_kernel();
   WEDGE_SHARED(int, own, kDigits);
   const int thread = static_cast<int>(threadIdx.x);
   own[thread] = 0;
@@ -60,7 +59,6 @@ static __global__ void __launch_bounds__(kThreads) sort_ids_count_kernel(Keys ke
 // counts [tiles, digits]
 static __global__ void __launch_bounds__(kThreads)
     sort_ids_scatter_kernel(Keys keys, const int* counts, IdAt* to) {
-  begin_kernel();
   WEDGE_SHARED(int, places, kWarps* kDigits);  // first of a warp's keys of a digit, later the next
   WEDGE_SHARED(int, totals, kWarps);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;

@@ -7,7 +7,6 @@ namespace wedge::cu {
 namespace {
 
 __global__ void take_token_blocks_kernel(TokenBlocks args) {
-  begin_kernel();
   const std::int64_t first = args.first == nullptr ? 0 : *args.first;
   for (std::int64_t i = thread_in_grid(); i < args.rows * args.L; i += threads_in_grid()) {
     const std::int32_t* at = args.stream + args.blocks[first + i / args.L] * (args.L + 1) + i % args.L;

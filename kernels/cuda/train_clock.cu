@@ -8,7 +8,6 @@ namespace {
 
 template <class T>
 __global__ void train_tick_kernel(TrainTick<T> args) {
-  begin_kernel();
   tick(args);
 }
 

@@ -26,7 +26,6 @@ __device__ Offsets offsets_of(const StridedCopy& args, std::int64_t i) {
 
 template <class To, class From>
 __global__ void copy_strided_kernel(StridedCopy args, std::int64_t n) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid()) {
     const Offsets at = offsets_of(args, i);
     static_cast<To*>(args.to)[at.to] = convert<To>(static_cast<const From*>(args.from)[at.from]);
@@ -38,7 +37,6 @@ using Eight = Pack<T, 8>;
 
 template <class To, class From>
 __global__ void copy_dense_kernel(To* to, const From* from, std::int64_t n) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < n / 8; i += threads_in_grid()) {
     const auto in = reinterpret_cast<const Eight<From>*>(from)[i];
     Eight<To> out;
@@ -51,7 +49,6 @@ __global__ void copy_dense_kernel(To* to, const From* from, std::int64_t n) {
 
 template <class To>
 __global__ void fill_strided_kernel(StridedCopy args, std::int64_t n, double value) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid())
     static_cast<To*>(args.to)[offsets_of(args, i).to] = convert<To>(value);
 }

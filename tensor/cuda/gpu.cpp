@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -125,16 +124,6 @@ std::size_t l2_bytes() {
 int multiprocessors() {
   static const int count = attribute(cudaDevAttrMultiProcessorCount);
   return count;
-}
-
-bool overlaps_launches() {
-  static const bool overlaps = [] {
-    int major = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "device 0");
-    const char* const wanted = std::getenv("WEDGE_OVERLAP");
-    return major >= 9 && (wanted == nullptr || std::string(wanted) != "0");
-  }();
-  return overlaps;
 }
 
 std::size_t shared_bytes_of_block() {

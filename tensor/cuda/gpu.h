@@ -25,9 +25,6 @@ std::string describe_device();
 std::size_t l2_bytes();
 // How many multiprocessors it has.
 int multiprocessors();
-// Whether kernels may be put in place while the one before them runs (compute capability 9.0 and later);
-// WEDGE_OVERLAP=0 in the environment says no, to see what it is worth.
-bool overlaps_launches();
 // Bytes of shared memory that a block can have: 163 KiB (compute capability 8.0), 99 (8.6, 8.9), 227 (9.0).
 std::size_t shared_bytes_of_block();
 

@@ -10,7 +10,6 @@
 #include <type_traits>
 
 #include "tensor/cuda/check.h"
-#include "tensor/cuda/gpu.h"
 
 namespace wedge::cu {
 
@@ -20,11 +19,9 @@ template <class... Params, class... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
             void* stream, const Args&... args) {
   emulator::check_arguments<Params...>(name, static_cast<Params>(args)...);
-  emulator::submit({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream), true},
+  emulator::submit({name, grid, block, shared_bytes, static_cast<cudaStream_t>(stream)},
                    [kernel, ... params = static_cast<Params>(args)] { kernel(params...); });
 }
-
-using emulator::begin_kernel;
 
 // The block's dynamic shared memory, as many bytes as the launch asked for, 16-byte aligned.
 template <class T>
@@ -42,8 +39,7 @@ T* dynamic_shared() {
 #else
 
 // Launches `kernel` on `stream`; returns at once. Throws wedge::Error with the kernel's name where the launch
-// itself is refused. Where the GPU can (overlaps_launches()), the kernel's blocks are put in place while the
-// one before it still runs: that is why every kernel begins with begin_kernel().
+// itself is refused.
 template <class... Params, class... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
             void* stream, const Args&... args) {
@@ -53,26 +49,10 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           name);
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &overlap;
-  config.numAttrs = overlaps_launches() ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), name);
-}
-
-// The first statement of every kernel, before it reads or writes memory: lets the kernel after this one be
-// put in place, and waits until the one before it has ended and what it wrote can be seen.
-__device__ inline void begin_kernel() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+  // clang-format off
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Params>(args)...);
+  // clang-format on
+  check(cudaGetLastError(), name);
 }
 
 template <class T>

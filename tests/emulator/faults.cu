@@ -15,7 +15,6 @@ constexpr int kThreads = 128;
 
 // y[i] = x[i] + the two neighbours of i on the circle, in two rounds through one buffer.
 __global__ void neighbours_kernel(Fault fault, const float* x, float* y) {
-  if (fault != Fault::does_not_begin || threadIdx.x > 0) begin_kernel();
   WEDGE_SHARED(float, shared, kThreads);
   const int i = static_cast<int>(threadIdx.x);
   float value = x[i];
@@ -30,7 +29,6 @@ __global__ void neighbours_kernel(Fault fault, const float* x, float* y) {
 
 // y[i] = x[i], exchanged twice between the halves of a warp.
 __global__ void warp_exchange_kernel(Fault fault, const float* x, float* y) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, kThreads);
   const int i = static_cast<int>(threadIdx.x);
   shared[i] = x[i];
@@ -41,12 +39,10 @@ __global__ void warp_exchange_kernel(Fault fault, const float* x, float* y) {
 
 // y[0] = a number that does not commute with the order of the blocks.
 __global__ void block_order_kernel(float* y) {
-  begin_kernel();
   if (threadIdx.x == 0) y[0] = y[0] * 2.0f + static_cast<float>(blockIdx.x);
 }
 
 __global__ void out_of_bounds_kernel(Fault fault, int n, float* y) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, kThreads);
   float* const dynamic = dynamic_shared<float>();
   const int i = static_cast<int>(threadIdx.x);
@@ -62,7 +58,6 @@ __global__ void out_of_bounds_kernel(Fault fault, int n, float* y) {
 }
 
 __global__ void waits_kernel(Fault fault, const float* x, float* y) {
-  begin_kernel();
   const int i = static_cast<int>(threadIdx.x);
   if (fault == Fault::return_before_barrier && i == 77) return;
   if (fault == Fault::throws && i == 3) throw std::runtime_error("planted");
@@ -79,7 +74,6 @@ __global__ void waits_kernel(Fault fault, const float* x, float* y) {
 }
 
 __global__ void copy_kernel(Fault fault, const float* x, float* y) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, 4 * kThreads);
   const int i = static_cast<int>(threadIdx.x);
   cp_async_16(shared + 4 * i, x + 4 * (i % (kThreads / 4)) + (fault == Fault::misaligned_copy ? 1 : 0));
@@ -96,7 +90,6 @@ void run_fault(Fault fault, int n, const float* x, float* y) {
     case Fault::none:
     case Fault::no_barrier_before_read:
     case Fault::no_barrier_before_write:
-    case Fault::does_not_begin:
       return launch("neighbours", neighbours_kernel, 1, kThreads, 0, nullptr, fault, x, y);
     case Fault::no_warp_barrier:
       return launch("warp_exchange", warp_exchange_kernel, 1, kThreads, 0, nullptr, fault, x, y);

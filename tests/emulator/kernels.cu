@@ -17,14 +17,12 @@ std::uint64_t packed(uint3 block, uint3 thread) {
 namespace {
 
 __global__ void indices_kernel(std::uint64_t* out) {
-  begin_kernel();
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   out[block * (blockDim.x * blockDim.y * blockDim.z) + thread] += packed(blockIdx, threadIdx);
 }
 
 __global__ void reverse_kernel(const float* x, float* y) {
-  begin_kernel();
   float* const shared = dynamic_shared<float>();
   const unsigned i = threadIdx.x, n = blockDim.x;
   shared[i] = x[i];
@@ -33,7 +31,6 @@ __global__ void reverse_kernel(const float* x, float* y) {
 }
 
 __global__ void shuffles_kernel(const int* x, int operand, int width, int* y) {
-  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x), value = x[lane];
   y[lane] = __shfl_sync(kAllLanes, value, operand, width);
   y[32 + lane] = __shfl_up_sync(kAllLanes, value, operand, width);
@@ -44,7 +41,6 @@ __global__ void shuffles_kernel(const int* x, int operand, int width, int* y) {
 }
 
 __global__ void votes_kernel(const int* x, unsigned mask, unsigned* out) {
-  begin_kernel();
   if ((mask >> threadIdx.x & 1) == 0) return;
   const int positive = x[threadIdx.x] > 0;
   const unsigned ballot = __ballot_sync(mask, positive);
@@ -56,7 +52,6 @@ __global__ void votes_kernel(const int* x, unsigned mask, unsigned* out) {
 }
 
 __global__ void block_sums_kernel(const float* x, float* y) {
-  begin_kernel();
   WEDGE_SHARED(float, shared, kWarp);
   const float value = x[threadIdx.x];
   const float sum = block_sum(value, shared), most = block_max(value, shared);
@@ -70,7 +65,6 @@ __global__ void block_sums_kernel(const float* x, float* y) {
 }
 
 __global__ void atomics_kernel(int n, const float* x, float* sum, int* most) {
-  begin_kernel();
   for (std::int64_t i = thread_in_grid(); i < n; i += threads_in_grid()) {
     atomicAdd(sum, __ldg(x + i));
     atomicMax(most, static_cast<int>(x[i]));
@@ -78,7 +72,6 @@ __global__ void atomics_kernel(int n, const float* x, float* sum, int* most) {
 }
 
 __global__ void fresh_shared_kernel(float* y) {
-  begin_kernel();
   WEDGE_SHARED(float, first, 33);
   WEDGE_SHARED(double, second, 5);
   float* const third = dynamic_shared<float>();
@@ -94,7 +87,6 @@ __global__ void fresh_shared_kernel(float* y) {
 
 __global__ void tensor_cores_kernel(const std::uint16_t* A, const std::uint16_t* B, bool b_transposed,
                                     float* D) {
-  begin_kernel();
   WEDGE_SHARED(std::uint16_t, a, 16 * 16);
   WEDGE_SHARED(std::uint16_t, b, 16 * 8);
   const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4;
@@ -121,7 +113,6 @@ __global__ void tensor_cores_kernel(const std::uint16_t* A, const std::uint16_t*
 }
 
 __global__ void load_matrices_kernel(const std::uint16_t* rows, bool transposed, std::uint32_t* r) {
-  begin_kernel();
   WEDGE_SHARED(std::uint16_t, shared, 32 * 8);
   const unsigned lane = threadIdx.x;
   for (unsigned k = 0; k < 8; ++k) shared[8 * lane + k] = rows[8 * lane + k];

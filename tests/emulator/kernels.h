@@ -56,8 +56,7 @@ enum class Fault {
   mask_lacks_caller,
   throws,
   no_wait_for_copy,
-  misaligned_copy,
-  does_not_begin
+  misaligned_copy
 };
 void run_fault(Fault fault, int n, const float* x, float* y);
 

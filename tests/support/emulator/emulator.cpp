@@ -129,8 +129,6 @@ class Machine {
   std::string failure_;
 };
 
-std::uint64_t begun = 0;  // threads of this launch that have called begin_kernel()
-
 Machine& machine() {
   static Machine* const instance = new Machine;
   return *instance;
@@ -163,7 +161,6 @@ void Machine::run(const Launch& launch, void (*body)(const void*), const void* c
   for (unsigned i = 0; i < count_; ++i)
     threads_[i].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
 
-  begun = 0;
   const std::uint64_t blocks = std::uint64_t{gridDim.x} * gridDim.y * gridDim.z;
   WEDGE_CHECK(blocks < std::uint64_t{1} << 32, "emulator: {}: {} blocks are too many", launch.name, blocks);
   std::uint64_t step = 1, at = 0;  // at + i · step visits every block once
@@ -177,9 +174,6 @@ void Machine::run(const Launch& launch, void (*body)(const void*), const void* c
                 static_cast<unsigned>(at / gridDim.x / gridDim.y)};
     run_block();
   }
-  WEDGE_CHECK(!launch.begins || begun == blocks * count_,
-              "emulator: {}: {} of {} threads called begin_kernel() (seed {})", launch.name, begun,
-              blocks * count_, draws.seed);
   try {
     check_memory();
   } catch (const Error& error) {
@@ -431,10 +425,6 @@ std::uint64_t draw() {
 }
 bool in_shared(const void* p, std::size_t bytes) {
   return machine().shared.holds(p, bytes);
-}
-
-void begin_kernel() {
-  ++begun;
 }
 
 }  // namespace wedge::emulator

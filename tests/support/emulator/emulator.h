@@ -28,10 +28,7 @@ struct Launch {
   dim3 grid, block;
   std::size_t shared_bytes;
   cudaStream_t stream;
-  bool begins = false;  // every thread must call begin_kernel()
 };
-// What cu::begin_kernel() is here: counted, since on a GPU a kernel without it reads too early.
-void begin_kernel();
 
 // Calls `body` once for every thread of the grid, and returns when all have ended. Throws wedge::Error, which
 // names the kernel, the block and the seed: a thread threw, threads wait for each other for ever, memory was
