@@ -7,6 +7,7 @@ events, divided by their number; the figure is the median of five rounds, each t
   eager_graph     the same sweep captured in a CUDA graph and replayed, as wedge's calls are
   compile         torch.compile, mode max-autotune, which makes CUDA graphs of its own
   compile_graph   torch.compile, mode max-autotune-no-cudagraphs, and the sweep captured
+  compile_quick   torch.compile, mode reduce-overhead: CUDA graphs without minutes of autotuning; only if asked for
 
 On the CPU (one set of inputs, the host's clock) there are eager and compile. Precisions: float32 (TF32 off), amp
 (bfloat16 autocast of float32 tensors) and, where a case has it, bf16_tensors.
@@ -22,7 +23,8 @@ import time
 
 import torch
 
-COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cudagraphs"}
+COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cudagraphs",
+                 "compile_quick": "reduce-overhead"}
 
 
 def parse_arguments(description, groups):
@@ -33,6 +35,7 @@ def parse_arguments(description, groups):
     parser.add_argument("--filter", default="", help="only cases whose name contains this")
     parser.add_argument("--variants", help="default: all that the device has")
     parser.add_argument("--precisions", help="default: float32, and on a GPU amp and bf16_tensors")
+    parser.add_argument("--passes", default="forward,forward+backward", help="default: %(default)s")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     args = parser.parse_args()
     cuda = args.device == "cuda"
@@ -151,7 +154,7 @@ def measure(sweep, variant, quick):
     if variant.endswith("_graph"):
         run, forget = captured(sweep), lambda: None
     else:
-        marks = variant == "compile" and sweep.device == "cuda"
+        marks = variant in ("compile", "compile_quick") and sweep.device == "cuda"
         run, forget = lambda: sweep.run(marks), sweep.forget
     for _ in range(3):
         forget()
@@ -159,12 +162,12 @@ def measure(sweep, variant, quick):
     return 1e3 * median_of_rounds(run, sweep.device, forget, quick) / len(sweep.sets)
 
 
-def report(args, case, function, inputs, parameters=(), precisions=("float32", "amp"), passes=("forward", "forward+backward")):
+def report(args, case, function, inputs, parameters=(), precisions=("float32", "amp")):
     """Times one case in all its forms and prints a JSON line for each; what fails says why in its line."""
     if args.filter not in case:
         return
     for precision in (p for p in args.precisions if p in precisions):
-        for of_pass in passes:
+        for of_pass in args.passes.split(","):
             for variant in args.variants:
                 torch.compiler.reset()
                 line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": variant, "precision": precision}
