@@ -11,24 +11,48 @@
 namespace wedge::cu {
 namespace {
 
-template <int kWarpRows, int kAcross_>
+// kPairs: of 16 columns, a warp's. kBatch: groups of 8 columns whose h and g are loaded together for the
+// blend.
+template <int kWarpRows, int kAcross_, int kPairs_, int kBatch_, int kBlocks_>
 struct GateTile {
-  static constexpr int kAcross = kAcross_, kDown = 2, kStages = 4;
+  static constexpr int kAcross = kAcross_, kDown = 8 / kAcross, kStages = 4, kBlocks = kBlocks_;
   static constexpr int kThreadsOfBlock = kDown * kAcross * kWarp;
-  static constexpr int kMma = kWarpRows / 16, kPairs = 4;  // of a warp
+  static constexpr int kMma = kWarpRows / 16, kPairs = kPairs_, kBatch = kBatch_;
+  static constexpr bool kAhead = kBatch == 2 * kPairs;  // all of them, before the products
   static constexpr int kWarpColumns = 16 * kPairs;
   static constexpr int kRows = kDown * kWarpRows, kColumns = kAcross * kWarpColumns;
   static constexpr int kStage = (kRows + kColumns) * kTileDepth;
   static constexpr std::size_t kBytes = kStages * std::size_t{kStage} * sizeof(BFloat16);
 };
-using SmallTile = GateTile<32, 2>;
-using LargeTile = GateTile<64, 4>;
+using SmallTile = GateTile<32, 4, 2, 4, 1>;
+using LargeTile = GateTile<32, 2, 4, 1, 2>;
 
 template <class T>
 using Two = Pack<T, 2>;
 
+// h and g of a batch. All are asked for before the first is used: between stores that might be to the same
+// memory, the compiler would wait for each load in turn.
 template <class Tile, class T>
-__global__ void __launch_bounds__(Tile::kThreadsOfBlock)
+struct GateBatch {
+  Two<T> h[Tile::kBatch][Tile::kMma][2] = {}, g[Tile::kBatch][Tile::kMma][2] = {};
+
+  // From this lane's first row and column on.
+  __device__ void load(const GateForward<T>& n, std::int64_t row, std::int64_t column) {
+    WEDGE_UNROLL
+    for (int j = 0; j < Tile::kBatch; ++j) WEDGE_UNROLL
+    for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int down = i * 16 + half * 8;
+      if (row + down >= n.rows || column + j * 8 >= n.D) continue;
+      const std::int64_t at = (row + down) * n.D + column + j * 8;
+      h[j][i][half] = *reinterpret_cast<const Two<T>*>(n.h + at);
+      g[j][i][half] = *reinterpret_cast<const Two<T>*>(n.g + at);
+    }
+  }
+};
+
+template <class Tile, class T>
+__global__ void __launch_bounds__(Tile::kThreadsOfBlock, Tile::kBlocks)
     gate_product_kernel(GateForward<T> n, const BFloat16* h, const BFloat16* g, const BFloat16* w) {
   auto* const stages = dynamic_shared<BFloat16>();  // [stages, rows + columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
@@ -56,7 +80,19 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
 
   const int warp_row = warp / Tile::kAcross * Tile::kMma * 16;
   const int warp_column = warp % Tile::kAcross * Tile::kWarpColumns;
-  float u[Tile::kMma][2 * Tile::kPairs][4] = {};
+  const std::int64_t lane_row = first_row + warp_row + lane / 4;
+  const std::int64_t lane_column = first_column + warp_column + lane % 4 * 2;
+  GateBatch<Tile, T> batch;
+  if constexpr (Tile::kAhead) batch.load(n, lane_row, lane_column);
+  float u[Tile::kMma][2 * Tile::kPairs][4];  // from the bias on
+  WEDGE_UNROLL
+  for (int j = 0; j < 2 * Tile::kPairs; ++j) WEDGE_UNROLL
+  for (int b = 0; b < 2; ++b) {
+    const std::int64_t d = lane_column + j * 8 + b;
+    const float bias = n.bias != nullptr && d < n.D ? to_float(n.bias[d]) : 0.0f;
+    WEDGE_UNROLL
+    for (int i = 0; i < Tile::kMma; ++i) u[i][j][b] = u[i][j][2 + b] = bias;
+  }
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
     // The step's operands are there, and nobody reads those any more that are written over next.
@@ -67,26 +103,25 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   }
 
   WEDGE_UNROLL
-  for (int j = 0; j < 2 * Tile::kPairs; ++j) {
-    const std::int64_t d = first_column + warp_column + j * 8 + lane % 4 * 2;
-    if (d >= n.D) break;
-    const float b0 = n.bias != nullptr ? to_float(n.bias[d]) : 0.0f;
-    const float b1 = n.bias != nullptr ? to_float(n.bias[d + 1]) : 0.0f;
+  for (int first = 0; first < 2 * Tile::kPairs; first += Tile::kBatch) {
+    if constexpr (!Tile::kAhead) batch.load(n, lane_row, lane_column + first * 8);
     WEDGE_UNROLL
+    for (int j = 0; j < Tile::kBatch; ++j) WEDGE_UNROLL
     for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = first_row + warp_row + i * 16 + half * 8 + lane / 4;
-      if (row >= n.rows) continue;
-      const std::int64_t at = row * n.D + d;
-      const auto h2 = *reinterpret_cast<const Two<T>*>(n.h + at),
-                 g2 = *reinterpret_cast<const Two<T>*>(n.g + at);
-      const float alpha0 = 1 / (1 + expf(-(u[i][j][2 * half] + b0)));
-      const float alpha1 = 1 / (1 + expf(-(u[i][j][2 * half + 1] + b1)));
-      const float hx = to_float(h2.v[0]), hy = to_float(h2.v[1]), gx = to_float(g2.v[0]),
-                  gy = to_float(g2.v[1]);
-      *reinterpret_cast<Two<T>*>(n.alpha + at) = {from_float<T>(alpha0), from_float<T>(alpha1)};
-      *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(gx + alpha0 * (hx - gx)),
-                                              from_float<T>(gy + alpha1 * (hy - gy))};
+      const std::int64_t row = lane_row + i * 16 + half * 8, d = lane_column + (first + j) * 8;
+      if (row >= n.rows || d >= n.D) continue;
+      const Two<T>&h = batch.h[j][i][half], &g = batch.g[j][i][half];
+      Two<T> alpha, y;
+      WEDGE_UNROLL
+      for (int b = 0; b < 2; ++b) {
+        const float a = 1 / (1 + expf(-u[i][first + j][2 * half + b]));
+        const float gx = to_float(g.v[b]);
+        alpha.v[b] = from_float<T>(a);
+        y.v[b] = from_float<T>(gx + a * (to_float(h.v[b]) - gx));
+      }
+      *reinterpret_cast<Two<T>*>(n.alpha + row * n.D + d) = alpha;
+      *reinterpret_cast<Two<T>*>(n.y + row * n.D + d) = y;
     }
   }
 }
