@@ -112,16 +112,15 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock, Tile::kBlocks)
       const std::int64_t row = lane_row + i * 16 + half * 8, d = lane_column + (first + j) * 8;
       if (row >= n.rows || d >= n.D) continue;
       const Two<T>&h = batch.h[j][i][half], &g = batch.g[j][i][half];
-      Two<T> alpha, y;
+      float a[2], blend[2];
       WEDGE_UNROLL
       for (int b = 0; b < 2; ++b) {
-        const float a = 1 / (1 + expf(-u[i][first + j][2 * half + b]));
         const float gx = to_float(g.v[b]);
-        alpha.v[b] = from_float<T>(a);
-        y.v[b] = from_float<T>(gx + a * (to_float(h.v[b]) - gx));
+        a[b] = __fdividef(1.0f, 1 + expf(-u[i][first + j][2 * half + b]));  // 0 where the power overflows
+        blend[b] = gx + a[b] * (to_float(h.v[b]) - gx);
       }
-      *reinterpret_cast<Two<T>*>(n.alpha + row * n.D + d) = alpha;
-      *reinterpret_cast<Two<T>*>(n.y + row * n.D + d) = y;
+      *reinterpret_cast<Two<T>*>(n.alpha + row * n.D + d) = {from_float<T>(a[0]), from_float<T>(a[1])};
+      *reinterpret_cast<Two<T>*>(n.y + row * n.D + d) = {from_float<T>(blend[0]), from_float<T>(blend[1])};
     }
   }
 }
