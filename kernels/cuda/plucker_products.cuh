@@ -13,6 +13,17 @@ bool on_tensor_cores(const Exec& exec, const Sizes& n) {
   return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
 }
 
+// The weight [D, P] in the order of the ring, rounded: [steps, D, 32].
+class RingWeight {
+ public:
+  template <class T>
+  RingWeight(const Exec& exec, const Sizes& n, const T* weight);
+  const BFloat16* data() const { return w_.data(); }
+
+ private:
+  Scratch<BFloat16> w_;
+};
+
 // g = F Wᵀ + bias, and g_rounded = g if that is not null
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
