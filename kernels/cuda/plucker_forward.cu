@@ -1,6 +1,6 @@
 // A block has a tile of rows and of columns of g and goes through the steps of the ring. In each it makes the
 // rows' 32 features once, into shared memory, while the tensor cores work on those of the step before; the
-// weight's 32 columns arrive three deep by cp.async. Warps stand two down and kAcross across. Tiles of
+// weight's 32 columns arrive three deep by cp.async. Warps stand two down and four across. Tiles of
 // 64 × 128 give 4,096 rows to 128 blocks; where there are rows enough for 128 × 256, the weight is read half
 // as often and the features are made once.
 #include "kernels/cuda/plucker_products.cuh"
@@ -23,10 +23,10 @@ __global__ void plucker_linear_to_ring_kernel(int R, std::int64_t D, int P, std:
   }
 }
 
-template <int kWarpRows_, int kAcross_>
+template <int kWarpRows_, int kWarpColumns_>
 struct ForwardTile {
-  static constexpr int kWarpRows = kWarpRows_, kAcross = kAcross_;
-  static constexpr int kDown = 2, kWarpColumns = 64, kStages = 3;
+  static constexpr int kWarpRows = kWarpRows_, kWarpColumns = kWarpColumns_;
+  static constexpr int kDown = 2, kAcross = 4, kStages = 3;
   static constexpr int kThreadsOfBlock = kDown * kAcross * kWarp;
   static constexpr int kRows = kDown * kWarpRows, kColumns = kAcross * kWarpColumns;
   static constexpr int kRowsEach = kRows * kLanesOfRow / kThreadsOfBlock;  // that a lane makes features of
@@ -34,8 +34,8 @@ struct ForwardTile {
   static constexpr std::size_t kBytes =
       (2 * std::size_t{kRows} + kStages * std::size_t{kColumns}) * kRing * sizeof(BFloat16);
 };
-using SmallTile = ForwardTile<32, 2>;
-using LargeTile = ForwardTile<64, 4>;
+using SmallTile = ForwardTile<32, 32>;
+using LargeTile = ForwardTile<64, 64>;
 
 // y[0], y[1] = a, b; only as many as the row has, at once where that is allowed.
 template <class T>
@@ -96,7 +96,16 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
 
   const int warp_row = warp / Tile::kAcross * Tile::kWarpRows;
   const int warp_column = warp % Tile::kAcross * Tile::kWarpColumns;
-  float sums[Tile::kMma][2 * Tile::kPairs][4] = {};
+  // From the bias on, which would be waited for again and again between the stores to g.
+  float sums[Tile::kMma][2 * Tile::kPairs][4];
+  WEDGE_UNROLL
+  for (int j = 0; j < 2 * Tile::kPairs; ++j) WEDGE_UNROLL
+  for (int b = 0; b < 2; ++b) {
+    const std::int64_t d = first_column + warp_column + j * 8 + lane % 4 * 2 + b;
+    const float start = bias != nullptr && d < n.D ? to_float(bias[d]) : 0.0f;
+    WEDGE_UNROLL
+    for (int i = 0; i < Tile::kMma; ++i) sums[i][j][b] = sums[i][j][2 + b] = start;
+  }
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Tile::kStages - 2>();
     // The step's operands are there, and nobody reads those any more that are written over next.
@@ -111,15 +120,13 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   WEDGE_UNROLL
   for (int j = 0; j < 2 * Tile::kPairs; ++j) {
     const std::int64_t d = first_column + warp_column + j * 8 + lane % 4 * 2, left = n.D - d;
-    const float b0 = bias != nullptr && left > 0 ? to_float(bias[d]) : 0.0f;
-    const float b1 = bias != nullptr && left > 1 ? to_float(bias[d + 1]) : 0.0f;
     WEDGE_UNROLL
     for (int i = 0; i < Tile::kMma; ++i) WEDGE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const std::int64_t row = first_row + warp_row + i * 16 + half * 8 + lane / 4;
       if (row >= n.rows) continue;
       const std::int64_t at = row * n.D + d;
-      const float g0 = sums[i][j][2 * half] + b0, g1 = sums[i][j][2 * half + 1] + b1;
+      const float g0 = sums[i][j][2 * half], g1 = sums[i][j][2 * half + 1];
       put_two(g + at, g0, g1, left, two_at_once);
       if (g_rounded != nullptr) put_two(g_rounded + at, g0, g1, left, two_at_once);
     }
