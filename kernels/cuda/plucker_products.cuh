@@ -45,7 +45,7 @@ void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, c
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
                       const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls);
-// Whether D is small enough for it: at most 1,024.
+// Whether D is small enough for it: 1,024 is for any R.
 bool contract_fits(const Sizes& n);
 
 }  // namespace wedge::cu::plucker
