@@ -1,6 +1,7 @@
-// Tiles of 128 columns of dg and eight steps of the ring, over pieces of the rows, whose sums a second kernel
-// adds in order. 32 rows at a time: dg and, as they lie, z and s arrive four deep, and features are made of
-// the next rows while the tensor cores work on these.
+// Tiles of 128 columns of dg and some steps of the ring, over pieces of the rows, whose sums a second kernel
+// adds in order. A chunk of rows at a time: dg and, as they lie, z and s arrive four deep, and features are
+// made of the next rows while the tensor cores work on these. Tiles have eight steps and chunks of 32 rows;
+// four steps and 64 rows, where that gives work to more multiprocessors without more sums to add.
 #include "kernels/cuda/plucker_products.cuh"
 
 #include "kernels/cuda/mma_tile.cuh"
@@ -8,43 +9,76 @@
 namespace wedge::cu::plucker {
 namespace {
 
-constexpr std::int64_t kDweightPieceRows = 256;  // of a piece, at least
+constexpr std::int64_t kPieceRows = 128;        // at least
+constexpr std::int64_t kMultiprocessors = 132;  // of an H100 or H200; one block has room there
+constexpr int kStepsEach = 4;                   // of a row that a lane makes
 
 // parts [pieces, steps, D, 32] = the pieces' parts of dgᵀ F.
+template <int kSteps_, int kRows_>
 struct DweightTile {
-  static constexpr int kColumns = 128, kSteps = 8, kRows = 32, kStages = 4, kThreadsOfBlock = 256;
-  static constexpr int kMma = 4, kPairs = 4;  // of a warp, two down and four across
+  static constexpr int kColumns = 128, kSteps = kSteps_, kRows = kRows_, kStages = 4, kThreadsOfBlock = 256;
+  static constexpr int kMma = 4, kWarpSteps = kSteps / 4, kPairs = 2 * kWarpSteps;  // two down, four across
   static constexpr int kGradients = kRows * kColumns, kFeatures = kRows * kSteps * kRing;
   static constexpr int kRaw = kRows * kRing;  // of z or s
+  static_assert(kRows * kLanesOfRow * kSteps == kThreadsOfBlock * kStepsEach);
+
   template <class T>
   static constexpr std::size_t bytes() {
     return kStages * (kGradients * sizeof(BFloat16) + 2 * kRaw * sizeof(T)) +
            2 * kFeatures * sizeof(BFloat16);
   }
 };
+using SmallTile = DweightTile<4, 64>;
+using LargeTile = DweightTile<8, 32>;
 
-// to [kRows, R] = the rows of x from `row` on, as they lie, zeros from `end` on. row · R elements are a
-// multiple of 16 bytes.
+// Where slot k of a row lies among rows of R. Whole rows of float32 start all in one bank: odd ones have
+// their 16 bytes swapped in pairs, so that the lanes of two rows read 16 bytes each without conflict.
 template <class T>
+__device__ int place_of_raw(int row, int k, int R) {
+  return row * R + (std::is_same_v<T, float> && R == kRing ? k ^ (row % 2 * 4) : k);
+}
+
+// to [kRows, R] = the rows of x from `row` on, zeros from `end` on. row · R elements are a multiple of 16
+// bytes.
+template <class Tile, class T>
 __device__ void bring_rows(const T* x, std::int64_t row, std::int64_t end, int R, bool aligned, T* to) {
   constexpr int kAtOnce = 16 / sizeof(T);
   const T* const from = x + row * R;
   const std::int64_t left = (end - row) * R;
-  for (int k = static_cast<int>(threadIdx.x) * kAtOnce; k < DweightTile::kRows * R;
-       k += DweightTile::kThreadsOfBlock * kAtOnce) {
+  for (int k = static_cast<int>(threadIdx.x) * kAtOnce; k < Tile::kRows * R;
+       k += Tile::kThreadsOfBlock * kAtOnce) {
+    T* const place = R == kRing ? to + place_of_raw<T>(k / kRing, k % kRing, R) : to + k;
     if (aligned && (left >= k + kAtOnce || left <= k)) {
-      cp_async_16(to + k, from + k, left > k);
+      cp_async_16(place, from + k, left > k);
     } else {
-      for (int i = k; i < k + kAtOnce; ++i) to[i] = i < left ? from[i] : from_float<T>(0.0f);
+      for (int i = 0; i < kAtOnce; ++i) place[i] = k + i < left ? from[k + i] : from_float<T>(0.0f);
     }
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
+// x [4 kFours] = slots first, first + 1, ... around the ring of a row in shared memory; first is a multiple
+// of 4.
+template <int kFours, class T>
+__device__ void read_slots(const T* rows, int row, int first, int R, float* x) {
+  WEDGE_UNROLL
+  for (int k = 0; k < 4 * kFours; k += 4) {
+    const int slot = (first + k) % kRing;
+    if (R == kRing) {
+      const auto four = *reinterpret_cast<const Pack<T, 4>*>(rows + place_of_raw<T>(row, slot, R));
+      WEDGE_UNROLL
+      for (int i = 0; i < 4; ++i) x[k + i] = to_float(four.v[i]);
+    } else {
+      WEDGE_UNROLL
+      for (int i = 0; i < 4; ++i)
+        x[k + i] = slot + i < R ? to_float(rows[place_of_raw<T>(row, slot + i, R)]) : 0.0f;
+    }
+  }
+}
+
+template <class Tile, class T>
+__global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     plucker_linear_dweight_ring_kernel(Sizes n, int steps, std::int64_t piece_rows, const T* z, const T* s,
                                        Rounded dg, float* parts, bool aligned) {
-  using Tile = DweightTile;
   auto* const features = dynamic_shared<BFloat16>();           // [2, steps, rows, 32]
   BFloat16* const gradients = features + 2 * Tile::kFeatures;  // [stages, columns / 32, rows, 32]
   T* const raw =
@@ -74,27 +108,31 @@ __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
                                                 to + part * Tile::kRows * kRing);
       }
       T* const raw_z = raw + chunk % Tile::kStages * 2 * Tile::kRaw;
-      bring_rows(z, row, end, n.R, aligned, raw_z);
-      bring_rows(s, row, end, n.R, aligned, raw_z + Tile::kRaw);
+      bring_rows<Tile>(z, row, end, n.R, aligned, raw_z);
+      bring_rows<Tile>(s, row, end, n.R, aligned, raw_z + Tile::kRaw);
     }
     cp_async_commit();
   };
-  // A lane makes half of the steps of its row.
+  // A lane's slots of a row, in kStepsEach steps: their partners are as many slots more.
   const auto make_features = [&](int chunk) {
-    const int row = thread / kLanesOfRow % Tile::kRows;
-    const int own_step = thread / (kLanesOfRow * Tile::kRows) * Tile::kSteps / 2;
+    const int row = thread / kLanesOfRow % Tile::kRows, slot = thread % kLanesOfRow * kSlots;
+    const int own_step = thread / (kLanesOfRow * Tile::kRows) * kStepsEach;
     const T* const raw_z = raw + chunk % Tile::kStages * 2 * Tile::kRaw;
+    const T* const raw_s = raw_z + Tile::kRaw;
     BFloat16* const to = features + chunk % 2 * Tile::kFeatures + thread % kLanesOfRow * 2;
-    RingFeatures made;
-    made.load(raw_z + row * n.R, raw_z + Tile::kRaw + row * n.R, true, n.R, n.R == kRing);
-    made.advance(first_step + own_step);
+    constexpr int kFours = kSlots / 4, kPartnerFours = (kSlots + kStepsEach) / 4;
+    float own_z[4 * kFours], own_s[4 * kFours], z_ahead[4 * kPartnerFours], s_ahead[4 * kPartnerFours];
+    read_slots<kFours>(raw_z, row, slot, n.R, own_z);
+    read_slots<kFours>(raw_s, row, slot, n.R, own_s);
+    read_slots<kPartnerFours>(raw_z, row, slot + first_step + own_step, n.R, z_ahead);
+    read_slots<kPartnerFours>(raw_s, row, slot + first_step + own_step, n.R, s_ahead);
     WEDGE_UNROLL
-    for (int k = 0; k < Tile::kSteps / 2; ++k) {
-      made.advance();
-      WEDGE_UNROLL
-      for (int pair = 0; pair < 4; ++pair)
-        *reinterpret_cast<std::uint32_t*>(to + (own_step + k) * Tile::kRows * kRing + place_of(row, pair)) =
-            made.rounded(pair);
+    for (int step = 0; step < kStepsEach; ++step) WEDGE_UNROLL
+    for (int e = 0; e < kSlots; e += 2) {
+      const int p = e + step + 1;  // the first one's partner; step + 1 slots ahead
+      *reinterpret_cast<std::uint32_t*>(to + (own_step + step) * Tile::kRows * kRing + place_of(row, e / 2)) =
+          pack_bf16(own_z[e] * s_ahead[p] - z_ahead[p] * own_s[e],
+                    own_z[e + 1] * s_ahead[p + 1] - z_ahead[p + 1] * own_s[e + 1]);
     }
   };
   for (int chunk = 0; chunk + 1 < Tile::kStages; ++chunk) bring(chunk);
@@ -102,7 +140,7 @@ __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
   __syncthreads();
   make_features(0);
 
-  const int warp_part = warp / 4 * 2, warp_step = warp % 4 * 2;  // 64 columns, two steps
+  const int warp_part = warp / 4 * 2, warp_step = warp % 4 * Tile::kWarpSteps;  // 64 columns
   float sums[Tile::kMma][2 * Tile::kPairs][4] = {};
   for (int chunk = 0; chunk < chunks; ++chunk) {
     cp_async_wait<Tile::kStages - 3>();
@@ -153,12 +191,19 @@ __global__ void __launch_bounds__(DweightTile::kThreadsOfBlock)
 __global__ void plucker_linear_from_ring_kernel(int R, std::int64_t D, int P, std::int64_t pieces,
                                                 std::int64_t count, const float* parts, float* out,
                                                 bool add) {
+  constexpr int kAtOnce = 16;  // loads on their way
   for (std::int64_t at = thread_in_grid(); at < count; at += threads_in_grid()) {
     const std::int64_t d = at / kRing % D;
     const RingPair pair(ring_slot(static_cast<int>(at % kRing)), 1 + static_cast<int>(at / kRing / D), R);
     if (pair.feature < 0) continue;
     float sum = 0;
-    for (std::int64_t piece = 0; piece < pieces; ++piece) sum += parts[piece * count + at];
+    for (std::int64_t piece = 0; piece < pieces; piece += kAtOnce) {
+      float part[kAtOnce];
+      WEDGE_UNROLL
+      for (int k = 0; k < kAtOnce; ++k) part[k] = piece + k < pieces ? parts[(piece + k) * count + at] : 0.0f;
+      WEDGE_UNROLL
+      for (int k = 0; k < kAtOnce; ++k) sum += part[k];
+    }
     put(out + d * P + pair.feature, pair.negative ? -sum : sum, add);
   }
 }
@@ -168,21 +213,27 @@ __global__ void plucker_linear_from_ring_kernel(int R, std::int64_t D, int P, st
 template <class T>
 void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const Rounded& dg,
                      float* dweight, bool add) {
-  using Tile = DweightTile;
   const int steps = ring_steps(n.R);
-  const std::int64_t tiles =
-      static_cast<std::int64_t>(blocks_for(n.D, Tile::kColumns)) * blocks_for(steps, Tile::kSteps);
-  const std::int64_t wanted = (kEnoughBlocks + tiles - 1) / tiles;
-  const std::int64_t most = (n.rows + kDweightPieceRows - 1) / kDweightPieceRows;
+  const auto tiles_of = [&]<class Tile>(Tile) {
+    return static_cast<std::int64_t>(blocks_for(n.D, Tile::kColumns)) * blocks_for(steps, Tile::kSteps);
+  };
+  const std::int64_t most = (n.rows + kPieceRows - 1) / kPieceRows;
+  const bool small =
+      tiles_of(LargeTile()) * (most / 2) < kEnoughBlocks && SmallTile::bytes<T>() <= shared_bytes_of_block();
+  const std::int64_t tiles = small ? tiles_of(SmallTile()) : tiles_of(LargeTile());
+  const std::int64_t wanted = tiles < kMultiprocessors ? kMultiprocessors / tiles : 1;
   std::int64_t pieces = wanted < most ? wanted : most;
-  const std::int64_t piece_rows =
-      ((n.rows + pieces - 1) / pieces + Tile::kRows - 1) / Tile::kRows * Tile::kRows;
+  const std::int64_t chunk = small ? SmallTile::kRows : LargeTile::kRows;
+  const std::int64_t piece_rows = ((n.rows + pieces - 1) / pieces + chunk - 1) / chunk * chunk;
   pieces = (n.rows + piece_rows - 1) / piece_rows;
   const std::int64_t count = steps * n.D * kRing;
   const Scratch<float> parts(pieces * count);
-  launch("plucker_linear_dweight_ring", plucker_linear_dweight_ring_kernel<T>, blocks_for(tiles * pieces, 1),
-         Tile::kThreadsOfBlock, Tile::bytes<T>(), exec.stream, n, steps, piece_rows, z, s, dg, parts.data(),
-         is_aligned(z, 16) && is_aligned(s, 16));
+  const auto launch_tiles = [&]<class Tile>(Tile) {
+    launch("plucker_linear_dweight_ring", plucker_linear_dweight_ring_kernel<Tile, T>,
+           blocks_for(tiles * pieces, 1), Tile::kThreadsOfBlock, Tile::template bytes<T>(), exec.stream, n,
+           steps, piece_rows, z, s, dg, parts.data(), is_aligned(z, 16) && is_aligned(s, 16));
+  };
+  small ? launch_tiles(SmallTile()) : launch_tiles(LargeTile());
   launch("plucker_linear_from_ring", plucker_linear_from_ring_kernel, blocks_for(count, kThreads), kThreads,
          0, exec.stream, n.R, n.D, n.P, pieces, count, parts.data(), dweight, add);
 }

@@ -280,5 +280,8 @@ TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memor
   const LessSharedMemory less(99 * 1024);  // as with compute capability 8.6; not the 102 KB of a small block
   check_backward<BFloat16>({1, 35, 8, 840, {1, 3}}, {false});
   check_backward<float>({1, 35, 8, 840, {1, 3}}, {true});
+  // dweight's tiles of eight steps, as for many rows
+  check_backward<float>({1, 70, 32, 136, {1, 3}}, {false});
+  check_backward<BFloat16>({1, 300, 24, 24, {1, 3}, 1}, {false});
 }
 #endif
