@@ -35,7 +35,8 @@ using namespace plucker;
 
 constexpr std::int64_t kDeltaFloats = std::int64_t{1} << 21;  // of dF at a time: 8 MB
 constexpr std::int64_t kDweightPieceRows = 256;               // of a piece of dweight, at least
-constexpr std::int64_t kWantedBlocks = 512;                   // a few for each multiprocessor
+constexpr int kRingThreads = 128;            // of the states' blocks: 4,096 positions for 128 of them
+constexpr std::int64_t kWantedBlocks = 512;  // a few for each multiprocessor
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -68,9 +69,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same for R of at most 32, four lanes a position.
+// The same for R of at most 32, four lanes a position; what some lags look at is loaded at once.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRingThreads)
     plucker_linear_states_ring_kernel(Sizes n, Lags lags, const T* z, T* s, bool whole) {
   const std::int64_t row = thread_in_grid() / kLanesOfRow, t = row % n.L;
   const bool here = row < n.rows;
@@ -80,15 +81,25 @@ __global__ void __launch_bounds__(kThreads)
   const auto seen = static_cast<float>(count_seen(lags, t));
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) sum.x[e] = 0;
-  for (int k = 0; k < lags.count; ++k) {
-    const bool sees = here && lags.lag[k] <= t;
-    RingRow v;
-    v.load(z + (row - lags.lag[k]) * n.R, sees, n.R, whole);
-    const RingLook look(direction, v);
-    if (!sees || look.w_norm == 0) continue;
-    const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
+  constexpr int kAtOnce = 8;
+  for (int first = 0; first < lags.count; first += kAtOnce) {
+    RingRow looked_at[kAtOnce];
+    bool sees[kAtOnce];
     WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t lag = first + k < lags.count ? lags.lag[first + k] : 0;
+      sees[k] = here && first + k < lags.count && lag <= t;
+      looked_at[k].load(z + (row - lag) * n.R, sees[k], n.R, whole);
+    }
+    WEDGE_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k >= lags.count) break;
+      const RingLook look(direction, looked_at[k]);
+      if (!sees[k] || look.w_norm == 0) continue;
+      const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
+    }
   }
   if (here) sum.store(s + row * n.R, n.R, whole);
 }
@@ -255,17 +266,29 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     plucker_linear_gather_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
                                  const Pull* pulls, T* dz, bool add) {
+  constexpr int kAtOnce = 8;  // lags whose loads are on their way
   const int R = n.R;
   for (std::int64_t row = first_row(); row < n.rows; row += row_step()) {
     const std::int64_t left = n.L - row % n.L;
     for (int i = lane_of_warp(); i < R; i += kWarp) {
       const float z_i = to_float(z[row * R + i]);
       float sum = own[row * R + i];
-      for (int k = 0; k < lags.count; ++k) {
-        if (lags.lag[k] >= left) continue;
-        const std::int64_t later = row + lags.lag[k];
-        const Pull pull = pulls[later * lags.count + k];
-        sum += pull.q * q[later * R + i] + pull.w * (z_i - pull.slope * to_float(z[later * R + i]));
+      for (int first = 0; first < lags.count; first += kAtOnce) {
+        Pull pull[kAtOnce];
+        float later_q[kAtOnce], later_z[kAtOnce];
+        WEDGE_UNROLL
+        for (int k = 0; k < kAtOnce; ++k) {
+          pull[k] = {};
+          later_q[k] = later_z[k] = 0;
+          if (first + k >= lags.count || lags.lag[first + k] >= left) continue;
+          const std::int64_t later = row + lags.lag[first + k];
+          pull[k] = pulls[later * lags.count + first + k];
+          later_q[k] = q[later * R + i];
+          later_z[k] = to_float(z[later * R + i]);
+        }
+        WEDGE_UNROLL
+        for (int k = 0; k < kAtOnce; ++k)
+          sum += pull[k].q * later_q[k] + pull[k].w * (z_i - pull[k].slope * later_z[k]);
       }
       put(dz + row * R + i, sum, add);
     }
@@ -351,8 +374,8 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
            exec.stream, n, lags, args.z, args.s);
   else if (n.R > 0)
     launch("plucker_linear_states_ring", plucker_linear_states_ring_kernel<T>,
-           blocks_for(n.rows, kThreads / kLanesOfRow), kThreads, 0, exec.stream, n, lags, args.z, args.s,
-           whole_rows(n, args.z, args.s));
+           blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+           args.s, whole_rows(n, args.z, args.s));
   if (on_tensor_cores<T>(exec, n))
     return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g, args.g_rounded);
   const std::int64_t tiles =
