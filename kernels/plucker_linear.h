@@ -2,8 +2,10 @@
 // SPEC of arXiv 2512.19428 section 3.2, computed by one wedge product a position instead of one a lag.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "kernels/exec.h"
 
@@ -19,6 +21,15 @@ inline constexpr double kPluckerEps = 1e-6;
 // kept.
 // A w_Δ that is no longer than the rounding of v_Δ counts as 0, on every device: in float32 it can exceed
 // 1e-6.
+// Elements of what a forward pass makes of the weight and backward can use again; 0 where there is no such
+// thing: it is for products on tensor cores, by the GPU in bfloat16 and with R of at most 32.
+template <class T>
+std::int64_t plucker_ring_elements(const Exec& exec, std::int64_t R, std::int64_t D) {
+  const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
+  if (exec.device != Device::cuda || !rounds || R < 2 || R > 32) return 0;
+  return std::min<std::int64_t>(R - 1, 16) * D * 32;
+}
+
 template <class T>
 struct PluckerLinearForward {
   std::int64_t B, L, R, D;
@@ -29,6 +40,7 @@ struct PluckerLinearForward {
   T* s;                                // [B, L, R] =, for backward
   T* g;                                // [B, L, D] =
   BFloat16* g_rounded = nullptr;       // CUDA: [B, L, D] = g, or null
+  BFloat16* weight_ring = nullptr;     // [plucker_ring_elements] =, 16-byte aligned, or null
 };
 
 // G is the antisymmetric R × R matrix of dL/dp̄_t = dg_t W, and q = -G ẑ / n, ŵ = w / ‖w‖. For each lag of t:
@@ -47,6 +59,7 @@ struct PluckerLinearBackward {
   Stat<T>* dweight;  // [D, P]
   Stat<T>* dbias;    // [D]
   bool dz_add, dweight_add, dbias_add;
+  const BFloat16* weight_ring = nullptr;  // what forward made of the same weight, or null
 };
 
 WEDGE_KERNEL(plucker_linear_forward, PluckerLinearForward)

@@ -361,8 +361,7 @@ bool contract_fits(const Sizes& n) {
 
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls) {
-  const RingWeight w(exec, n, weight);
+                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls) {
   const int steps = ring_steps(n.R);
   const bool whole = whole_rows(n, z, s);
   using Large = LargeContract;
@@ -370,16 +369,16 @@ void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const 
   if (n.rows >= kEnoughBlocks * Large::kRows && finds_room(Large::bytes(n.D)))
     launch("plucker_linear_contract_large", plucker_linear_contract_large_kernel<T>,
            blocks_for(n.rows, Large::kRows), Large::kThreadsOfBlock, Large::bytes(n.D), exec.stream, n, lags,
-           steps, z, s, w.data(), dg, q, own, pulls, whole);
+           steps, z, s, w, dg, q, own, pulls, whole);
   else
     launch("plucker_linear_contract_small", plucker_linear_contract_small_kernel<T>,
            blocks_for(n.rows, Small::kRows), Small::kThreadsOfBlock, Small::bytes(steps, n.D), exec.stream, n,
-           lags, steps, Small::shared_room(steps), z, s, w.data(), dg, q, own, pulls, whole);
+           lags, steps, Small::shared_room(steps), z, s, w, dg, q, own, pulls, whole);
 }
 
-#define WEDGE_INSTANTIATE(T)                                                                           \
-  template void contract_product(const Exec&, const Sizes&, const Lags&, const T*, const T*, const T*, \
-                                 const Rounded&, float*, float*, Pull*);
+#define WEDGE_INSTANTIATE(T)                                                                 \
+  template void contract_product(const Exec&, const Sizes&, const Lags&, const T*, const T*, \
+                                 const BFloat16*, const Rounded&, float*, float*, Pull*);
 WEDGE_INSTANTIATE(float)
 WEDGE_INSTANTIATE(BFloat16)
 #undef WEDGE_INSTANTIATE

@@ -141,31 +141,29 @@ std::int64_t tiles_of(const Sizes& n) {
 }  // namespace
 
 template <class T>
-RingWeight::RingWeight(const Exec& exec, const Sizes& n, const T* weight)
-    : w_(ring_steps(n.R) * n.D * kRing) {
+void to_ring(const Exec& exec, const Sizes& n, const T* weight, BFloat16* w) {
   const std::int64_t count = ring_steps(n.R) * n.D * kRing;
   launch("plucker_linear_to_ring", plucker_linear_to_ring_kernel<T>, blocks_for(count, kThreads), kThreads, 0,
-         exec.stream, n.R, n.D, n.P, count, weight, w_.data());
+         exec.stream, n.R, n.D, n.P, count, weight, w);
 }
 
 template <class T>
-void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g, BFloat16* g_rounded) {
-  const RingWeight w(exec, n, weight);
+void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const BFloat16* w,
+                     const T* bias, T* g, BFloat16* g_rounded) {
   const bool two_at_once =
       n.D % 2 == 0 && is_aligned(g, 2 * sizeof(T)) && is_aligned(g_rounded, 2 * sizeof(BFloat16));
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("plucker_linear_forward", plucker_linear_forward_kernel<Tile, T>, blocks_for(tiles_of<Tile>(n), 1),
-           Tile::kThreadsOfBlock, Tile::kBytes, exec.stream, n, ring_steps(n.R), z, s, w.data(), bias, g,
-           g_rounded, whole_rows(n, z, s), two_at_once);
+           Tile::kThreadsOfBlock, Tile::kBytes, exec.stream, n, ring_steps(n.R), z, s, w, bias, g, g_rounded,
+           whole_rows(n, z, s), two_at_once);
   };
   tiles_of<LargeTile>(n) >= kEnoughBlocks ? launch_tiles(LargeTile()) : launch_tiles(SmallTile());
 }
 
-#define WEDGE_INSTANTIATE(T)                                                                           \
-  template RingWeight::RingWeight(const Exec&, const Sizes&, const T*);                                \
-  template void forward_product(const Exec&, const Sizes&, const T*, const T*, const T*, const T*, T*, \
-                                BFloat16*);
+#define WEDGE_INSTANTIATE(T)                                                                              \
+  template void to_ring(const Exec&, const Sizes&, const T*, BFloat16*);                                  \
+  template void forward_product(const Exec&, const Sizes&, const T*, const T*, const BFloat16*, const T*, \
+                                T*, BFloat16*);
 WEDGE_INSTANTIATE(float)
 WEDGE_INSTANTIATE(BFloat16)
 #undef WEDGE_INSTANTIATE

@@ -9,25 +9,17 @@ namespace wedge::cu::plucker {
 // Whether a call's products are these.
 template <class T>
 bool on_tensor_cores(const Exec& exec, const Sizes& n) {
-  const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
-  return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
+  return n.rows > 0 && plucker_ring_elements<T>(exec, n.R, n.D) > 0;
 }
 
-// The weight [D, P] in the order of the ring, rounded: [steps, D, 32].
-class RingWeight {
- public:
-  template <class T>
-  RingWeight(const Exec& exec, const Sizes& n, const T* weight);
-  const BFloat16* data() const { return w_.data(); }
-
- private:
-  Scratch<BFloat16> w_;
-};
-
-// g = F Wᵀ + bias, and g_rounded = g if that is not null
+// w [steps, D, 32] = the weight [D, P] in the order of the ring, rounded.
 template <class T>
-void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g, BFloat16* g_rounded);
+void to_ring(const Exec& exec, const Sizes& n, const T* weight, BFloat16* w);
+
+// g = F Wᵀ + bias, and g_rounded = g if that is not null; w as to_ring makes it.
+template <class T>
+void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const BFloat16* w,
+                     const T* bias, T* g, BFloat16* g_rounded);
 
 // Rows of bfloat16, 16-byte aligned, `pitch` apart, a multiple of 8; zeros beyond the row's end.
 struct Rounded {
@@ -44,7 +36,7 @@ void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, c
 // lags that a row has.
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls);
+                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls);
 // Whether D is small enough for it: 1,024 is for any R.
 bool contract_fits(const Sizes& n);
 
