@@ -270,6 +270,50 @@ TEST_CASE("gpu: plucker_linear's gradients are the same in large blocks and in s
   check_rows_of_gradient({3073, 5, 8, 72, {1, 3}});
 }
 
+TEST_CASE("gpu: plucker_linear's gradients from the weight that forward kept", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  ManySequences m{{2, 35, 24, 40, {1, 3}}};
+  const Size& n = m.n;
+  const Tensor z = m.rows_of(n.R), dg = m.rows_of(n.D), weight = m.on_gpu({n.D, n.features()}, 0.1);
+  const auto empty = [](const Shape& shape) { return Tensor::full(shape, NAN, DType::bf16, Device::cuda); };
+  Tensor s = empty({n.rows(), n.R}), g = empty({n.rows(), n.D}),
+         kept = empty({plucker_ring_elements<BFloat16>(m.exec, n.R, n.D)});
+  plucker_linear_forward<BFloat16>(m.exec, {.B = n.B,
+                                            .L = n.L,
+                                            .R = n.R,
+                                            .D = n.D,
+                                            .lags = n.lags,
+                                            .z = z.data<BFloat16>(),
+                                            .weight = weight.data<BFloat16>(),
+                                            .bias = nullptr,
+                                            .s = s.data<BFloat16>(),
+                                            .g = g.data<BFloat16>(),
+                                            .weight_ring = kept.data<BFloat16>()});
+  const auto gradient = [&](const BFloat16* ring) {
+    Tensor dz = empty({n.rows(), n.R});
+    plucker_linear_backward<BFloat16>(m.exec, {.B = n.B,
+                                               .L = n.L,
+                                               .R = n.R,
+                                               .D = n.D,
+                                               .lags = n.lags,
+                                               .z = z.data<BFloat16>(),
+                                               .s = s.data<BFloat16>(),
+                                               .weight = weight.data<BFloat16>(),
+                                               .dg = dg.data<BFloat16>(),
+                                               .dz = dz.data<BFloat16>(),
+                                               .dweight = nullptr,
+                                               .dbias = nullptr,
+                                               .dz_add = false,
+                                               .dweight_add = false,
+                                               .dbias_add = false,
+                                               .weight_ring = ring});
+    return dz.to(Device::cpu).to_vector();
+  };
+  CHECK(gradient(kept.data<BFloat16>()) == gradient(nullptr));
+  const Tensor zeros = Tensor::zeros(kept.shape(), DType::bf16, Device::cuda);
+  CHECK(gradient(zeros.data<BFloat16>()) != gradient(nullptr));  // it is what is read
+}
+
 #if defined(WEDGE_EMULATOR)
 TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memory", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
