@@ -113,7 +113,7 @@ TEST_CASE("gpu: the gate blends h and g as they are, not their copies", "[gpu][b
       {.bf16_products = true});
 }
 
-// 60 tiles of 128 rows, the last of them with three, times two of 256 columns, the last of them with eight.
+// 60 tiles of 128 rows, the last of them with three, times three of 128 columns, the last of them with eight.
 TEST_CASE("gpu: the gate's rows are the same in large tiles and in small ones", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
   const Size s{59 * 128 + 3, 264};
