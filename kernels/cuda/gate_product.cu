@@ -1,9 +1,9 @@
 // Layout: a block has a tile of rows and of columns of u = [h ; g] Wᵀ and goes through h's columns with those
 // of W's left half, 32 at a time, then through g's with the right half's: rows and weights arrive four deep
-// by cp.async, and one warp's sums are its part of u. Eight warps, kAcross of them across. The sigmoid and the
-// blend are made of the sums, so u is never in memory; h and g are read for it once more, as they are. Tiles
-// of 64 × 128 give 4,096 rows of 256 to 128 blocks, which load all that they blend before the products. Where
-// there are rows enough for 128 × 128, two blocks a multiprocessor blend and multiply in turn.
+// by cp.async, and one warp's sums are its part of u. Eight warps, kAcross of them across. The sigmoid and
+// the blend are made of the sums, so u is never in memory; h and g are read for it once more, as they are.
+// Tiles of 64 × 128 give 4,096 rows of 256 to 128 blocks, which load all that they blend before the products.
+// Where there are rows enough for 128 × 128, two blocks a multiprocessor blend and multiply in turn.
 #include "kernels/cuda/gate_product.cuh"
 
 #include "kernels/cuda/mma_tile.cuh"

@@ -184,10 +184,6 @@ struct RingFeatures {
     z_partner.advance();
     s_partner.advance();
   }
-  __device__ void advance(int steps) {
-    z_partner.advance(steps);
-    s_partner.advance(steps);
-  }
   // Features 2 pair and 2 pair + 1 of this lane's eight.
   __device__ std::uint32_t rounded(int pair) const {
     float f[2];
