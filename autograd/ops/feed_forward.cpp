@@ -30,6 +30,32 @@ FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Varia
   return s;
 }
 
+// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice).
+class Factor {
+ public:
+  Factor(const Tensor& t, const BFloat16* kept)
+      : made_(kept == nullptr ? t.to(DType::bf16) : Tensor()),
+        data_(kept == nullptr ? made_.data<BFloat16>() : kept) {}
+  const BFloat16* data() const { return data_; }
+
+ private:
+  Tensor made_;
+  const BFloat16* data_;
+};
+Factor weight_factor(const Exec& exec, const Tensor& w) {
+  return {w, compute::rounded(exec, w)};
+}
+Factor activation_factor(const Exec& exec, const Tensor& x) {
+  return {x, compute::rounded_activation(exec, x)};
+}
+
+// The GPU's way to run this op, in backward too when that is outside the guard.
+Exec exec_with_bf16_products(const Tensor& t) {
+  Exec exec = compute::exec_of(t);
+  exec.bf16_products = true;
+  return exec;
+}
+
 // On the GPU, with products of bfloat16 factors, whose float32 originals these do not need.
 Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up, const Variable& a,
                const Variable& down, const Variable& b) {
@@ -38,29 +64,31 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
   const Tensor y = Tensor::empty(s.out, DType::f32, in.device());
   const Tensor u = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // x Upᵀ, without the bias
   const Tensor g = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // its GELU
-  const Exec exec = compute::exec_of(y);
+  const Exec exec = exec_with_bf16_products(y);
+  const Factor x_factor = activation_factor(exec, in), up_factor = weight_factor(exec, w1),
+               down_factor = weight_factor(exec, w2);
   gemm<BFloat16>(exec, {.trans_b = true,
                         .M = s.rows,
                         .N = s.N,
                         .K = s.K,
-                        .A = compute::rounded_activation(exec, in),
+                        .A = x_factor.data(),
                         .lda = s.K,
-                        .B = compute::rounded(exec, w1),
+                        .B = up_factor.data(),
                         .ldb = s.K,
                         .C = u.data<BFloat16>(),
                         .ldc = s.N});
   if constexpr (kWithCuda)
     cu::gelu_of_rounded(exec, {s.rows, s.N, u.data<BFloat16>(), bias.data<float>(), g.data<BFloat16>()});
   linear_forward<float>(exec, {s.rows, s.N, s.M, nullptr, nullptr, down_bias.data<float>(), y.data<float>(),
-                               g.data<BFloat16>(), compute::rounded(exec, w2)});
+                               g.data<BFloat16>(), down_factor.data()});
 
   return make_output(
       "feed_forward", y, {x, up, a, down, b},
       [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u,
        g](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
-        const Exec exec = compute::exec_of(dy);
-        const BFloat16* const dy_rounded = compute::rounded_activation(exec, dy);
+        const Exec exec = exec_with_bf16_products(dy);
+        const Factor dy_factor = activation_factor(exec, dy);
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
         if (dw2 || db2)
           linear_backward_weight<float>(exec, {.rows = s.rows,
@@ -72,41 +100,43 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                                                .dbias = compute::data_or_null<float>(db2.tensor),
                                                .dweight_add = dw2.add,
                                                .dbias_add = db2.add,
-                                               .dy_rounded = dy_rounded,
+                                               .dy_rounded = dy_factor.data(),
                                                .x_rounded = g.data<BFloat16>()});
-        const GradSink dx = ctx.sink(0), dw = ctx.sink(1), db = ctx.sink(2);
-        if (!dx && !dw && !db) return;
-
+        const Factor down_factor = weight_factor(exec, w2.get("feed_forward"));
         const Tensor dg = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
         const Tensor du = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
         gemm<BFloat16>(exec, {.M = s.rows,
                               .N = s.N,
                               .K = s.M,
-                              .A = dy_rounded,
+                              .A = dy_factor.data(),
                               .lda = s.M,
-                              .B = compute::rounded(exec, w2.get("feed_forward")),
+                              .B = down_factor.data(),
                               .ldb = s.N,
                               .C = dg.data<BFloat16>(),
                               .ldc = s.N});
+        // Each sink is asked for when it is written: two of the inputs may be one variable.
+        const GradSink db = ctx.sink(2);
         if constexpr (kWithCuda)
           cu::gelu_of_rounded_backward(
               exec,
               {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
                du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
-        if (dw)
-          linear_backward_weight<float>(
-              exec, {.rows = s.rows,
-                     .K = s.K,
-                     .N = s.N,
-                     .dy = nullptr,
-                     .x = nullptr,
-                     .dweight = dw.tensor.data<float>(),
-                     .dbias = nullptr,
-                     .dweight_add = dw.add,
-                     .dbias_add = false,
-                     .dy_rounded = du.data<BFloat16>(),
-                     .x_rounded = compute::rounded_activation(exec, in.get("feed_forward"))});
-        if (dx)
+        if (const GradSink dw = ctx.sink(1)) {
+          const Factor x_factor = activation_factor(exec, in.get("feed_forward"));
+          linear_backward_weight<float>(exec, {.rows = s.rows,
+                                               .K = s.K,
+                                               .N = s.N,
+                                               .dy = nullptr,
+                                               .x = nullptr,
+                                               .dweight = dw.tensor.data<float>(),
+                                               .dbias = nullptr,
+                                               .dweight_add = dw.add,
+                                               .dbias_add = false,
+                                               .dy_rounded = du.data<BFloat16>(),
+                                               .x_rounded = x_factor.data()});
+        }
+        if (const GradSink dx = ctx.sink(0)) {
+          const Factor up_factor = weight_factor(exec, w1.get("feed_forward"));
           gemm<float>(exec, {.M = s.rows,
                              .N = s.K,
                              .K = s.N,
@@ -118,7 +148,8 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                              .C = dx.tensor.data<float>(),
                              .ldc = s.K,
                              .A_rounded = du.data<BFloat16>(),
-                             .B_rounded = compute::rounded(exec, w1.get("feed_forward"))});
+                             .B_rounded = up_factor.data()});
+        }
       },
       true);
 }

@@ -3,6 +3,7 @@
 #include "tests/support/emulator/cublasLt.h"
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "tensor/dtype.h"
@@ -66,6 +67,10 @@ struct Call {
     layout(d, type, m, n);
     cublasLtMatmulPreference_t preference;
     REQUIRE(cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS);
+    // What is refused throws.
+    const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>,
+                          decltype(&cublasLtMatmulPreferenceDestroy)>
+        owner(preference, cublasLtMatmulPreferenceDestroy);
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
       REQUIRE(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)) ==
               CUBLAS_STATUS_SUCCESS);
@@ -77,7 +82,6 @@ struct Call {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, d, d, preference, 1, &best, &found);
     CHECK(found == (status == CUBLAS_STATUS_SUCCESS ? 1 : 0));
-    CHECK(cublasLtMatmulPreferenceDestroy(preference) == CUBLAS_STATUS_SUCCESS);
     return status;
   }
 

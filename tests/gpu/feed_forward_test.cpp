@@ -48,8 +48,8 @@ TEST_CASE("gpu: feed_forward with hidden values in bfloat16", "[gpu][bf16]") {
     const auto want = run(on_cpu, dy.to(DType::f64));
     const Bf16ProductsGuard reduced;
     const auto got = run(on_gpu, dy.to(DType::f32).to(Device::cuda));
-    // u is rounded before its bias is added, which may leave less of it: it counts twice. Then g is on the way
-    // to y and to down's gradient, dg and du on that to dx and to up's gradients.
+    // u is rounded before its bias is added, which may leave less of it: it counts twice. Then g is on the
+    // way to y and to down's gradient, dg and du on that to dx and to up's gradients.
     const int roundings[] = {3, 4, 4, 4, 3, 0};
     for (std::size_t i = 0; i < want.size(); ++i) {
       CAPTURE(i);
@@ -69,6 +69,50 @@ TEST_CASE("gpu: feed_forward with hidden values in bfloat16", "[gpu][bf16]") {
     }
     CHECK(run(on_gpu, dy.to(DType::f32).to(Device::cuda)) == got);
   }
+}
+
+TEST_CASE("gpu: feed_forward of parts of tensors, after its guard, of one variable twice", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  Draw draw(2, DType::f32);
+  const std::int64_t N = 8, K = 6;
+  std::vector<Tensor> whole;
+  for (const Shape& shape : {Shape{N, K}, {N, K}, {N}, {3, N}, {3}})
+    whole.push_back(draw.normal(shape).to(Device::cuda));
+  const Tensor dy = draw.normal({N, 3}).to(Device::cuda);
+  // Dense, but not all of what they lie in: no copy in bfloat16 is kept with them.
+  const auto part_of = [](const Tensor& t) {
+    Shape shape = t.shape();
+    shape[0] *= 2;
+    Tensor part = Tensor::zeros(shape).to(Device::cuda).slice(0, t.size(0), 2 * t.size(0));
+    part.copy_from(t);
+    return part;
+  };
+  std::vector<Tensor> parts;
+  for (const Tensor& t : whole) parts.push_back(part_of(t));
+  std::vector<std::vector<double>> want;
+  {
+    const Bf16ProductsGuard reduced;
+    want = run(whole, dy);
+    CHECK(run(parts, part_of(dy)) == want);
+  }
+  std::vector<Variable> in;
+  for (const Tensor& t : whole) in.push_back(parameter(t));
+  Variable y;
+  {
+    const Bf16ProductsGuard reduced;
+    y = feed_forward(in[0], in[1], in[2], in[3], in[4]);
+  }
+  y.backward(dy);
+  for (std::size_t i = 0; i < in.size(); ++i) CHECK(in[i].grad().to_vector() == want[i + 1]);
+
+  // x and up's weight: its gradient is the sum of both.
+  const Bf16ProductsGuard reduced;
+  const auto apart = run({whole[0], whole[0], whole[2], whole[3], whole[4]}, dy);
+  const Variable both = parameter(whole[0]);
+  feed_forward(both, both, parameter(whole[2]), parameter(whole[3]), parameter(whole[4])).backward(dy);
+  const std::vector<double> got = both.grad().to_vector();
+  for (std::size_t i = 0; i < got.size(); ++i)
+    CHECK(got[i] == Approx(apart[1][i] + apart[2][i]).epsilon(1e-5).margin(1e-5));
 }
 
 TEST_CASE("gpu: GELU of bfloat16 is exact to its last digit", "[gpu][bf16]") {

@@ -171,7 +171,7 @@ void check_kernel(std::initializer_list<const Operand*> results, const Call& cal
     if (!result->defined()) continue;
     INFO(result->name());
     CHECK(result->complaint(first) == "");
-    CHECK(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)) == 0);
+    CHECK((first.empty() || std::memcmp(first.data(), again.data(), first.size() * sizeof(double)) == 0));
   }
 }
 
