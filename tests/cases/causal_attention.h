@@ -64,12 +64,11 @@ inline std::vector<Case> causal_attention_cases() {
 }
 
 inline std::vector<Case> causal_attention_bench() {
-  return make_cases<CausalAttention>(
-      {{.B = 16, .L = 128, .H = 4, .D = 256},
-       {.B = 16, .L = 256, .H = 4, .D = 256},
-       {.B = 32, .L = 128, .H = 4, .D = 256},
-       {.B = 32, .L = 256, .H = 4, .D = 256},
-       {.B = 256, .L = 256, .H = 4, .D = 256}});
+  return make_cases<CausalAttention>({{.B = 16, .L = 128, .H = 4, .D = 256},
+                                      {.B = 16, .L = 256, .H = 4, .D = 256},
+                                      {.B = 32, .L = 128, .H = 4, .D = 256},
+                                      {.B = 32, .L = 256, .H = 4, .D = 256},
+                                      {.B = 256, .L = 256, .H = 4, .D = 256}});
 }
 
 }  // namespace wedge::cases
