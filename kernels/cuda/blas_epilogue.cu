@@ -3,6 +3,8 @@
 #include "kernels/cuda/blas_epilogue.cuh"
 
 #include <algorithm>
+#include <memory>
+#include <type_traits>
 
 namespace wedge::cu {
 namespace {
@@ -57,6 +59,9 @@ EpilogueProducts::Plan EpilogueProducts::make_plan(const EpilogueProduct& p, con
 
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(cublasLtMatmulPreferenceCreate(&preference), "matmul: cublasLtMatmulPreferenceCreate");
+  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>,
+                        decltype(&cublasLtMatmulPreferenceDestroy)>
+      owner(preference, cublasLtMatmulPreferenceDestroy);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(bytes_));
   set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -68,7 +73,6 @@ EpilogueProducts::Plan EpilogueProducts::make_plan(const EpilogueProduct& p, con
   int results = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle_, plan.operation, plan.a, plan.b, plan.d, plan.d, preference, 1, &best, &results);
-  check_blas(cublasLtMatmulPreferenceDestroy(preference), "matmul: cublasLtMatmulPreferenceDestroy");
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_blas(status, "matmul: cublasLtMatmulAlgoGetHeuristic");
   plan.algorithm = best.algo;
   plan.found = status == CUBLAS_STATUS_SUCCESS && results > 0 && best.state == CUBLAS_STATUS_SUCCESS;
