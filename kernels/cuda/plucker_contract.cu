@@ -1,0 +1,263 @@
+// G = dg W contracted with the rows at once. Layout: a warp has 16 rows of dg, which stay in shared memory,
+// and goes through the steps of the ring two by two: their part of G arises in the lanes that have its slots
+// (plucker_ring.cuh), which add it to G z and G s. Where rows are few, four groups of warps share the steps
+// of 32 rows, and their sums are added in order. What is left of dz_t and the pulls follows, four lanes a
+// row.
+#include "kernels/cuda/mma_tile.cuh"
+#include "kernels/cuda/plucker_products.cuh"
+#include "kernels/cuda/plucker_ring_weight.cuh"
+
+namespace wedge::cu::plucker {
+namespace {
+
+static_assert(kTileDepth == kRing);
+
+// q and own [rows, R] =, pulls [rows, lags] = for the lags that a row has.
+template <int kRowWarps_, int kGroups_, int kStages_>
+struct ContractTile {
+  static constexpr int kRowWarps = kRowWarps_, kGroups = kGroups_, kStages = kStages_;
+  static constexpr int kSteps = 2, kDepth = 64;  // of a warp at a time
+  static constexpr int kRows = kRowWarps * 16, kThreadsOfBlock = kRowWarps * kGroups * kWarp;
+  static constexpr int kWeights = kDepth * kRing;  // of a step
+  static constexpr int kStage = kGroups * kSteps * kWeights;
+  static_assert(kStages * kStage * sizeof(BFloat16) >= kGroups * kRows * 2 * kRing * sizeof(float));
+
+  static std::size_t bytes(std::int64_t D) {
+    const auto depth = static_cast<std::size_t>((D + kDepth - 1) / kDepth * kDepth);
+    return (static_cast<std::size_t>(kRows) * depth + kStages * std::size_t{kStage}) * sizeof(BFloat16);
+  }
+  // Whether a block finds room in shared memory; of an H100's an A100's part.
+  static bool fits(std::int64_t D) {
+    constexpr std::size_t kMostBytes = 163 * 1024;
+    return bytes(D) <= kMostBytes && bytes(D) <= shared_bytes_of_block();
+  }
+};
+using FewRows = ContractTile<2, 4, 3>;
+using ManyRows = ContractTile<8, 1, 4>;
+
+// A row of G as it arises: z, s and the sums G z and G s of a lane's slots, apart for the slot as the first
+// of a pair and as its partner.
+struct RingContraction {
+  RingFeatures of;
+  RingRow y, u, y_partner, u_partner;
+
+  __device__ void clear() {
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) y.x[e] = u.x[e] = y_partner.x[e] = u_partner.x[e] = 0;
+  }
+  // To the next step, whose gradients are added next.
+  __device__ void advance() {
+    of.advance();
+    y_partner.advance();
+    u_partner.advance();
+  }
+  __device__ void add(int e, float gradient) {
+    y.x[e] += gradient * of.z_partner.x[e];
+    u.x[e] += gradient * of.s_partner.x[e];
+    y_partner.x[e] -= gradient * of.z.x[e];
+    u_partner.x[e] -= gradient * of.s.x[e];
+  }
+  // After so many steps: y = G z, u = G s.
+  __device__ void finish(int steps) {
+    y_partner.advance(kRing - steps);
+    u_partner.advance(kRing - steps);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) {
+      y.x[e] += y_partner.x[e];
+      u.x[e] += u_partner.x[e];
+    }
+  }
+};
+
+template <class Tile, class T>
+__global__ void __launch_bounds__(Tile::kThreadsOfBlock)
+    plucker_linear_contract_ring_kernel(Sizes n, Lags lags, int steps, const T* z, const T* s,
+                                        const BFloat16* w, Rounded dg, float* q, float* own, Pull* pulls,
+                                        bool whole) {
+  constexpr int kRows = Tile::kRows, kThreadsOfBlock = Tile::kThreadsOfBlock;
+  auto* const weights = dynamic_shared<BFloat16>();                    // [stages, groups, steps, depth, 32]
+  BFloat16* const gradients = weights + Tile::kStages * Tile::kStage;  // [D / 32, rows, 32]
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
+  const int row_warp = warp % Tile::kRowWarps, group = warp / Tile::kRowWarps;
+  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
+  const int depths = static_cast<int>((n.D + Tile::kDepth - 1) / Tile::kDepth);
+  // Of each group of warps, which has passes · kSteps steps one after another.
+  constexpr int kAtOnce = Tile::kGroups * Tile::kSteps;
+  const int passes = (steps + kAtOnce - 1) / kAtOnce;
+
+  // Unit by unit: 64 columns of two steps of every group, then the next columns, then the next two steps.
+  int next_pass = 0, next_stage = 0;
+  std::int64_t next_depth = 0;
+  const auto bring_weights = [&] {
+    if (next_pass < passes) {
+      WEDGE_UNROLL
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int step = (k / Tile::kSteps * passes + next_pass) * Tile::kSteps + k % Tile::kSteps;
+        bring_tile<Tile::kDepth, kThreadsOfBlock>(thread, w + (step * n.D + next_depth) * kRing, kRing,
+                                                  n.D - next_depth, step < steps,
+                                                  weights + next_stage * Tile::kStage + k * Tile::kWeights);
+      }
+    }
+    cp_async_commit();
+    next_stage = (next_stage + 1) % Tile::kStages;
+    next_depth += Tile::kDepth;
+    if (next_depth < n.D) return;
+    next_depth = 0;
+    ++next_pass;
+  };
+  constexpr int kThreadsOfPart = kRows * 4 < kThreadsOfBlock ? kRows * 4 : kThreadsOfBlock;
+  for (int p = 0; p < depths * Tile::kDepth / kRing; p += kThreadsOfBlock / kThreadsOfPart) {
+    const int part = p + thread / kThreadsOfPart;
+    bring_tile<kRows, kThreadsOfPart>(thread % kThreadsOfPart, dg.x + first_row * dg.pitch + part * kRing,
+                                      dg.pitch, n.rows - first_row, part * kRing + thread % 4 * kChunk < n.D,
+                                      gradients + part * kRows * kRing);
+  }
+  for (int unit = 0; unit + 1 < Tile::kStages; ++unit) bring_weights();
+
+  RingContraction sums[2];  // of rows lane / 4 and lane / 4 + 8 of the warp
+  const int first_step = group * passes * Tile::kSteps;
+  WEDGE_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const std::int64_t row = first_row + row_warp * 16 + half * 8 + lane / 4;
+    sums[half].of.load(z + row * n.R, s + row * n.R, row < n.rows, n.R, whole);
+    sums[half].of.advance(first_step);
+    sums[half].clear();
+  }
+  int unit = 0;
+  for (int pass = 0; pass < passes; ++pass) {
+    float gradient[Tile::kSteps][4][4] = {};
+    for (int depth = 0; depth < depths; ++depth, ++unit) {
+      cp_async_wait<Tile::kStages - 2>();
+      __syncthreads();
+      bring_weights();
+      const BFloat16* const b_tile =
+          weights + unit % Tile::kStages * Tile::kStage + group * Tile::kSteps * Tile::kWeights;
+      WEDGE_UNROLL
+      for (int k = 0; k < Tile::kDepth; k += 16) {
+        std::uint32_t a[4];
+        ldmatrix_x4(a, gradients +
+                           ((depth * (Tile::kDepth / kRing) + k / kRing) * kRows + row_warp * 16) * kRing +
+                           place_of(lane % 16, k % kRing / kChunk + lane / 16));
+        WEDGE_UNROLL
+        for (int j = 0; j < 2 * Tile::kSteps; ++j) {
+          std::uint32_t b[4];
+          ldmatrix_x4_trans(
+              b, b_tile + (j / 2 * Tile::kDepth + k) * kRing + place_of(lane % 16, j % 2 * 2 + lane / 16));
+          mma_m16n8k16_bf16(gradient[j / 2][j % 2 * 2], a, b);
+          mma_m16n8k16_bf16(gradient[j / 2][j % 2 * 2 + 1], a, b + 2);
+        }
+      }
+    }
+    WEDGE_UNROLL
+    for (int step = 0; step < Tile::kSteps; ++step) WEDGE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      sums[half].advance();
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) sums[half].add(e, gradient[step][e / 2][half * 2 + e % 2]);
+    }
+  }
+
+  // The groups' sums, where the weights were: [groups, rows, y and u, 32]
+  cp_async_wait<0>();
+  __syncthreads();
+  auto* const parts = reinterpret_cast<float*>(weights);
+  WEDGE_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    sums[half].finish(first_step + passes * Tile::kSteps);
+    float* const part = parts + (group * kRows + row_warp * 16 + half * 8 + lane / 4) * (2 * kRing);
+    sums[half].y.store(part, kRing, true);
+    sums[half].u.store(part + kRing, kRing, true);
+  }
+  __syncthreads();
+  // Four lanes a row again, the rows over all warps.
+  for (int at = thread / kLanesOfRow; at < kRows; at += kThreadsOfBlock / kLanesOfRow) {
+    const std::int64_t row = first_row + at, t = row % n.L;
+    const bool here = row < n.rows;
+    RingRow own_z, y, u;
+    own_z.load(z + row * n.R, here, n.R, whole);
+    y.load(parts + at * (2 * kRing), true, kRing, true);
+    u.load(parts + at * (2 * kRing) + kRing, true, kRing, true);
+    for (int g = 1; g < Tile::kGroups; ++g) {
+      RingRow more_y, more_u;
+      more_y.load(parts + (g * kRows + at) * (2 * kRing), true, kRing, true);
+      more_u.load(parts + (g * kRows + at) * (2 * kRing) + kRing, true, kRing, true);
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) {
+        y.x[e] += more_y.x[e];
+        u.x[e] += more_u.x[e];
+      }
+    }
+    const RingDirection direction(own_z);
+    RingRow q_row, own_row = u;
+    const int seen = count_seen(lags, t);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e)
+      q_row.x[e] = seen > 0 ? -y.x[e] * direction.inverse / static_cast<float>(seen) : 0.0f;
+    float with_q = 0, with_zhat = 0;
+    constexpr int kTogether = 3;  // lags whose states are read before the first is used
+    for (int first = 0; first < lags.count; first += kTogether) {
+      RingRow v[kTogether];
+      WEDGE_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        const std::int64_t lag = first + i < lags.count ? lags.lag[first + i] : 0;
+        const bool sees = here && first + i < lags.count && lag <= t;
+        v[i].load(z + (row - (sees ? lag : 0)) * n.R, sees, n.R, whole);
+      }
+      WEDGE_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        if (first + i >= lags.count) break;
+        const RingLook look(direction, v[i]);
+        float qw = 0;
+        WEDGE_UNROLL
+        for (int e = 0; e < kSlots; ++e) qw += q_row.x[e] * look.w.x[e];
+        qw = row_sum(qw);
+        if (!here || lags.lag[first + i] > t) continue;
+        Pull pull{direction.norm / kEps, 0, 0};
+        if (look.regular) {
+          qw /= look.w_norm;
+          const float c = look.a / (direction.norm * look.w_norm);
+          with_q -= c;
+          with_zhat -= qw / direction.norm;
+          WEDGE_UNROLL
+          for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw / look.w_norm * look.w.x[e];
+          pull = {1 / look.w_norm, -qw / look.w_norm / look.w_norm, look.a * direction.inverse};
+        } else {
+          with_q -= look.a / kEps;
+        }
+        if (lane % kLanesOfRow == 0) pulls[row * lags.count + first + i] = pull;
+      }
+    }
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) own_row.x[e] += with_q * q_row.x[e] + with_zhat * direction.zhat.x[e];
+    if (here) {
+      q_row.store(q + row * n.R, n.R, whole);
+      own_row.store(own + row * n.R, n.R, whole);
+    }
+  }
+}
+
+}  // namespace
+
+bool contract_fits(const Sizes& n) {
+  return FewRows::fits(n.D);
+}
+
+template <class T>
+void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
+                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls) {
+  const RingWeight w(exec, n, weight);
+  const auto launch_tiles = [&]<class Tile>(Tile) {
+    launch("plucker_linear_contract_ring", plucker_linear_contract_ring_kernel<Tile, T>,
+           blocks_for(n.rows, Tile::kRows), Tile::kThreadsOfBlock, Tile::bytes(n.D), exec.stream, n, lags,
+           ring_steps(n.R), z, s, w.data(), dg, q, own, pulls, whole_rows(n, z, s));
+  };
+  const bool many = n.rows >= kEnoughBlocks * ManyRows::kRows && ManyRows::fits(n.D);
+  many ? launch_tiles(ManyRows()) : launch_tiles(FewRows());
+}
+
+template void contract_product(const Exec&, const Sizes&, const Lags&, const float*, const float*,
+                               const float*, const Rounded&, float*, float*, Pull*);
+template void contract_product(const Exec&, const Sizes&, const Lags&, const BFloat16*, const BFloat16*,
+                               const BFloat16*, const Rounded&, float*, float*, Pull*);
+
+}  // namespace wedge::cu::plucker
