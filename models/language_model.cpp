@@ -26,16 +26,18 @@ class Block : public Module {
     add_child("ffn", ffn_);
   }
 
-  // `mix` is called with the mixer and its input in place of the mixer itself.
+  // `mix`, if there is one, is called with the mixer and its input in place of the mixer itself.
   using Mix = std::function<Variable(const Mixer& mixer, const Variable& x)>;
   Variable operator()(Variable h, const Dropout& drop1, const Dropout& drop2, const Mix& mix) const {
-    const auto mixer = [&](const Variable& x) { return mix(*mixer_, x); };
+    const auto mixer = [&](const Variable& x) { return mix ? mix(*mixer_, x) : (*mixer_)(x); };
     if (pre_norm_) {
       h = residual_dropout(h, mixer(norm1_(h)), drop1);
       return residual_dropout(h, ffn_(norm2_(h)), drop2);
     }
-    const Variable mixed = mixer(h);
-    h = mixer_->carries_residual() ? norm1_(mixed, drop1) : norm1_(h, mixed, drop1);
+    if (!mixer_->carries_residual())
+      h = norm1_(h, mixer(h), drop1);
+    else
+      h = mix ? norm1_(mixer(h), drop1) : mixer_->normalized(h, norm1_, drop1);
     return norm2_(h, ffn_(h), drop2);
   }
 
@@ -127,10 +129,9 @@ class DecoderLM : public LanguageModel {
 
  private:
   using Mix = std::function<Variable(std::size_t layer, const Mixer& mixer, const Variable& x)>;
-  static Variable mix_all(std::size_t, const Mixer& mixer, const Variable& x) { return mixer(x); }
 
-  // ids are those of positions from `begin` on; `mix` stands for the mixers.
-  Variable hidden(const Tensor& ids, std::int64_t begin = 0, const Mix& mix = mix_all) const {
+  // ids are those of positions from `begin` on; `mix`, if there is one, stands for the mixers.
+  Variable hidden(const Tensor& ids, std::int64_t begin = 0, const Mix& mix = {}) const {
     WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
                 "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
                 config_.max_context_len - begin, to_string(ids.shape()));
@@ -138,8 +139,9 @@ class DecoderLM : public LanguageModel {
     Variable h = dropout(token_embedding_(ids) + positions, drop(0));
     for (std::size_t k = 0; k < blocks_.size(); ++k) {
       const auto site = static_cast<std::uint32_t>(1 + 2 * k);
-      h = (*blocks_[k])(h, drop(site), drop(site + 1),
-                        [&](const Mixer& mixer, const Variable& x) { return mix(k, mixer, x); });
+      Block::Mix mix_here;
+      if (mix) mix_here = [&](const Mixer& mixer, const Variable& x) { return mix(k, mixer, x); };
+      h = (*blocks_[k])(h, drop(site), drop(site + 1), mix_here);
     }
     return output_norm_(h);
   }

@@ -9,6 +9,7 @@
 
 #include "autograd/ops.h"
 #include "models/init.h"
+#include "models/layers.h"
 #include "models/model_config.h"
 #include "models/module.h"
 
@@ -40,6 +41,10 @@ class Mixer : public Module {
 
   // Whether the result already contains h, so that a post-norm block adds no residual of its own.
   virtual bool carries_residual() const { return false; }
+  // dropout(norm(operator()(h))), for a mixer that carries its residual and can do it in one pass.
+  virtual Variable normalized(const Variable& h, const LayerNorm& norm, const Dropout& dropout) const {
+    return norm((*this)(h), dropout);
+  }
 };
 
 struct MixerEntry {

@@ -1,5 +1,6 @@
 #include "autograd/compute.h"
 #include "autograd/ops.h"
+#include "autograd/ops/factor.h"
 #include "kernels/linear.h"
 #include "kernels/matmul.h"
 
@@ -28,32 +29,6 @@ FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Varia
   s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
   s.out.back() = s.M;
   return s;
-}
-
-// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice).
-class Factor {
- public:
-  Factor(const Tensor& t, const BFloat16* kept)
-      : made_(kept == nullptr ? t.to(DType::bf16) : Tensor()),
-        data_(kept == nullptr ? made_.data<BFloat16>() : kept) {}
-  const BFloat16* data() const { return data_; }
-
- private:
-  Tensor made_;
-  const BFloat16* data_;
-};
-Factor weight_factor(const Exec& exec, const Tensor& w) {
-  return {w, compute::rounded(exec, w)};
-}
-Factor activation_factor(const Exec& exec, const Tensor& x) {
-  return {x, compute::rounded_activation(exec, x)};
-}
-
-// The GPU's way to run this op, in backward too when that is outside the guard.
-Exec exec_with_bf16_products(const Tensor& t) {
-  Exec exec = compute::exec_of(t);
-  exec.bf16_products = true;
-  return exec;
 }
 
 // On the GPU, with products of bfloat16 factors, whose float32 originals these do not need.

@@ -2,20 +2,14 @@
 
 #include "autograd/compute.h"
 #include "autograd/ops.h"
+#include "autograd/ops/gate.h"
 #include "kernels/matmul.h"
 
 namespace wedge {
 
 Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight, const Variable& bias) {
-  WEDGE_CHECK(h.value().rank() >= 1 && h.shape() == g.shape() && h.dtype() == g.dtype(),
-              "gate_blend: expected h and g of one shape [..., D], got {} and {}", to_string(h.shape()),
-              to_string(g.shape()));
+  check_gate("gate_blend", h, g, weight, bias);
   const std::int64_t D = h.size(-1), rows = h.value().numel() / std::max<std::int64_t>(D, 1);
-  WEDGE_CHECK(weight.shape() == (Shape{D, 2 * D}) && (!bias.defined() || bias.shape() == Shape{D}),
-              "gate_blend: weight must be [{}, {}] and bias [{}], got {} and {}", D, 2 * D, D,
-              to_string(weight.shape()), bias.defined() ? to_string(bias.shape()) : "none");
-  WEDGE_CHECK(weight.dtype() == h.dtype() && (!bias.defined() || bias.dtype() == h.dtype()),
-              "gate_blend: weight and bias must be {}, got {}", name_of(h.dtype()), name_of(weight.dtype()));
 
   const Tensor a = h.value().contiguous(), b = g.value().contiguous(), w = weight.value().contiguous();
   const Tensor c = bias.defined() ? bias.value().contiguous() : Tensor();

@@ -72,7 +72,7 @@ struct ColumnSum {
 template <class Out>
 ColumnSum(Out*, bool) -> ColumnSum<Out>;
 
-// out (+)= Σ over pieces. Two of the sums may go to one place, one after another.
+// out (+)= Σ over pieces. Sums may go to one place, one after another.
 template <int kSums, class Out>
 struct ColumnTotals {
   std::int64_t pieces, D;
@@ -137,7 +137,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTo
     double sum = 0;
     for (int warp = 0; warp < kTileWarps; ++warp)
       sum += terms[(which * kTileWarps + warp) * kTotalColumns + in_block];
-    const bool again = which > 0 && to.out == a.to[which > 0 ? which - 1 : 0].out;
+    bool again = false;
+    for (int earlier = 0; earlier < which; ++earlier) again = again || to.out == a.to[earlier].out;
     const float before = again && to.add ? to_float(to.out[column]) : old[which];
     to.out[column] = from_float<Out>(before + static_cast<float>(sum));
   }

@@ -15,8 +15,16 @@ GrassmannMixer::GrassmannMixer(const ModelConfig& config, std::int64_t layer, In
 }
 
 Variable GrassmannMixer::operator()(const Variable& h) const {
-  const Variable z = reduce_(h);
-  return gate(h, plucker_linear(z, expand_.weight, expand_.bias, lags_));
+  return gate(h, plane_features(h));
+}
+
+Variable GrassmannMixer::normalized(const Variable& h, const LayerNorm& norm, const Dropout& dropout) const {
+  return gate_layernorm(h, plane_features(h), gate_proj_.weight, gate_proj_.bias, norm.weight, norm.bias,
+                        dropout);
+}
+
+Variable GrassmannMixer::plane_features(const Variable& h) const {
+  return plucker_linear(reduce_(h), expand_.weight, expand_.bias, lags_);
 }
 
 namespace {

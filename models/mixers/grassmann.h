@@ -22,10 +22,12 @@ class GrassmannMixer : public Mixer {
   // "z" [B, L, d_low] and "alpha" [B, L, D], as in the formulas above.
   Trace trace(const Variable& h) const override;
   bool carries_residual() const override { return true; }
+  Variable normalized(const Variable& h, const LayerNorm& norm, const Dropout& dropout) const override;
   // d_low >= 2, lags >= 1, and with layerwise_lags one lag a layer.
   static void validate(const ModelConfig& config);
 
  private:
+  Variable plane_features(const Variable& h) const;  // g
   Variable gate(const Variable& h, const Variable& g) const;
 
   std::vector<std::int64_t> lags_;

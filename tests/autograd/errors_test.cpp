@@ -370,5 +370,21 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}, f64), none);
        }},
+      {"gate_layernorm", "one shape [..., D], got [2, 3] and [3, 2]",
+       [] {
+         return gate_layernorm(of({2, 3}), of({3, 2}), of({3, 6}), none, of({3}), of({3}), {});
+       }},
+      {"gate_layernorm", "norm_weight and norm_bias must be [3], got [3] and [2]",
+       [] {
+         return gate_layernorm(of({2, 3}), of({2, 3}), of({3, 6}), none, of({3}), of({2}), {});
+       }},
+      {"gate_layernorm", "must be float32, got float32 and float64",
+       [] {
+         return gate_layernorm(of({2, 3}), of({2, 3}), of({3, 6}), none, of({3}), of({3}, f64), {});
+       }},
+      {"gate_layernorm", "rate must be in [0, 1), got 1",
+       [] {
+         return gate_layernorm(of({2, 3}), of({2, 3}), of({3, 6}), none, of({3}), of({3}), {.rate = 1});
+       }},
   });
 }
