@@ -18,6 +18,9 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // onehot(target)) / T,
 //   dx = G W;  dweight = Gᵀ x
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
+// On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
+// bfloat16 products bfloat16 (as under PyTorch's autocast); maxima, exponentials and sums are float32 always,
+// and logits are where only the loss is wanted.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;

@@ -96,16 +96,6 @@ struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
   T v[kWidth];
 };
 
-// L2 may forget the 128 bytes (aligned) at p, which hold what nobody reads again before it is written anew,
-// rather than write them to memory.
-__device__ inline void discard_line(void* p) {
-#if defined(WEDGE_EMULATOR)
-  memset(p, 0xff, 128);
-#else
-  asm volatile("discard.global.L2 [%0], 128;" ::"l"(__cvta_generic_to_global(p)) : "memory");
-#endif
-}
-
 // Stores what will be read only when it has left L2 anyway: the cache keeps other lines rather than these.
 template <class T, int kWidth>
 __device__ void store_streaming(Pack<T, kWidth>* to, const Pack<T, kWidth>& x) {

@@ -128,14 +128,15 @@ void check_linear_cross_entropy() {
       padded_values.slice(0, 0, s.V).copy_from(weight_values);
       const Operand x_rounded(x_values), weight_rounded(weight_values), weight_padded(padded_values),
           targets(draw.ids({s.rows}, s.V), DType::i32);
-      const Operand loss("loss", Tensor::full({1}, NAN), kFloat32, DType::f32);
-      // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum, and logits
-      // are float32: what is rounded is G, whose share of the error is that of one factor.
+      // Logits are rounded where G is to take their place, float32 else.
+      const Operand loss("loss", Tensor::full({1}, NAN), with_gradients ? naive(1) : kFloat32, DType::f32);
+      // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum; what is
+      // rounded is the logits and G, whose share of the error is that of one factor.
       const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN),
                    dweight_start = Tensor::full({padded_classes(s.V), s.D}, NAN);
       const Operand dx = with_gradients ? Operand("dx", dx_start, naive(5), dtype_of<OnGpu>) : Operand();
       const Operand dweight =
-          with_gradients ? Operand("dweight", dweight_start, naive(2), DType::f32) : Operand();
+          with_gradients ? Operand("dweight", dweight_start, naive(3), DType::f32) : Operand();
       enum class Copies { none, as_they_are, padded };
       for (const Copies copies : {Copies::none, Copies::as_they_are, Copies::padded}) {
         if (copies != Copies::none && !(kRounds && with_gradients)) continue;
