@@ -131,6 +131,12 @@ Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout&
 // Softmax attention over positions <= t: qkv [B, L, 3D] holds q, k and v in that order, heads are slices of D
 // / num_heads; scale 1 / sqrt(D / num_heads) -> [B, L, D].
 Variable causal_attention(const Variable& qkv, std::int64_t num_heads);
+// out(causal_attention(qkv(x), num_heads)) between two linear layers: x [B, L, K], qkv_weight [3 D, K],
+// qkv_bias [3 D], out_weight [M, D], out_bias [M] -> [B, L, M]. On the GPU with products of bfloat16 factors
+// (Bf16ProductsGuard) and float32 tensors, q, k, v, the heads' outputs and the gradients of all these are
+// bfloat16 in memory.
+Variable self_attention(const Variable& x, const Variable& qkv_weight, const Variable& qkv_bias,
+                        const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads);
 // The mean unit Plücker vector p̄_t over the lags <= t, times Wᵀ, plus b (kernels/plucker_linear.h has the
 // formula): z [B, L, R], weight [D, R (R - 1) / 2], bias [D] or undefined -> [B, L, D]. Lags >= 1; a repeated
 // one counts each time.

@@ -29,7 +29,7 @@ struct LinearBackwardWeight {
   T* dweight;   // [N, K] or null
   T* dbias;     // [N] or null
   bool dweight_add, dbias_add;
-  // Copies of the factors, as Gemm has them; where dy's is given and dbias is null, dy may be null.
+  // Copies of the factors, as Gemm has them; where dy's is given, dy may be null, and dbias is its sum.
   const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
 };
 

@@ -1,5 +1,5 @@
 // Matrix products with an output type of their own (float32 logits and gradients of parameters from bfloat16
-// factors), or with a vector beside them.
+// factors), or with a bias.
 #pragma once
 
 #include "kernels/matmul.h"
@@ -11,17 +11,10 @@ namespace wedge::cu {
 template <class T, class Out>
 void gemm_to(const Exec& exec, const Gemm<T>& g, Out* out);
 
-// At most one of the two, for a product without batches and with alpha = 1.
+// gemm of one product with alpha = 1, and bias [N] added to each row of C in the same kernel. False where
+// there is none: then C is the product alone. cuBLASLt has such kernels for bfloat16 factors of most shapes,
+// and for one shape always or never.
 template <class T>
-struct Epilogue {
-  const T* bias = nullptr;  // [N], added to each row of C
-  T* sums_of_a = nullptr;   // [M], = Σ over K of op(A), of the factor as it is multiplied: rounded perhaps
-};
-
-// gemm, and whether the epilogue was done in its kernel. cuBLASLt has such kernels for bfloat16 factors of
-// most shapes, and for one shape always or never; where it has none, C is the product alone and sums_of_a
-// what it was.
-template <class T>
-bool gemm_with(const Exec& exec, const Gemm<T>& g, const Epilogue<T>& epilogue);
+bool gemm_with_bias(const Exec& exec, const Gemm<T>& g, const T* bias);
 
 }  // namespace wedge::cu

@@ -1,7 +1,6 @@
-// A linear layer's products, with bias and dbias in their kernels where cuBLASLt has such (gemm.cuh) and in
-// kernels of their own elsewhere; and bias with GELU: u += bias, y = u Φ(u), du = dy · (Φ(u) + u φ(u)), Φ and
-// φ the Gaussian distribution function and density. cuBLASLt's GELU would not do: it is the tanh
-// approximation.
+// A linear layer's products, with the bias in their kernel where cuBLASLt has such (gemm.cuh) and in one of
+// its own elsewhere; dbias; and bias with GELU: u += bias, y = u Φ(u), du = dy · (Φ(u) + u φ(u)), Φ and φ the
+// Gaussian distribution function and density. cuBLASLt's GELU would not do: it is the tanh approximation.
 //
 // Layout: column tiles (column_sums.cuh), so that a thread reads its bias once. Backward needs u and takes
 // the sum of du over the rows in the same pass. Bytes moved: each tensor once, and a 1/64 part of partial
@@ -75,20 +74,20 @@ __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials
 
 template <class T>
 void linear_forward(const Exec& exec, const LinearForward<T>& args) {
-  const bool done = gemm_with<T>(exec,
-                                 {.trans_b = true,
-                                  .M = args.rows,
-                                  .N = args.N,
-                                  .K = args.K,
-                                  .A = args.x,
-                                  .lda = args.K,
-                                  .B = args.weight,
-                                  .ldb = args.K,
-                                  .C = args.y,
-                                  .ldc = args.N,
-                                  .A_rounded = args.x_rounded,
-                                  .B_rounded = args.weight_rounded},
-                                 {.bias = args.bias});
+  const bool done = gemm_with_bias<T>(exec,
+                                      {.trans_b = true,
+                                       .M = args.rows,
+                                       .N = args.N,
+                                       .K = args.K,
+                                       .A = args.x,
+                                       .lda = args.K,
+                                       .B = args.weight,
+                                       .ldb = args.K,
+                                       .C = args.y,
+                                       .ldc = args.N,
+                                       .A_rounded = args.x_rounded,
+                                       .B_rounded = args.weight_rounded},
+                                      args.bias);
   if (done || args.bias == nullptr || args.rows == 0 || args.N == 0) return;
   launch("bias_add", bias_add_kernel<T>, tile_grid(args.rows, args.N), kTileThreads, 0, exec.stream,
          args.rows, args.N, args.bias, args.y);
@@ -96,27 +95,27 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 
 template <class T>
 void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
-  bool done = false;
   if (args.dweight != nullptr)
-    done = gemm_with<T>(exec,
-                        {.trans_a = true,
-                         .M = args.N,
-                         .N = args.K,
-                         .K = args.rows,
-                         .A = args.dy,
-                         .lda = args.N,
-                         .B = args.x,
-                         .ldb = args.K,
-                         .beta = args.dweight_add ? 1.0f : 0.0f,
-                         .C = args.dweight,
-                         .ldc = args.K,
-                         .A_rounded = args.dy_rounded,
-                         .B_rounded = args.x_rounded},
-                        {.sums_of_a = args.dbias_add ? nullptr : args.dbias});
-  if (done || args.dbias == nullptr || args.N == 0) return;
+    cu::gemm<T>(exec, {.trans_a = true,
+                       .M = args.N,
+                       .N = args.K,
+                       .K = args.rows,
+                       .A = args.dy,
+                       .lda = args.N,
+                       .B = args.x,
+                       .ldb = args.K,
+                       .beta = args.dweight_add ? 1.0f : 0.0f,
+                       .C = args.dweight,
+                       .ldc = args.K,
+                       .A_rounded = args.dy_rounded,
+                       .B_rounded = args.x_rounded});
+  if (args.dbias == nullptr || args.N == 0) return;
   const ColumnSums<1> sums(args.rows, args.N);
-  launch("linear_dbias", linear_dbias_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args.rows, args.N,
-         args.dy, sums.partials());
+  const auto sum = [&]<class Dy>(const Dy* dy) {
+    launch("linear_dbias", linear_dbias_kernel<Dy>, sums.grid(), kTileThreads, 0, exec.stream, args.rows,
+           args.N, dy, sums.partials());
+  };
+  args.dy != nullptr ? sum(args.dy) : sum(args.dy_rounded);
   sums.add_up(exec, "linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
 }
 

@@ -1,12 +1,12 @@
 // C = alpha · op(A) · op(B) + beta · C through cuBLAS. A row-major product is the column-major product of the
 // transposes in the other order, so cuBLAS is given B, then A, and computes Cᵀ [N, M].
 // float32 factors are multiplied in float32 (TF32 keeps 10 bits of the mantissa and must be asked for),
-// bfloat16 factors on the tensor cores with sums in float32. Where something comes with a product of bfloat16
+// bfloat16 factors on the tensor cores with sums in float32. Where a bias comes with a product of bfloat16
 // factors that cuBLASLt can do in the same kernel, the product goes there.
 #include <limits>
 #include <mutex>
 
-#include "kernels/cuda/blas_epilogue.cuh"
+#include "kernels/cuda/blas_bias.cuh"
 #include "kernels/cuda/gemm.cuh"
 
 namespace wedge::cu {
@@ -39,14 +39,14 @@ class Blas {
     body(handle_);
   }
 
-  // EpilogueProducts::multiply, in the same workspace, one thread at a time.
-  bool multiply(const EpilogueProduct& p, void* stream) {
+  // BiasProducts::multiply, in the same workspace, one thread at a time.
+  bool multiply(const BiasProduct& p, void* stream) {
     const std::scoped_lock lock(mutex_);
-    return epilogues_.multiply(p, static_cast<cudaStream_t>(stream));
+    return with_bias_.multiply(p, static_cast<cudaStream_t>(stream));
   }
 
  private:
-  Blas() : workspace_(allocate(kWorkspaceBytes)), epilogues_(workspace_, kWorkspaceBytes) {
+  Blas() : workspace_(allocate(kWorkspaceBytes)), with_bias_(workspace_, kWorkspaceBytes) {
     check_blas(cublasCreate(&handle_), "matmul: cublasCreate");
     constexpr auto kMode =
         static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
@@ -56,7 +56,7 @@ class Blas {
   std::mutex mutex_;
   cublasHandle_t handle_ = nullptr;
   void* workspace_;
-  EpilogueProducts epilogues_;
+  BiasProducts with_bias_;
   void* stream_ = nullptr;
   bool ready_ = false;  // the handle is on stream_
 };
@@ -111,23 +111,19 @@ int narrow(std::int64_t n) {
   return static_cast<int>(n < 1 ? 1 : n);
 }
 
-// The product with its epilogue in one kernel of cuBLASLt; false, and nothing is done, where there is none.
+// The product with its bias in one kernel of cuBLASLt; false, and nothing is done, where there is none.
 template <class Out>
-bool multiply_with(const Exec& exec, const Gemm<BFloat16>& g, const Epilogue<Out>& epilogue, Out* out) {
-  if (epilogue.bias == nullptr && epilogue.sums_of_a == nullptr) return false;
-  if (g.M == 0 || g.N == 0 || g.K == 0 || g.batches != 1) return false;
+bool multiply_with(const Exec& exec, const Gemm<BFloat16>& g, const Out* bias, Out* out) {
+  if (bias == nullptr || g.M == 0 || g.N == 0 || g.K == 0 || g.batches != 1) return false;
   const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  // C's columns are the rows of Cᵀ, to which cuBLAS adds a bias; A is its second factor.
-  const bool adds = epilogue.bias != nullptr;
-  return Blas::instance().multiply(
-      {op(g.trans_b), op(g.trans_a), g.N, g.M, g.K, g.alpha, g.B, g.ldb, g.A, g.lda, g.beta, out, g.ldc,
-       kBlasType<Out>, adds ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB,
-       adds ? const_cast<Out*>(epilogue.bias) : epilogue.sums_of_a},
-      exec.stream);
+  // C's columns are the rows of Cᵀ, to which cuBLAS adds a bias.
+  return Blas::instance().multiply({op(g.trans_b), op(g.trans_a), g.N, g.M, g.K, g.alpha, g.B, g.ldb, g.A,
+                                    g.lda, g.beta, out, g.ldc, kBlasType<Out>, bias},
+                                   exec.stream);
 }
 
-// The product of bfloat16 copies of the factors, and whether the epilogue was done with it.
-bool gemm_of_rounded(const Exec& exec, const Gemm<float>& g, const Epilogue<float>& epilogue) {
+// The product of bfloat16 copies of the factors, and whether the bias was added with it.
+bool gemm_of_rounded(const Exec& exec, const Gemm<float>& g, const float* bias) {
   const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
                           std::int64_t stride) {
     const std::int64_t batches = stride == 0 ? 1 : g.batches;
@@ -152,7 +148,7 @@ bool gemm_of_rounded(const Exec& exec, const Gemm<float>& g, const Epilogue<floa
                           .stride_a = A.stride(),
                           .stride_b = B.stride(),
                           .stride_c = g.stride_c};
-  if (multiply_with(exec, of, epilogue, g.C)) return true;
+  if (multiply_with(exec, of, bias, g.C)) return true;
   gemm_to(exec, of, g.C);
   return false;
 }
@@ -185,23 +181,23 @@ template void gemm_to(const Exec&, const Gemm<BFloat16>&, BFloat16*);
 template void gemm_to(const Exec&, const Gemm<BFloat16>&, float*);
 
 template <class T>
-bool gemm_with(const Exec& exec, const Gemm<T>& g, const Epilogue<T>& epilogue) {
+bool gemm_with_bias(const Exec& exec, const Gemm<T>& g, const T* bias) {
   if constexpr (std::is_same_v<T, float>) {
     const bool empty = g.M * g.N * g.K * g.batches == 0;
-    if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g, epilogue);
+    if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g, bias);
   } else {
-    if (multiply_with(exec, g, epilogue, g.C)) return true;
+    if (multiply_with(exec, g, bias, g.C)) return true;
   }
   gemm_to<T, T>(exec, g, g.C);
   return false;
 }
 
-template bool gemm_with(const Exec&, const Gemm<float>&, const Epilogue<float>&);
-template bool gemm_with(const Exec&, const Gemm<BFloat16>&, const Epilogue<BFloat16>&);
+template bool gemm_with_bias(const Exec&, const Gemm<float>&, const float*);
+template bool gemm_with_bias(const Exec&, const Gemm<BFloat16>&, const BFloat16*);
 
 template <class T>
 void gemm(const Exec& exec, const Gemm<T>& g) {
-  gemm_with(exec, g, Epilogue<T>());
+  gemm_with_bias<T>(exec, g, nullptr);
 }
 
 }  // namespace wedge::cu

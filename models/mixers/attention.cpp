@@ -15,8 +15,8 @@ AttentionMixer::AttentionMixer(const ModelConfig& config, std::int64_t /*layer*/
 }
 
 Variable AttentionMixer::operator()(const Variable& h) const {
-  const Variable qkv = qkv_projection_(h);
-  return out_projection_(causal_attention(qkv, num_heads_));
+  return self_attention(h, qkv_projection_.weight, qkv_projection_.bias, out_projection_.weight,
+                        out_projection_.bias, num_heads_);
 }
 
 namespace {

@@ -370,6 +370,23 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}, f64), none);
        }},
+      {"self_attention",
+       "expected x [B, L, K], qkv_weight [3 D, K] and out_weight [M, D], got [2, 3, 4], [6, 5] and [4, 2]",
+       [] {
+         return self_attention(of({2, 3, 4}), of({6, 5}), of({6}), of({4, 2}), of({4}), 1);
+       }},
+      {"self_attention", "a multiple of 3 heads, got 2",
+       [] {
+         return self_attention(of({2, 3, 4}), of({6, 4}), of({6}), of({4, 2}), of({4}), 3);
+       }},
+      {"self_attention", "expected biases [6] and [4], got [2] and [4]",
+       [] {
+         return self_attention(of({2, 3, 4}), of({6, 4}), of({2}), of({4, 2}), of({4}), 1);
+       }},
+      {"self_attention", "got float32 and float64",
+       [] {
+         return self_attention(of({2, 3, 4}), of({6, 4}), of({6}), of({4, 2}, f64), of({4}), 1);
+       }},
       {"gate_layernorm", "one shape [..., D], got [2, 3] and [3, 2]",
        [] {
          return gate_layernorm(of({2, 3}), of({3, 2}), of({3, 6}), none, of({3}), of({3}), {});

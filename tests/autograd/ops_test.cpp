@@ -37,6 +37,7 @@ void check_all(const std::vector<cases::Case>& all, const std::vector<test::Targ
 
 WEDGE_OP_TEST("plucker_linear agrees with its definition", cases::plucker_linear_cases())
 WEDGE_OP_TEST("gate_blend agrees with its twin", cases::gate_blend_cases())
+WEDGE_OP_TEST("self_attention agrees with its twin", cases::self_attention_cases())
 WEDGE_OP_TEST("gate_layernorm agrees with its twin", cases::gate_layernorm_cases())
 WEDGE_OP_TEST("causal_attention agrees with its twin", cases::causal_attention_cases())
 WEDGE_OP_TEST("layernorm agrees with its twin", cases::layernorm_cases())

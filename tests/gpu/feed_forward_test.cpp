@@ -53,19 +53,7 @@ TEST_CASE("gpu: feed_forward with hidden values in bfloat16", "[gpu][bf16]") {
     const int roundings[] = {3, 4, 4, 4, 3, 0};
     for (std::size_t i = 0; i < want.size(); ++i) {
       CAPTURE(i);
-      REQUIRE(got[i].size() == want[i].size());
-      const Bound bound = roundings[i] > 0 ? naive(roundings[i]) : kFloat32;
-      double squares = 0, errors = 0;
-      for (const double w : want[i]) squares += w * w;
-      const double rms = std::sqrt(squares / static_cast<double>(want[i].size()));
-      double worst = 0;
-      for (std::size_t k = 0; k < want[i].size(); ++k) {
-        const double error = std::abs(got[i][k] - want[i][k]);
-        worst = std::max(worst, error / (std::abs(want[i][k]) + rms));
-        errors += error * error;
-      }
-      CHECK(worst <= bound.worst);
-      CHECK(std::sqrt(errors / static_cast<double>(want[i].size())) <= bound.rms * rms);
+      check_close(got[i], want[i], roundings[i] > 0 ? naive(roundings[i]) : kFloat32);
     }
     CHECK(run(on_gpu, dy.to(DType::f32).to(Device::cuda)) == got);
   }

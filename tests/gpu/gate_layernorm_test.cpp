@@ -52,20 +52,6 @@ Dropout dropout_on(Device device, double rate) {
   return {rate, 5, Tensor::from<std::int64_t>({77, 3, 1}, {3}).to(device)};
 }
 
-void check_close(const std::vector<double>& got, const std::vector<double>& want, const Bound& bound) {
-  REQUIRE(got.size() == want.size());
-  double squares = 0, errors = 0, worst = 0;
-  for (const double w : want) squares += w * w;
-  const double rms = std::sqrt(squares / static_cast<double>(want.size()));
-  for (std::size_t k = 0; k < want.size(); ++k) {
-    const double error = std::abs(got[k] - want[k]);
-    worst = std::max(worst, error / (std::abs(want[k]) + rms));
-    errors += error * error;
-  }
-  CHECK(worst <= bound.worst);
-  CHECK(std::sqrt(errors / static_cast<double>(want.size())) <= bound.rms * rms);
-}
-
 // du of every row, [rows, D]: the bias's gradient of that row alone, `dy` with the mask in it.
 std::vector<double> du_of(const std::vector<Tensor>& values, const Tensor& dy) {
   std::vector<double> du;

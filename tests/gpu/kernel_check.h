@@ -48,6 +48,21 @@ inline Bound naive(int roundings) {
 // bfloat16 has no part in it.
 inline constexpr Bound kFloat32{1e-5, 1e-5};
 
+// Checks a result of an operation against it.
+inline void check_close(const std::vector<double>& got, const std::vector<double>& want, const Bound& bound) {
+  REQUIRE(got.size() == want.size());
+  double squares = 0, errors = 0, worst = 0;
+  for (const double w : want) squares += w * w;
+  const double rms = std::sqrt(squares / static_cast<double>(want.size()));
+  for (std::size_t k = 0; k < want.size(); ++k) {
+    const double error = std::abs(got[k] - want[k]);
+    worst = std::max(worst, error / (std::abs(want[k]) + rms));
+    errors += error * error;
+  }
+  CHECK(worst <= bound.worst);
+  CHECK(std::sqrt(errors / static_cast<double>(want.size())) <= bound.rms * rms);
+}
+
 // An argument of a kernel on both sides: of `dtype` on the GPU, with the same values in float64 (integers: as
 // they are) on the CPU. One that a kernel writes has a name and a bound.
 class Operand {

@@ -129,8 +129,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
   }
   const auto is_op = [](std::int32_t op) { return op == CUBLAS_OP_N || op == CUBLAS_OP_T; };
   const std::uint32_t e = changed.epilogue;
-  const bool known = e == CUBLASLT_EPILOGUE_DEFAULT || e == CUBLASLT_EPILOGUE_BIAS ||
-                     e == CUBLASLT_EPILOGUE_BGRADA || e == CUBLASLT_EPILOGUE_BGRADB;
+  const bool known = e == CUBLASLT_EPILOGUE_DEFAULT || e == CUBLASLT_EPILOGUE_BIAS;
   if (!known || !is_op(changed.trans_a) || !is_op(changed.trans_b)) return CUBLAS_STATUS_INVALID_VALUE;
   if (status == CUBLAS_STATUS_SUCCESS) *desc = changed;
   return status;
@@ -226,17 +225,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
               given.alignments[0], given.alignments[1], given.alignments[2], given.alignments[3]);
   WEDGE_CHECK(bytes >= given.workspace && wedge::emulator::is_device_memory(workspace, bytes),
               "emulator: matmul: no workspace of {} bytes in device memory", given.workspace);
-  const float factor = *static_cast<const float*>(alpha);
-  const bool takes_sum =
-      desc->epilogue == CUBLASLT_EPILOGUE_BGRADA || desc->epilogue == CUBLASLT_EPILOGUE_BGRADB;
-  if (takes_sum && factor != 1) return CUBLAS_STATUS_NOT_SUPPORTED;
   wedge::emulator::multiply(stream,
                             {.trans_a = desc->trans_a != CUBLAS_OP_N,
                              .trans_b = desc->trans_b != CUBLAS_OP_N,
                              .m = wanted.m,
                              .n = wanted.n,
                              .k = wanted.k,
-                             .alpha = factor,
+                             .alpha = *static_cast<const float*>(alpha),
                              .A = A,
                              .lda = a->ld,
                              .B = B,
@@ -245,9 +240,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                              .C = D,
                              .ldc = d->ld,
                              .float_out = d->type == CUDA_R_32F,
-                             .float_vectors = d->type == CUDA_R_32F,
-                             .bias = desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? desc->bias : nullptr,
-                             .sums_of_a = desc->epilogue == CUBLASLT_EPILOGUE_BGRADA ? desc->bias : nullptr,
-                             .sums_of_b = desc->epilogue == CUBLASLT_EPILOGUE_BGRADB ? desc->bias : nullptr});
+                             .float_bias = d->type == CUDA_R_32F,
+                             .bias = desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? desc->bias : nullptr});
   return CUBLAS_STATUS_SUCCESS;
 }

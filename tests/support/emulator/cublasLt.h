@@ -20,9 +20,7 @@ enum cublasLtMatmulDescAttributes_t {
 };
 enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_DEFAULT = 1,
-  CUBLASLT_EPILOGUE_BIAS = 4,      // D [m, n] += bias [m]
-  CUBLASLT_EPILOGUE_BGRADA = 256,  // bias [m] = sum of op(A) over k
-  CUBLASLT_EPILOGUE_BGRADB = 512   // bias [n] = sum of op(B) over k
+  CUBLASLT_EPILOGUE_BIAS = 4  // D [m, n] += bias [m]
 };
 enum cublasLtReductionScheme_t {
   CUBLASLT_REDUCTION_SCHEME_NONE = 0,

@@ -97,22 +97,11 @@ void compute(const Product& p) {
       for (std::int64_t i = 0; i < m; ++i) {
         float result = p.alpha * sum[i];
         if (p.beta != 0) result += p.beta * c.at(batch, i, j);
-        if (p.bias != nullptr) result += read(p.bias, p.float_vectors, i);
+        if (p.bias != nullptr) result += read(p.bias, p.float_bias, i);
         write(p.C, p.float_out, c.offset(batch, i, j), result);
-      }
-      if (p.sums_of_b != nullptr) {
-        float total = 0;
-        for (const float factor : factors) total += factor;
-        write(p.sums_of_b, p.float_vectors, j, total);
       }
     }
   }
-  if (p.sums_of_a != nullptr)
-    for (std::int64_t i = 0; i < m; ++i) {
-      float total = 0;
-      for (std::int64_t l = 0; l < k; ++l) total += columns[l * m + i];
-      write(p.sums_of_a, p.float_vectors, i, total);
-    }
   check_memory();
 }
 
@@ -132,9 +121,7 @@ void multiply(cudaStream_t stream, const Product& p) {
     matrix_b(p).check_in_device_memory("B", p.batches);
   }
   matrix_c(p).check_in_device_memory("C", p.batches);
-  check_vector("the bias", p.bias, p.float_vectors, p.m);
-  check_vector("the sum of A", p.sums_of_a, p.float_vectors, p.m);
-  check_vector("the sum of B", p.sums_of_b, p.float_vectors, p.n);
+  check_vector("the bias", p.bias, p.float_bias, p.m);
   if (is_captured(stream)) return capture_work([p] { compute(p); });
   count_call();
   compute(p);

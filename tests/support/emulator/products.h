@@ -26,11 +26,9 @@ struct Product {
   long long stride_c = 0;
   bool float_out = true;
   std::int64_t batches = 1;
-  // Of a product without batches; vectors are of their own type.
-  bool float_vectors = true;
+  // Of a product without batches, of its own type.
+  bool float_bias = true;
   const void* bias = nullptr;  // [m]
-  void* sums_of_a = nullptr;   // [m] = Σ over k of op(A)
-  void* sums_of_b = nullptr;   // [n] = Σ over k of op(B)
 };
 
 // Does it, or captures it where the stream is captured. Throws wedge::Error where a matrix or a vector does

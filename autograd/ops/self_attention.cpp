@@ -1,0 +1,136 @@
+#include <algorithm>
+
+#include "autograd/compute.h"
+#include "autograd/ops.h"
+#include "autograd/ops/factor.h"
+#include "kernels/causal_attention.h"
+#include "kernels/linear.h"
+#include "kernels/matmul.h"
+
+namespace wedge {
+namespace {
+
+// x [B, L, K], qkv_weight [3 D, K], out_weight [M, D]
+struct AttentionShape {
+  std::int64_t B, L, K, D, M, H;
+  std::int64_t rows() const { return B * L; }
+};
+
+AttentionShape check_shapes(const Variable& x, const Variable& qkv_weight, const Variable& qkv_bias,
+                            const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads) {
+  constexpr const char* kName = "self_attention";
+  WEDGE_CHECK(x.value().rank() == 3 && qkv_weight.value().rank() == 2 && out_weight.value().rank() == 2 &&
+                  qkv_weight.size(1) == x.size(2) && qkv_weight.size(0) == 3 * out_weight.size(1),
+              "{}: expected x [B, L, K], qkv_weight [3 D, K] and out_weight [M, D], got {}, {} and {}", kName,
+              to_string(x.shape()), to_string(qkv_weight.shape()), to_string(out_weight.shape()));
+  const AttentionShape s{x.size(0), x.size(1), x.size(2), out_weight.size(1), out_weight.size(0), num_heads};
+  WEDGE_CHECK(num_heads >= 1 && s.D > 0 && s.D % num_heads == 0,
+              "{}: expected D to be a multiple of {} heads, got {}", kName, num_heads, s.D);
+  WEDGE_CHECK(qkv_bias.shape() == Shape{3 * s.D} && out_bias.shape() == Shape{s.M},
+              "{}: expected biases [{}] and [{}], got {} and {}", kName, 3 * s.D, s.M,
+              to_string(qkv_bias.shape()), to_string(out_bias.shape()));
+  for (const Variable* v : {&qkv_weight, &qkv_bias, &out_weight, &out_bias})
+    WEDGE_CHECK(v->dtype() == x.dtype(), "{}: expected one dtype, got {} and {}", kName, name_of(x.dtype()),
+                name_of(v->dtype()));
+  compute::check_one_device(
+      kName, {&x.value(), &qkv_weight.value(), &qkv_bias.value(), &out_weight.value(), &out_bias.value()});
+  return s;
+}
+
+// On the GPU, with products of bfloat16 factors: q, k, v and the heads' outputs, which only products read,
+// are bfloat16, and so are their gradients.
+Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_weight,
+               const Variable& qkv_bias, const Variable& out_weight, const Variable& out_bias) {
+  constexpr const char* kName = "self_attention";
+  const Tensor in = x.value().contiguous(), w1 = qkv_weight.value().contiguous(),
+               w2 = out_weight.value().contiguous();
+  const Tensor b1 = qkv_bias.value().contiguous(), b2 = out_bias.value().contiguous();
+  const auto rounded = [&](Shape shape) { return Tensor::empty(std::move(shape), DType::bf16, in.device()); };
+  const Tensor y = Tensor::empty({s.B, s.L, s.M}, DType::f32, in.device());
+  const Tensor qkv = rounded({s.B, s.L, 3 * s.D}), o = rounded({s.B, s.L, s.D});
+  const Tensor lse = Tensor::empty({s.B, s.H, s.L}, DType::f32, in.device());
+  const Exec exec = exec_with_bf16_products(y);
+  linear_forward<BFloat16>(
+      exec, {s.rows(), s.K, 3 * s.D, activation_factor(exec, in).data(), weight_factor(exec, w1).data(),
+             weight_factor(exec, b1).data(), qkv.data<BFloat16>()});
+  causal_attention_forward<BFloat16>(
+      exec, {s.B, s.L, s.H, s.D, qkv.data<BFloat16>(), o.data<BFloat16>(), lse.data<float>()});
+  linear_forward<float>(exec, {s.rows(), s.D, s.M, nullptr, nullptr, b2.data<float>(), y.data<float>(),
+                               o.data<BFloat16>(), weight_factor(exec, w2).data()});
+
+  return make_output(
+      kName, y, {x, qkv_weight, qkv_bias, out_weight, out_bias},
+      [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), qkv, o, lse](const BackwardContext& ctx) {
+        const Tensor& dy = ctx.grad();
+        const Exec exec = exec_with_bf16_products(dy);
+        const Factor dy_factor = activation_factor(exec, dy);
+        // Each sink is asked for when it is written: two of the inputs may be one variable.
+        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
+        if (dw2 || db2)
+          linear_backward_weight<float>(exec, {.rows = s.rows(),
+                                               .K = s.D,
+                                               .N = s.M,
+                                               .dy = dy.data<float>(),
+                                               .x = nullptr,
+                                               .dweight = compute::data_or_null<float>(dw2.tensor),
+                                               .dbias = compute::data_or_null<float>(db2.tensor),
+                                               .dweight_add = dw2.add,
+                                               .dbias_add = db2.add,
+                                               .dy_rounded = dy_factor.data(),
+                                               .x_rounded = o.data<BFloat16>()});
+        const Tensor d_o = Tensor::empty(o.shape(), DType::bf16, dy.device());
+        const Tensor dqkv = Tensor::empty(qkv.shape(), DType::bf16, dy.device());
+        gemm<BFloat16>(exec, {.M = s.rows(),
+                              .N = s.D,
+                              .K = s.M,
+                              .A = dy_factor.data(),
+                              .lda = s.M,
+                              .B = weight_factor(exec, w2.get(kName)).data(),
+                              .ldb = s.D,
+                              .C = d_o.data<BFloat16>(),
+                              .ldc = s.D});
+        causal_attention_backward<BFloat16>(
+            exec, {s.B, s.L, s.H, s.D, qkv.data<BFloat16>(), o.data<BFloat16>(), lse.data<float>(),
+                   d_o.data<BFloat16>(), dqkv.data<BFloat16>(), false});
+        const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
+        if (dw1 || db1)
+          linear_backward_weight<float>(exec, {.rows = s.rows(),
+                                               .K = s.K,
+                                               .N = 3 * s.D,
+                                               .dy = nullptr,
+                                               .x = nullptr,
+                                               .dweight = compute::data_or_null<float>(dw1.tensor),
+                                               .dbias = compute::data_or_null<float>(db1.tensor),
+                                               .dweight_add = dw1.add,
+                                               .dbias_add = db1.add,
+                                               .dy_rounded = dqkv.data<BFloat16>(),
+                                               .x_rounded = activation_factor(exec, in.get(kName)).data()});
+        if (const GradSink dx = ctx.sink(0))
+          gemm<float>(exec, {.M = s.rows(),
+                             .N = s.K,
+                             .K = 3 * s.D,
+                             .A = nullptr,
+                             .lda = 3 * s.D,
+                             .B = nullptr,
+                             .ldb = s.K,
+                             .beta = dx.add ? 1.0f : 0.0f,
+                             .C = dx.tensor.data<float>(),
+                             .ldc = s.K,
+                             .A_rounded = dqkv.data<BFloat16>(),
+                             .B_rounded = weight_factor(exec, w1.get(kName)).data()});
+      },
+      true);
+}
+
+}  // namespace
+
+Variable self_attention(const Variable& x, const Variable& qkv_weight, const Variable& qkv_bias,
+                        const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads) {
+  const AttentionShape s = check_shapes(x, qkv_weight, qkv_bias, out_weight, out_bias, num_heads);
+  const bool empty = s.rows() * s.K * s.D * s.M == 0;
+  if (compute::exec_of(x.value()).bf16_products && x.dtype() == DType::f32 && !empty)
+    return fused(s, x, qkv_weight, qkv_bias, out_weight, out_bias);
+  return linear(causal_attention(linear(x, qkv_weight, qkv_bias), num_heads), out_weight, out_bias);
+}
+
+}  // namespace wedge
