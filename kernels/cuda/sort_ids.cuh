@@ -1,6 +1,11 @@
 // The positions 0 .. T-1 of ids in [0, V), ordered by id and, where ids are equal, by position.
 //
-// Layout: a radix sort from the lowest digit of 8 bits up, two launches a digit, as many digits as V has.
+// T is at most 2^30: places are int.
+//
+// Layout: up to kRankedRows a warp takes four ids and counts those that come before each, all T of them,
+// which is their place: T² comparisons, 1.7e7 at most, but no step waits for another, so it can be a part of
+// another kernel's launch (rank_ids).
+// More are a radix sort from the lowest digit of 8 bits up, two launches a digit, as many digits as V has.
 // Tiles of 1,024 ids, larger ones where there would be more than 128 of them, are a block each. `count`
 // counts the tile's digits. `scatter` adds up all tiles' counts, which says where the tile's ids of a digit
 // start; a warp, which owns neighbours, then goes through its own 32 at a time, and the lanes with the same
@@ -16,6 +21,8 @@ struct IdAt {
   std::int32_t id, t;
 };
 
+inline constexpr std::int64_t kRankedRows = 4096;
+
 namespace id_sort {
 
 constexpr int kThreads = 256;
@@ -25,6 +32,49 @@ constexpr int kDigits = 1 << kBits;
 static_assert(kDigits == kThreads, "a thread is a digit");
 constexpr int kTile = 1024;
 constexpr int kMostTiles = 128;
+constexpr int kRanked = 4;  // ids that a warp ranks
+constexpr int kRankedByBlock = kWarps * kRanked;
+
+// Where `block` of as many as kRankedByBlock asks for writes its ids. `aligned`: ids may be read 16 bytes at
+// a time.
+static __device__ void rank_ids(int block, int rows, const std::int32_t* ids, bool aligned, IdAt* sorted) {
+  const int lane = lane_of_warp(), warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int first = block * kRankedByBlock + warp * kRanked;
+  if (first >= rows) return;
+  std::int32_t own[kRanked];
+  int before[kRanked] = {};
+  WEDGE_UNROLL
+  for (int j = 0; j < kRanked; ++j) own[j] = ids[first + j < rows ? first + j : rows - 1];
+  for (int at = lane * 4; at < rows; at += kWarp * 4) {
+    Pack<std::int32_t, 4> four;
+    if (aligned && at + 4 <= rows) {
+      four = *reinterpret_cast<const Pack<std::int32_t, 4>*>(ids + at);
+    } else {
+      WEDGE_UNROLL
+      for (int c = 0; c < 4; ++c) four.v[c] = at + c < rows ? ids[at + c] : INT32_MAX;
+    }
+    // Equal ids count where they stand before; those within the four that are ranked are counted below.
+    const int equal = at < first ? 1 : 0;
+    WEDGE_UNROLL
+    for (int j = 0; j < kRanked; ++j) {
+      WEDGE_UNROLL
+      for (int c = 0; c < 4; ++c) before[j] += four.v[c] < own[j] + equal ? 1 : 0;
+    }
+  }
+  WEDGE_UNROLL
+  for (int j = 0; j < kRanked; ++j) {
+    int place = warp_sum(before[j]);
+    WEDGE_UNROLL
+    for (int i = 0; i < j; ++i) place += own[i] == own[j] ? 1 : 0;
+    if (lane == j && first + j < rows) sorted[place] = {own[j], first + j};
+  }
+}
+static_assert(kRanked == 4, "a lane's four ids are the ranked ones, or none of them");
+
+static __global__ void __launch_bounds__(kThreads)
+    rank_ids_kernel(int rows, const std::int32_t* ids, bool aligned, IdAt* sorted) {
+  rank_ids(static_cast<int>(blockIdx.x), rows, ids, aligned, sorted);
+}
 
 // What a pass sorts: ids as they come, or what the pass before made of them.
 struct Keys {
@@ -114,8 +164,13 @@ static __global__ void __launch_bounds__(kThreads)
 class SortedIds {
  public:
   SortedIds(const Exec& exec, std::int64_t rows, std::int64_t V, const std::int32_t* ids)
-      : sorted_{Scratch<IdAt>(rows), Scratch<IdAt>(rows)} {
+      : sorted_{Scratch<IdAt>(rows), Scratch<IdAt>(rows > kRankedRows ? rows : 0)}, data_(sorted_[0].data()) {
     using namespace id_sort;
+    if (rows <= kRankedRows) {
+      launch("rank_ids", rank_ids_kernel, blocks_for(rows, kRankedByBlock), kThreads, 0, exec.stream,
+             static_cast<int>(rows), ids, is_aligned(ids, 16), sorted_[0].data());
+      return;
+    }
     constexpr int kStep = kWarps * kWarp;
     const int count = static_cast<int>(rows);
     const int tile =
