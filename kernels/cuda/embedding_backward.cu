@@ -110,8 +110,7 @@ __device__ void add_runs(const Rows<T>& args, const IdAt* sorted, int block) {
   const std::int32_t id = near[group].id;
   const bool begins = id >= 0 && id != (group > 0 ? near[group - 1].id : before);
   static_assert(kLanes == kGroups && kWarp == 2 * kLanes, "a lane looks at one of the kGroups next places");
-  const unsigned equal =
-      __ballot_sync(kAllLanes, near[group + 1 + lane < kNear ? group + 1 + lane : 0].id == id);
+  const unsigned equal = __ballot_sync(kAllLanes, near[group + 1 + lane].id == id);
   const int count = 1 + __popc(equal >> (lane_of_warp() - lane) & ((1u << kLanes) - 1));
   const bool is_long = count > kGroups;
   if (begins && is_long && lane == 0) *long_run = group;

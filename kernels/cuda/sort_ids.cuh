@@ -38,35 +38,47 @@ constexpr int kRankedByBlock = kWarps * kRanked;
 // Where `block` of as many as kRankedByBlock asks for writes its ids. `aligned`: ids may be read 16 bytes at
 // a time.
 static __device__ void rank_ids(int block, int rows, const std::int32_t* ids, bool aligned, IdAt* sorted) {
+  WEDGE_SHARED(std::int32_t, all, kRankedRows);  // no id is more than what stands beyond the last
   const int lane = lane_of_warp(), warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int first = block * kRankedByBlock + warp * kRanked;
-  if (first >= rows) return;
-  std::int32_t own[kRanked];
-  int before[kRanked] = {};
+  using Four = Pack<std::int32_t, 4>;
+  static_assert(kRankedRows % (4 * kThreads) == 0);
   WEDGE_UNROLL
-  for (int j = 0; j < kRanked; ++j) own[j] = ids[first + j < rows ? first + j : rows - 1];
-  for (int at = lane * 4; at < rows; at += kWarp * 4) {
-    Pack<std::int32_t, 4> four;
+  for (int turn = 0; turn < kRankedRows / (4 * kThreads); ++turn) {
+    const int at = (turn * kThreads + static_cast<int>(threadIdx.x)) * 4;
+    Four four{{INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}};
     if (aligned && at + 4 <= rows) {
-      four = *reinterpret_cast<const Pack<std::int32_t, 4>*>(ids + at);
+      four = *reinterpret_cast<const Four*>(ids + at);
     } else {
       WEDGE_UNROLL
-      for (int c = 0; c < 4; ++c) four.v[c] = at + c < rows ? ids[at + c] : INT32_MAX;
+      for (int c = 0; c < 4; ++c)
+        if (at + c < rows) four.v[c] = ids[at + c];
     }
+    *reinterpret_cast<Four*>(all + at) = four;
+  }
+  __syncthreads();
+
+  const int first = block * kRankedByBlock + warp * kRanked;
+  if (first >= rows) return;
+  const Four own = *reinterpret_cast<const Four*>(all + first);
+  unsigned before[kRanked] = {};
+  for (int at = lane * 4; at < rows; at += kWarp * 4) {
+    const Four four = *reinterpret_cast<const Four*>(all + at);
     // Equal ids count where they stand before; those within the four that are ranked are counted below.
-    const int equal = at < first ? 1 : 0;
+    const unsigned equal = at < first ? 1 : 0;
     WEDGE_UNROLL
     for (int j = 0; j < kRanked; ++j) {
+      const unsigned bound = static_cast<unsigned>(own.v[j]) + equal;
+      // Neither is negative, so the difference's sign says which is less: two instructions.
       WEDGE_UNROLL
-      for (int c = 0; c < 4; ++c) before[j] += four.v[c] < own[j] + equal ? 1 : 0;
+      for (int c = 0; c < 4; ++c) before[j] += (static_cast<unsigned>(four.v[c]) - bound) >> 31;
     }
   }
   WEDGE_UNROLL
   for (int j = 0; j < kRanked; ++j) {
-    int place = warp_sum(before[j]);
+    int place = static_cast<int>(warp_sum(before[j]));
     WEDGE_UNROLL
-    for (int i = 0; i < j; ++i) place += own[i] == own[j] ? 1 : 0;
-    if (lane == j && first + j < rows) sorted[place] = {own[j], first + j};
+    for (int i = 0; i < j; ++i) place += own.v[i] == own.v[j] ? 1 : 0;
+    if (lane == j && first + j < rows) sorted[place] = {own.v[j], first + j};
   }
 }
 static_assert(kRanked == 4, "a lane's four ids are the ranked ones, or none of them");
