@@ -246,7 +246,7 @@ TEST_CASE("operations on indices refuse other dtypes and numbers out of range", 
        }},
       {"token_position_embedding", "rate must be in [0, 1), got 1",
        [] {
-         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), 0, {.rate = 1});
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), 0, {1, 0, {}});
        }},
       {"gather", "ids must be [2], got [3]",
        [] {
