@@ -123,6 +123,11 @@ Variable residual_dropout(const Variable& h, const Variable& x, const Dropout& d
 // dropout(layernorm(x)), one pass.
 Variable layernorm_dropout(const Variable& x, const Variable& weight, const Variable& bias,
                            const Dropout& dropout, double eps = 1e-5);
+// dropout(token_weight[ids[b, l]] + position_weight[begin + l]), one pass, the bits of embedding, slice, add
+// and dropout: token_weight [V, D], position_weight [P, D], ids int32 [B, L] in [0, V), begin + L <= P ->
+// [B, L, D].
+Variable token_position_embedding(const Variable& token_weight, const Variable& position_weight,
+                                  const Tensor& ids, std::int64_t begin = 0, const Dropout& dropout = {});
 // layernorm(h + dropout(x)), one pass.
 Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout& dropout,
                             const Variable& weight, const Variable& bias, double eps = 1e-5);

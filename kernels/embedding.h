@@ -1,11 +1,15 @@
-// Rows of a table, gathered by index, and the gradient scattered back.
+// Rows of a table, gathered by index, and the gradient scattered back; and the sum of a token's and its
+// position's row, with dropout. On a GPU there may be at most kMostIds ids that share a table.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/dropout.h"
 #include "kernels/exec.h"
 
 namespace wedge {
+
+inline constexpr std::int64_t kMostIds = std::int64_t{1} << 30;
 
 // y[t] = weight[t · step + ids[t]], which must be a row of it. step is 0 for a table that all t share, n for
 // picking one of n rows that each t has for itself.
@@ -31,7 +35,40 @@ struct EmbeddingBackward {
   bool dweight_add;
 };
 
+// y[b, l] = mask ∘ (tokens[ids[b, l]] + positions[l]), the sum and the product each rounded to T: what
+// kernels for each of the three write.
+template <class T>
+struct TokenPositionForward {
+  std::int64_t B, L, V, D;
+  const std::int32_t* ids;  // [B, L]
+  const T* tokens;          // [V, D]
+  const T* positions;       // [L, D]
+  DropoutMask mask;         // of the elements of y
+  T* y;                     // [B, L, D] =
+  BFloat16* rounded;        // [B, L, D] = y, or null; on a GPU
+  // [B·L, 2] = the pairs (ids[t], t) in order, for backward, or null; on a GPU, where B·L is at most
+  // kOrderedInForward.
+  std::int32_t* order;
+};
+inline constexpr std::int64_t kOrderedInForward = 4096;
+
+// With g = mask ∘ dy: dtokens[v] (+)= Σ over t with ids[t] = v of g[t] as in EmbeddingBackward, and
+// dpositions[l] (+)= Σ over b of g[b, l], added in float64 and rounded once.
+template <class T>
+struct TokenPositionBackward {
+  std::int64_t B, L, V, D;
+  const std::int32_t* ids;    // [B, L]
+  const std::int32_t* order;  // what forward made of them, or null
+  const T* dy;                // [B, L, D]
+  DropoutMask mask;
+  Stat<T>* dtokens;     // [V, D] = or +=; null: not wanted
+  Stat<T>* dpositions;  // [L, D] = or +=; null: not wanted. It shares nothing with dtokens.
+  bool dtokens_add, dpositions_add;
+};
+
 WEDGE_KERNEL(embedding_forward, EmbeddingForward)
 WEDGE_KERNEL(embedding_backward, EmbeddingBackward)
+WEDGE_KERNEL(token_position_forward, TokenPositionForward)
+WEDGE_KERNEL(token_position_backward, TokenPositionBackward)
 
 }  // namespace wedge

@@ -135,8 +135,8 @@ class DecoderLM : public LanguageModel {
     WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
                 "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
                 config_.max_context_len - begin, to_string(ids.shape()));
-    const Variable positions = slice(position_embedding_.weight, 0, begin, begin + ids.size(1));
-    Variable h = dropout(token_embedding_(ids) + positions, drop(0));
+    Variable h =
+        token_position_embedding(token_embedding_.weight, position_embedding_.weight, ids, begin, drop(0));
     for (std::size_t k = 0; k < blocks_.size(); ++k) {
       const auto site = static_cast<std::uint32_t>(1 + 2 * k);
       Block::Mix mix_here;

@@ -34,11 +34,10 @@ class LayerNorm : public Module {
   Variable weight, bias;  // [width]
 };
 
-// Row ids[...] of a learned table: int32 [...] -> [..., width]
+// A learned table of rows, which token_position_embedding looks up.
 class Embedding : public Module {
  public:
   Embedding(std::int64_t rows, std::int64_t width, Init& init);
-  Variable operator()(const Tensor& ids) const { return embedding(weight, ids); }
 
   Variable weight;  // [rows, width]
 };

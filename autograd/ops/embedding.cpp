@@ -2,10 +2,21 @@
 
 #include "autograd/compute.h"
 #include "autograd/ops.h"
+#include "autograd/ops/dropout_mask.h"
 #include "autograd/ops/indices.h"
 
 namespace wedge {
 namespace {
+
+void check_table(const char* op, const char* name, char rows, const Variable& table) {
+  WEDGE_CHECK(table.value().rank() == 2, "{}: {} must be [{}, D], got {}", op, name, rows,
+              to_string(table.shape()));
+}
+
+void check_count(const char* op, const Tensor& ids) {
+  WEDGE_CHECK(ids.device() == Device::cpu || ids.numel() <= kMostIds, "{}: at most {} indices, got {}", op,
+              kMostIds, ids.numel());
+}
 
 // y[t] = table[t · step + ids[t]] for a table of rows of D.
 Variable pick_rows(const char* op, const Variable& table, const Tensor& ids, std::int64_t step, Shape shape) {
@@ -30,12 +41,82 @@ Variable pick_rows(const char* op, const Variable& table, const Tensor& ids, std
 }  // namespace
 
 Variable embedding(const Variable& weight, const Tensor& ids) {
-  WEDGE_CHECK(weight.value().rank() == 2, "embedding: weight must be [V, D], got {}",
-              to_string(weight.shape()));
+  check_table("embedding", "weight", 'V', weight);
+  check_count("embedding", ids);
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
   return pick_rows("embedding", weight, checked_indices("embedding", ids, weight.size(0), weight.value()), 0,
                    std::move(shape));
+}
+
+Variable token_position_embedding(const Variable& token_weight, const Variable& position_weight,
+                                  const Tensor& ids, std::int64_t begin, const Dropout& drop) {
+  constexpr auto op = "token_position_embedding";
+  check_dropout(op, drop);
+  check_table(op, "token_weight", 'V', token_weight);
+  check_table(op, "position_weight", 'P', position_weight);
+  const std::int64_t V = token_weight.size(0), P = position_weight.size(0), D = token_weight.size(1);
+  WEDGE_CHECK(position_weight.size(1) == D && position_weight.dtype() == token_weight.dtype(),
+              "{}: position_weight must be {} [P, {}], got {} {}", op, name_of(token_weight.dtype()), D,
+              name_of(position_weight.dtype()), to_string(position_weight.shape()));
+  WEDGE_CHECK(ids.rank() == 2, "{}: ids must be [B, L], got {}", op, to_string(ids.shape()));
+  const std::int64_t B = ids.size(0), L = ids.size(1);
+  WEDGE_CHECK(begin >= 0 && begin + L <= P, "{}: positions must be in [0, {}), got {} from {} on", op, P, L,
+              begin);
+  check_count(op, ids);
+  const Tensor tokens = token_weight.value().contiguous(), positions = position_weight.value().contiguous();
+  compute::check_one_device(op, {&tokens, &positions, &drop.counter});
+  const Tensor at = checked_indices(op, ids, V, tokens);
+
+  const Tensor y = Tensor::empty({B, L, D}, tokens.dtype(), tokens.device());
+  Tensor order;
+  if (y.device() == Device::cuda && at.numel() <= kOrderedInForward && needs_graph({token_weight}))
+    order = Tensor::empty({at.numel(), 2}, DType::i32, y.device());
+  visit_floating(y.dtype(), op, [&]<class T>(T) {
+    const Exec exec = compute::exec_of(y);
+    token_position_forward<T>(
+        exec, {B, L, V, D, at.data<std::int32_t>(), tokens.data<T>(), positions.data<T>() + begin * D,
+               mask_of(drop), y.data<T>(), compute::round_into(exec, y),
+               compute::data_or_null<std::int32_t>(order)});
+  });
+  return make_output(op, y, {token_weight, position_weight},
+                     [B, L, V, D, begin, drop, counter = Saved(drop.counter), ids = Saved(at),
+                      order](const BackwardContext& ctx) {
+                       if (drop.active()) counter.get(op);
+                       const GradSink dtokens = ctx.sink(0), dpositions = ctx.sink(1);
+                       // Rows of positions that are not in use.
+                       if (dpositions && !dpositions.add) {
+                         const std::int64_t P = dpositions.tensor.size(0);
+                         if (begin > 0) dpositions.tensor.slice(0, 0, begin).fill(0);
+                         if (begin + L < P) dpositions.tensor.slice(0, begin + L, P).fill(0);
+                       }
+                       visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
+                         T* const to = dpositions ? dpositions.tensor.data<T>() + begin * D : nullptr;
+                         TokenPositionBackward<T> args{B,
+                                                       L,
+                                                       V,
+                                                       D,
+                                                       ids.get(op).template data<std::int32_t>(),
+                                                       compute::data_or_null<std::int32_t>(order),
+                                                       ctx.grad().data<T>(),
+                                                       mask_of(drop),
+                                                       dtokens ? dtokens.tensor.data<T>() : nullptr,
+                                                       to,
+                                                       dtokens.add,
+                                                       dpositions.add};
+                         const Exec exec = compute::exec_of(ctx.grad());
+                         // One variable for both: the positions then add to what the tokens have written.
+                         const bool one_table =
+                             dtokens && dpositions && dtokens.tensor.data<T>() == dpositions.tensor.data<T>();
+                         if (one_table) {
+                           args.dpositions = nullptr;
+                           token_position_backward<T>(exec, args);
+                           args.dtokens = nullptr;
+                           args.dpositions = to;
+                         }
+                         token_position_backward<T>(exec, args);
+                       });
+                     });
 }
 
 Variable gather(const Variable& x, const Tensor& ids) {

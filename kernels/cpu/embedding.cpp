@@ -1,7 +1,11 @@
 #include "kernels/embedding.h"
 
+#include <optional>
+
+#include "kernels/cpu/dropout_mask.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
 
 namespace wedge::cpu {
 
@@ -13,18 +17,106 @@ void embedding_forward(const Exec&, const EmbeddingForward<T>& args) {
   });
 }
 
+namespace {
+
+// dweight[row(t)] += dy[t], in the order of t.
+template <class T, class Row>
+void scatter_rows(std::int64_t rows, std::int64_t D, const T* dy, T* dweight, Row row) {
+  // Threads own columns, so equal rows never meet.
+  parallel_for(D, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = 0; t < rows; ++t)
+      as_array(dweight + row(t) * D + begin, end - begin) += as_array(dy + t * D + begin, end - begin);
+  });
+}
+
+template <class T>
+void fill_with_zero(std::int64_t rows, std::int64_t D, T* dweight) {
+  parallel_rows(rows, D, [&](std::int64_t begin, std::int64_t end) {
+    std::fill(dweight + begin * D, dweight + end * D, T(0));
+  });
+}
+
+constexpr std::int64_t kRun = 1024;
+
+// Calls body(i, n, mask) for runs of [begin, end) of up to kRun elements; mask is null where there is none.
+template <class T, class Body>
+void for_masked_runs(std::int64_t begin, std::int64_t end, const DropoutMask& mask, Body&& body) {
+  std::optional<MaskSource<T>> source;
+  if (mask.counter != nullptr) source.emplace(mask);
+  T run[kRun];
+  for (std::int64_t i = begin; i < end; i += kRun) {
+    const std::int64_t n = std::min(kRun, end - i);
+    if (source) source->fill(i, n, run);
+    body(i, n, source ? run : nullptr);
+  }
+}
+
+}  // namespace
+
 template <class T>
 void embedding_backward(const Exec&, const EmbeddingBackward<T>& args) {
-  if (!args.dweight_add)
-    parallel_rows(args.V, args.D, [&](std::int64_t begin, std::int64_t end) {
-      std::fill(args.dweight + begin * args.D, args.dweight + end * args.D, T(0));
-    });
-  // Threads own columns, so equal ids never meet.
-  parallel_for(args.D, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = 0; t < args.rows; ++t)
-      as_array(args.dweight + (t * args.step + args.ids[t]) * args.D + begin, end - begin) +=
-          as_array(args.dy + t * args.D + begin, end - begin);
+  if (!args.dweight_add) fill_with_zero(args.V, args.D, args.dweight);
+  scatter_rows(args.rows, args.D, args.dy, args.dweight,
+               [&](std::int64_t t) { return t * args.step + args.ids[t]; });
+}
+
+template <class T>
+void token_position_forward(const Exec&, const TokenPositionForward<T>& args) {
+  const std::int64_t D = args.D;
+  parallel_rows(args.B * args.L, D, [&](std::int64_t first, std::int64_t last) {
+    for_masked_runs<T>(
+        first * D, last * D, args.mask, [&](std::int64_t begin, std::int64_t n, const T* mask) {
+          for (std::int64_t i = begin; i < begin + n;) {
+            const std::int64_t t = i / D, d = i % D, count = std::min(D - d, begin + n - i);
+            const auto token = as_array(args.tokens + args.ids[t] * D + d, count);
+            const auto position = as_array(args.positions + t % args.L * D + d, count);
+            if (mask != nullptr)
+              as_array(args.y + i, count) = as_array(mask + (i - begin), count) * (token + position);
+            else
+              as_array(args.y + i, count) = token + position;
+            i += count;
+          }
+        });
   });
+}
+
+template <class T>
+void token_position_backward(const Exec&, const TokenPositionBackward<T>& args) {
+  const std::int64_t rows = args.B * args.L, D = args.D;
+  const T* dy = args.dy;
+  // Once for both sums, which read it by columns.
+  const Scratch<T> masked(args.mask.counter != nullptr ? rows * D : 0);
+  if (args.mask.counter != nullptr) {
+    parallel_rows(rows, D, [&](std::int64_t first, std::int64_t last) {
+      for_masked_runs<T>(first * D, last * D, args.mask, [&](std::int64_t i, std::int64_t n, const T* mask) {
+        as_array(masked.data() + i, n) = as_array(mask, n) * as_array(args.dy + i, n);
+      });
+    });
+    dy = masked.data();
+  }
+  if (args.dtokens != nullptr) {
+    if (!args.dtokens_add) fill_with_zero(args.V, D, args.dtokens);
+    scatter_rows(rows, D, dy, args.dtokens, [&](std::int64_t t) { return std::int64_t{args.ids[t]}; });
+  }
+  if (args.dpositions == nullptr) return;
+  const std::int64_t columns = args.L * D;
+  parallel_for(columns, std::max<std::int64_t>(16, kElementGrain / std::max<std::int64_t>(1, args.B)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 double sums[kRun];
+                 for (std::int64_t i = begin; i < end; i += kRun) {
+                   const std::int64_t n = std::min(kRun, end - i);
+                   std::fill_n(sums, n, 0.0);
+                   for (std::int64_t b = 0; b < args.B; ++b) {
+                     const T* from = dy + b * columns + i;
+                     for (std::int64_t j = 0; j < n; ++j) sums[j] += from[j];
+                   }
+                   T* to = args.dpositions + i;
+                   for (std::int64_t j = 0; j < n; ++j) {
+                     const T sum = static_cast<T>(sums[j]);
+                     to[j] = args.dpositions_add ? to[j] + sum : sum;
+                   }
+                 }
+               });
 }
 
 }  // namespace wedge::cpu
@@ -32,4 +124,6 @@ void embedding_backward(const Exec&, const EmbeddingBackward<T>& args) {
 namespace wedge {
 WEDGE_INSTANTIATE_CPU(embedding_forward, EmbeddingForward)
 WEDGE_INSTANTIATE_CPU(embedding_backward, EmbeddingBackward)
+WEDGE_INSTANTIATE_CPU(token_position_forward, TokenPositionForward)
+WEDGE_INSTANTIATE_CPU(token_position_backward, TokenPositionBackward)
 }  // namespace wedge

@@ -57,6 +57,18 @@ class Masks {
     return make_float4(keep(words.v[0]), keep(words.v[1]), keep(words.v[2]), keep(words.v[3]));
   }
 
+  // The masks of elements i to i + kWidth - 1, of one or, for i a multiple of 4, of four.
+  template <int kWidth>
+  __device__ void fill(std::int64_t i, float (&masks)[kWidth]) const {
+    static_assert(kWidth == 1 || kWidth == 4);
+    if constexpr (kWidth == 4) {
+      const float4 m = four(i);
+      masks[0] = m.x, masks[1] = m.y, masks[2] = m.z, masks[3] = m.w;
+    } else {
+      masks[0] = at(i);
+    }
+  }
+
  private:
   __device__ Philox4 block(std::int64_t number) const {
     return philox(seed_, static_cast<std::uint32_t>(number), source_.site, micro_step_, step_);

@@ -1,6 +1,11 @@
 // The positions 0 .. T-1 of ids in [0, V), ordered by id and, where ids are equal, by position.
 //
-// Layout: a radix sort from the lowest digit of 8 bits up, two launches a digit, as many digits as V has.
+// T is at most 2^30: places are int.
+//
+// Layout: up to kRankedRows a warp takes four ids and counts those that come before each, all T of them,
+// which is their place: T² comparisons, 1.7e7 at most, but no step waits for another, so it can be a part of
+// another kernel's launch (rank_ids).
+// More are a radix sort from the lowest digit of 8 bits up, two launches a digit, as many digits as V has.
 // Tiles of 1,024 ids, larger ones where there would be more than 128 of them, are a block each. `count`
 // counts the tile's digits. `scatter` adds up all tiles' counts, which says where the tile's ids of a digit
 // start; a warp, which owns neighbours, then goes through its own 32 at a time, and the lanes with the same
@@ -16,6 +21,8 @@ struct IdAt {
   std::int32_t id, t;
 };
 
+inline constexpr std::int64_t kRankedRows = 4096;
+
 namespace id_sort {
 
 constexpr int kThreads = 256;
@@ -25,6 +32,61 @@ constexpr int kDigits = 1 << kBits;
 static_assert(kDigits == kThreads, "a thread is a digit");
 constexpr int kTile = 1024;
 constexpr int kMostTiles = 128;
+constexpr int kRanked = 4;  // ids that a warp ranks
+constexpr int kRankedByBlock = kWarps * kRanked;
+
+// Where `block` of as many as kRankedByBlock asks for writes its ids. `aligned`: ids may be read 16 bytes at
+// a time.
+static __device__ void rank_ids(int block, int rows, const std::int32_t* ids, bool aligned, IdAt* sorted) {
+  WEDGE_SHARED(std::int32_t, all, kRankedRows);  // no id is more than what stands beyond the last
+  const int lane = lane_of_warp(), warp = static_cast<int>(threadIdx.x) / kWarp;
+  using Four = Pack<std::int32_t, 4>;
+  static_assert(kRankedRows % (4 * kThreads) == 0);
+  WEDGE_UNROLL
+  for (int turn = 0; turn < kRankedRows / (4 * kThreads); ++turn) {
+    const int at = (turn * kThreads + static_cast<int>(threadIdx.x)) * 4;
+    Four four{{INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}};
+    if (aligned && at + 4 <= rows) {
+      four = *reinterpret_cast<const Four*>(ids + at);
+    } else {
+      WEDGE_UNROLL
+      for (int c = 0; c < 4; ++c)
+        if (at + c < rows) four.v[c] = ids[at + c];
+    }
+    *reinterpret_cast<Four*>(all + at) = four;
+  }
+  __syncthreads();
+
+  const int first = block * kRankedByBlock + warp * kRanked;
+  if (first >= rows) return;
+  const Four own = *reinterpret_cast<const Four*>(all + first);
+  unsigned before[kRanked] = {};
+  for (int at = lane * 4; at < rows; at += kWarp * 4) {
+    const Four four = *reinterpret_cast<const Four*>(all + at);
+    // Equal ids count where they stand before; those within the four that are ranked are counted below.
+    const unsigned equal = at < first ? 1 : 0;
+    WEDGE_UNROLL
+    for (int j = 0; j < kRanked; ++j) {
+      const unsigned bound = static_cast<unsigned>(own.v[j]) + equal;
+      // Neither is negative, so the difference's sign says which is less: two instructions.
+      WEDGE_UNROLL
+      for (int c = 0; c < 4; ++c) before[j] += (static_cast<unsigned>(four.v[c]) - bound) >> 31;
+    }
+  }
+  WEDGE_UNROLL
+  for (int j = 0; j < kRanked; ++j) {
+    int place = static_cast<int>(warp_sum(before[j]));
+    WEDGE_UNROLL
+    for (int i = 0; i < j; ++i) place += own.v[i] == own.v[j] ? 1 : 0;
+    if (lane == j && first + j < rows) sorted[place] = {own.v[j], first + j};
+  }
+}
+static_assert(kRanked == 4, "a lane's four ids are the ranked ones, or none of them");
+
+static __global__ void __launch_bounds__(kThreads)
+    rank_ids_kernel(int rows, const std::int32_t* ids, bool aligned, IdAt* sorted) {
+  rank_ids(static_cast<int>(blockIdx.x), rows, ids, aligned, sorted);
+}
 
 // What a pass sorts: ids as they come, or what the pass before made of them.
 struct Keys {
@@ -114,8 +176,13 @@ static __global__ void __launch_bounds__(kThreads)
 class SortedIds {
  public:
   SortedIds(const Exec& exec, std::int64_t rows, std::int64_t V, const std::int32_t* ids)
-      : sorted_{Scratch<IdAt>(rows), Scratch<IdAt>(rows)} {
+      : sorted_{Scratch<IdAt>(rows), Scratch<IdAt>(rows > kRankedRows ? rows : 0)}, data_(sorted_[0].data()) {
     using namespace id_sort;
+    if (rows <= kRankedRows) {
+      launch("rank_ids", rank_ids_kernel, blocks_for(rows, kRankedByBlock), kThreads, 0, exec.stream,
+             static_cast<int>(rows), ids, is_aligned(ids, 16), sorted_[0].data());
+      return;
+    }
     constexpr int kStep = kWarps * kWarp;
     const int count = static_cast<int>(rows);
     const int tile =

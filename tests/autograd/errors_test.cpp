@@ -212,6 +212,42 @@ TEST_CASE("operations on indices refuse other dtypes and numbers out of range", 
        [] {
          return embedding(of({3, 2}), Tensor::zeros({1}, DType::i64));
        }},
+      {"token_position_embedding", "token_weight must be [V, D], got [3]",
+       [] {
+         return token_position_embedding(of({3}), of({2, 4}), ids({0}, {1, 1}));
+       }},
+      {"token_position_embedding", "position_weight must be [P, D], got [3]",
+       [] {
+         return token_position_embedding(of({3, 4}), of({3}), ids({0}, {1, 1}));
+       }},
+      {"token_position_embedding", "position_weight must be float32 [P, 4], got float32 [2, 5]",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 5}), ids({0}, {1, 1}));
+       }},
+      {"token_position_embedding", "got float64 [2, 4]",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}, f64), ids({0}, {1, 1}));
+       }},
+      {"token_position_embedding", "ids must be [B, L], got [1]",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1}));
+       }},
+      {"token_position_embedding", "positions must be in [0, 2), got 1 from 2 on",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), 2);
+       }},
+      {"token_position_embedding", "positions must be in [0, 2), got 1 from -1 on",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), -1);
+       }},
+      {"token_position_embedding", "index must be in [0, 3), got 3 at 0",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({3}, {1, 1}));
+       }},
+      {"token_position_embedding", "rate must be in [0, 1), got 1",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), 0, {1, 0, {}});
+       }},
       {"gather", "ids must be [2], got [3]",
        [] {
          return gather(of({2, 3}), ids({0, 0, 0}, {3}));

@@ -1,4 +1,4 @@
-// embedding and gather against products with one-hot rows.
+// embedding, gather and token_position_embedding against products with one-hot rows.
 #pragma once
 
 #include "tests/cases/case.h"
@@ -54,6 +54,53 @@ struct Gather {
   Variable twin(const Inputs& in) const { return sum(one_hot(in[1].value(), N, in[0].dtype()) * in[0], -1); }
 };
 
+struct TokenPosition {
+  std::int64_t B, L, V, P, D;
+  std::int64_t begin = 0;
+  double rate = 0.1;
+  std::uint64_t seed = 13;
+
+  std::string name() const { return "token_position_embedding"; }
+  std::string sizes() const {
+    return fmt::format("B={} L={} V={} P={} D={} begin={} rate={} seed={}", B, L, V, P, D, begin, rate, seed);
+  }
+  static constexpr std::uint32_t kSite = 5;
+
+  std::vector<Tensor> inputs(DType dtype) const {
+    Draw draw(seed, dtype);
+    return {draw.normal({V, D}), draw.normal({P, D}), draw.ids({B, L}, V),
+            Tensor::from<std::int64_t>({42, 3, 1}, {3})};
+  }
+  Variable run(const Inputs& in) const {
+    return token_position_embedding(in[0], in[1], in[2].value(), begin, {rate, kSite, in[3].value()});
+  }
+  Variable twin(const Inputs& in) const {
+    const Tensor flat = in[2].value().reshape({-1});
+    const Variable tokens = reshape(matmul(one_hot(flat, V, in[0].dtype()), in[0]), {B, L, D});
+    return dropout_mask_of({B, L, D}, rate, kSite, in[3].value(), in[0].dtype()) *
+           (tokens + slice(in[1], 0, begin, begin + L));
+  }
+
+  Work forward_work() const {
+    const auto n = static_cast<double>(B * L * D);
+    return {2 * n, 4 * (2 * n + static_cast<double>(L * D))};
+  }
+  Work backward_work() const {
+    const auto n = static_cast<double>(B * L * D);
+    return {3 * n, 4 * (3 * n + static_cast<double>((V + L) * D))};
+  }
+};
+
+inline std::vector<Case> token_position_cases() {
+  return make_cases<TokenPosition>(
+      {{.B = 1, .L = 1, .V = 1, .P = 1, .D = 1},
+       {.B = 2, .L = 3, .V = 5, .P = 7, .D = 4, .begin = 4, .rate = 0},
+       {.B = 3, .L = 2, .V = 4, .P = 4, .D = 5, .begin = 1, .rate = 0.5},
+       {.B = 5, .L = 7, .V = 2, .P = 7, .D = 8, .rate = 0.3},  // every row several times
+       {.B = 70, .L = 2, .V = 3, .P = 3, .D = 68},             // long runs of one id, long sums over B
+       {.B = 9, .L = 17, .V = 61, .P = 20, .D = 67, .begin = 2}});
+}
+
 inline std::vector<Case> embedding_cases() {
   return make_cases<EmbeddingCase>({{.lead = {}, .V = 3, .D = 2},
                                     {.lead = {2, 3}, .V = 5, .D = 4},
@@ -68,7 +115,9 @@ inline std::vector<Case> embedding_cases() {
 }
 
 inline std::vector<Case> embedding_bench() {
-  return make_cases<EmbeddingCase>({{.lead = {16, 128}, .V = 30522, .D = 256}});
+  return make_cases<EmbeddingCase>({{.lead = {16, 128}, .V = 30522, .D = 256}}) +
+         make_cases<TokenPosition>({{.B = 32, .L = 128, .V = 30522, .P = 128, .D = 256},
+                                    {.B = 512, .L = 128, .V = 30522, .P = 128, .D = 256}});
 }
 
 }  // namespace wedge::cases

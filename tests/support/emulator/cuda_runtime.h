@@ -64,6 +64,10 @@ inline float __logf(float x) noexcept {
 inline float __fdividef(float x, float y) {
   return x / y;
 }
+// A call, so that no compiler makes one step of it and a sum.
+[[gnu::noinline]] inline float __fmul_rn(float x, float y) noexcept {
+  return x * y;
+}
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }
