@@ -5,7 +5,6 @@
 // row.
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/cuda/plucker_products.cuh"
-#include "kernels/cuda/plucker_ring_weight.cuh"
 
 namespace wedge::cu::plucker {
 namespace {
@@ -244,19 +243,18 @@ bool contract_fits(const Sizes& n) {
 
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls) {
-  const RingWeight w(exec, n, weight);
+                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls) {
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("plucker_linear_contract_ring", plucker_linear_contract_ring_kernel<Tile, T>,
            blocks_for(n.rows, Tile::kRows), Tile::kThreadsOfBlock, Tile::bytes(n.D), exec.stream, n, lags,
-           ring_steps(n.R), z, s, w.data(), dg, q, own, pulls, whole_rows(n, z, s));
+           ring_steps(n.R), z, s, w, dg, q, own, pulls, whole_rows(n, z, s));
   };
   const bool many = n.rows >= kEnoughBlocks * ManyRows::kRows && ManyRows::fits(n.D);
   many ? launch_tiles(ManyRows()) : launch_tiles(FewRows());
 }
 
 template void contract_product(const Exec&, const Sizes&, const Lags&, const float*, const float*,
-                               const float*, const Rounded&, float*, float*, Pull*);
+                               const BFloat16*, const Rounded&, float*, float*, Pull*);
 template void contract_product(const Exec&, const Sizes&, const Lags&, const BFloat16*, const BFloat16*,
                                const BFloat16*, const Rounded&, float*, float*, Pull*);
 

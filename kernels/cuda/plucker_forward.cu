@@ -13,7 +13,6 @@
 
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/cuda/plucker_products.cuh"
-#include "kernels/cuda/plucker_ring_weight.cuh"
 
 namespace wedge::cu::plucker {
 namespace {
@@ -256,22 +255,21 @@ std::int64_t tiles_of(const Sizes& n) {
 }  // namespace
 
 template <class T>
-void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g, BFloat16* g_rounded) {
-  const RingWeight w(exec, n, weight);
+void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const BFloat16* w,
+                     const T* bias, T* g, BFloat16* g_rounded) {
   const int steps = ring_steps(n.R);
   const bool whole = whole_rows(n, z, s);
   if (tiles_of<ManyRows>(n) >= kEnoughBlocks)
     launch("plucker_linear_forward", plucker_linear_forward_many_rows_kernel<T>,
            blocks_for(tiles_of<ManyRows>(n), 1), ManyRows::kThreadsOfBlock, ManyRows::kBytes, exec.stream, n,
-           steps, z, s, w.data(), bias, g, g_rounded, whole, columns_at_once<2>(n, g, g_rounded));
+           steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<2>(n, g, g_rounded));
   else
     launch("plucker_linear_forward", plucker_linear_forward_few_rows_kernel<T>,
            blocks_for(tiles_of<FewRows>(n), 1), FewRows::kThreadsOfBlock, FewRows::bytes(steps), exec.stream,
-           n, steps, z, s, w.data(), bias, g, g_rounded, whole, columns_at_once<4>(n, g, g_rounded));
+           n, steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<4>(n, g, g_rounded));
 }
 
-template void forward_product(const Exec&, const Sizes&, const float*, const float*, const float*,
+template void forward_product(const Exec&, const Sizes&, const float*, const float*, const BFloat16*,
                               const float*, float*, BFloat16*);
 template void forward_product(const Exec&, const Sizes&, const BFloat16*, const BFloat16*, const BFloat16*,
                               const BFloat16*, BFloat16*, BFloat16*);

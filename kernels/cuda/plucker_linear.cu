@@ -28,6 +28,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/plucker_products.cuh"
+#include "kernels/cuda/plucker_ring_weight.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -380,10 +381,15 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   const Lags lags = lags_of(args);
   const Scratch<float> q(n.rows * n.R), own(n.rows * n.R);
   const Scratch<Pull> pulls(n.rows * lags.count);
-  if (dg != nullptr && contract_fits(n))
-    contract_product(exec, n, lags, args.z, args.s, args.weight, *dg, q.data(), own.data(), pulls.data());
-  else
+  if (dg != nullptr && contract_fits(n)) {
+    const bool made = args.weight_ring != nullptr;
+    const Scratch<BFloat16> w(made ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
+    if (!made) to_ring(exec, n, args.weight, w.data());
+    contract_product(exec, n, lags, args.z, args.s, made ? args.weight_ring : w.data(), *dg, q.data(),
+                     own.data(), pulls.data());
+  } else {
     contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
+  }
   if (n.R > kRing)
     launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
@@ -407,8 +413,12 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
     launch("plucker_linear_states_ring", plucker_linear_states_ring_kernel<T>,
            blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
            args.s, whole_rows(n, args.z, args.s));
-  if (on_tensor_cores<T>(exec, n))
-    return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g, args.g_rounded);
+  if (on_tensor_cores<T>(exec, n)) {
+    const Scratch<BFloat16> own(args.weight_ring != nullptr ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
+    BFloat16* const w = args.weight_ring != nullptr ? args.weight_ring : own.data();
+    to_ring(exec, n, args.weight, w);
+    return forward_product(exec, n, args.z, args.s, w, args.bias, args.g, args.g_rounded);
+  }
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.rows, kProductTile)) * blocks_for(n.D, kProductTile);
   if (tiles > 0)

@@ -4,7 +4,7 @@
 // R is filled up with zeros to a ring of 32. Step δ = 1, 2, ..., 16 has the pairs (k, k + δ mod 32), one for
 // each k: feature z_k s_{k+δ} - z_{k+δ} s_k, which is minus that of SPEC where the ring wraps. Step 16 meets
 // every pair twice; the second time, k >= 16, does not count. W in that order, with the signs, 0 where there
-// is no pair, as bfloat16: w [steps, D, 32], made once a call (plucker_linear_to_ring). Of 512 places 496 are
+// is no pair, as bfloat16: w [steps, D, 32], made by forward and kept for backward. Of 512 places 496 are
 // pairs where R = 32.
 //
 // Four lanes, 4 g + t of a warp, have a row of the ring, lane t the slots 8t .. 8t + 7, so that the row's
