@@ -59,6 +59,7 @@ struct PluckerLinearBackward {
   Stat<T>* dweight;  // [D, P]
   Stat<T>* dbias;    // [D]
   bool dz_add, dweight_add, dbias_add;
+  BFloat16* dz_rounded = nullptr;         // CUDA: dz as it is then, or null
   const BFloat16* weight_ring = nullptr;  // what forward made of this weight, or null
 };
 

@@ -41,11 +41,12 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
         const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = has_bias ? ctx.sink(2) : GradSink();
         visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
+          const Exec exec = compute::exec_of(s);
           plucker_linear_backward<T>(
-              compute::exec_of(s),
-              {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
-               w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz), out(dweight), out(dbias),
-               dz.add, dweight.add, dbias.add, compute::data_or_null<BFloat16>(ring)});
+              exec, {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
+                     w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz), out(dweight),
+                     out(dbias), dz.add, dweight.add, dbias.add, compute::round_into(exec, dz),
+                     compute::data_or_null<BFloat16>(ring)});
         });
       });
 }

@@ -290,7 +290,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kRingThreads)
     plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
-                                      const Pull* pulls, T* dz, bool add, bool whole) {
+                                      const Pull* pulls, T* dz, BFloat16* dz_rounded, bool add, bool whole) {
   const std::int64_t row = thread_in_grid() / kLanesOfRow;
   if (row >= n.rows) return;
   const std::int64_t left = n.L - row % n.L;
@@ -320,6 +320,7 @@ __global__ void __launch_bounds__(kRingThreads)
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
   sum.store(dz + row * n.R, n.R, whole);
+  if (dz_rounded != nullptr) sum.store(dz_rounded + row * n.R, n.R, whole);
 }
 
 template <class T>
@@ -390,13 +391,15 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   } else {
     contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
   }
-  if (n.R > kRing)
+  if (n.R > kRing) {
     launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
-  else
-    launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
-           blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
-           q.data(), own.data(), pulls.data(), args.dz, args.dz_add, whole_rows(n, args.z, args.dz));
+    return round_result(n.rows * n.R, args.dz, args.dz_rounded);
+  }
+  launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
+         blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+         q.data(), own.data(), pulls.data(), args.dz, args.dz_rounded, args.dz_add,
+         whole_rows(n, args.z, args.dz) && is_aligned(args.dz_rounded, 16));
 }
 
 }  // namespace
