@@ -193,37 +193,34 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     for (int e = 0; e < kSlots; ++e)
       q_row.x[e] = seen > 0 ? -y.x[e] * direction.inverse / static_cast<float>(seen) : 0.0f;
     float with_q = 0, with_zhat = 0;
-    constexpr int kTogether = 3;  // lags whose states are read before the first is used
+    constexpr int kTogether = 6;  // lags whose states are read before the first is used
     for (int first = 0; first < lags.count; first += kTogether) {
       RingRow v[kTogether];
       WEDGE_UNROLL
       for (int i = 0; i < kTogether; ++i) {
-        const std::int64_t lag = first + i < lags.count ? lags.lag[first + i] : 0;
-        const bool sees = here && first + i < lags.count && lag <= t;
-        v[i].load(z + (row - (sees ? lag : 0)) * n.R, sees, n.R, whole);
+        const bool sees = here && first + i < lags.count && lags.lag[first + i] <= t;
+        v[i].load(z + (row - (sees ? lags.lag[first + i] : 0)) * n.R, sees, n.R, whole);
       }
+      const RingLooks<kTogether> looks(direction, v);
       WEDGE_UNROLL
       for (int i = 0; i < kTogether; ++i) {
-        if (first + i >= lags.count) break;
-        const RingLook look(direction, v[i]);
         float qw = 0;
         WEDGE_UNROLL
-        for (int e = 0; e < kSlots; ++e) qw += q_row.x[e] * look.w.x[e];
+        for (int e = 0; e < kSlots; ++e) qw += q_row.x[e] * v[i].x[e];
         qw = row_sum(qw);
-        if (!here || lags.lag[first + i] > t) continue;
-        Pull pull{direction.norm / kEps, 0, 0};
-        if (look.regular) {
-          qw /= look.w_norm;
-          const float c = look.a / (direction.norm * look.w_norm);
-          with_q -= c;
-          with_zhat -= qw / direction.norm;
-          WEDGE_UNROLL
-          for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw / look.w_norm * look.w.x[e];
-          pull = {1 / look.w_norm, -qw / look.w_norm / look.w_norm, look.a * direction.inverse};
-        } else {
-          with_q -= look.a / kEps;
-        }
-        if (lane % kLanesOfRow == 0) pulls[row * lags.count + first + i] = pull;
+        const bool sees = here && first + i < lags.count && lags.lag[first + i] <= t;
+        const bool regular = sees && looks.regular[i];
+        const float inverse = regular ? reciprocal_approx(looks.w_norm[i]) : 0.0f;
+        qw *= inverse;
+        const float c = looks.a[i] * direction.inverse * inverse;
+        with_q -= regular ? c : sees ? looks.a[i] / kEps : 0.0f;
+        with_zhat -= qw * direction.inverse;
+        WEDGE_UNROLL
+        for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw * inverse * v[i].x[e];
+        if (sees && lane % kLanesOfRow == 0)
+          pulls[row * lags.count + first + i] =
+              regular ? Pull{inverse, -qw * inverse * inverse, looks.a[i] * direction.inverse}
+                      : Pull{direction.norm / kEps, 0, 0};
       }
     }
     WEDGE_UNROLL

@@ -1,14 +1,14 @@
 // g = F Wᵀ + bias, in one of two layouts.
 //
 // Few rows: a block has 128 rows and 64 columns, whose weights for all steps of the ring it asks for at once.
-// A warp makes the features of its 16 rows in the registers from which the tensor cores take them, so that
-// its only barriers are those at which weights have arrived, every four steps. 4,096 rows are 128 blocks at
-// D = 256.
+// While they come, a warp makes s of its 16 rows (the blocks of the first columns keep it for backward), then
+// the features step by step in the registers from which the tensor cores take them, so that its only barriers
+// are those at which weights have arrived, every four steps. 4,096 rows are 128 blocks at D = 256.
 //
-// Many rows: a block has 128 rows and 256 columns and goes through the steps. In each it makes the rows' 32
-// features once, into shared memory, while the tensor cores work on those of the step before; the weight's 32
-// columns arrive four deep. Warps stand two down and four across. Against the other the weight is read a
-// quarter as often from L2.
+// Many rows: s is there. A block has 128 rows and 256 columns and goes through the steps. In each it makes
+// the rows' 32 features once, into shared memory, while the tensor cores work on those of the step before;
+// the weight's 32 columns arrive four deep. Warps stand two down and four across. Against the other the
+// weight is read a quarter as often from L2.
 #include <algorithm>
 
 #include "kernels/cuda/mma_tile.cuh"
@@ -76,7 +76,7 @@ bool columns_at_once(const Sizes& n, const T* g, const BFloat16* g_rounded) {
 
 template <class T>
 __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
-    plucker_linear_forward_few_rows_kernel(Sizes n, int steps, const T* z, const T* s, const BFloat16* w,
+    plucker_linear_forward_few_rows_kernel(Sizes n, Lags lags, int steps, const T* z, T* s, const BFloat16* w,
                                            const T* bias, T* g, BFloat16* g_rounded, bool whole,
                                            bool four_at_once) {
   using Tile = FewRows;
@@ -88,11 +88,15 @@ __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
   const std::int64_t first_column = blockIdx.x % across * Tile::kColumns;
   const int units = (steps + Tile::kSteps - 1) / Tile::kSteps;
 
-  RingFeatures made[2];  // of rows lane / 4 and lane / 4 + 8 of the warp
+  // Rows lane / 4 and lane / 4 + 8 of the warp, or the last of all.
+  std::int64_t rows[2];
+  RingState states[2];
   WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) {
     const std::int64_t row = warp_row + half * 8 + lane / 4;
-    made[half].load(z + row * n.R, s + row * n.R, row < n.rows, n.R, whole);
+    rows[half] = row < n.rows ? row : n.rows - 1;
+    states[half].load(z + rows[half] * n.R, rows[half] % n.L, n.R, whole);
+    states[half].look_back(lags, 0, z + rows[half] * n.R, n.R, whole);
   }
   WEDGE_UNROLL
   for (int unit = 0; unit < Tile::kUnits; ++unit) {
@@ -112,6 +116,25 @@ __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
   float biases[4];
   WEDGE_UNROLL
   for (int k = 0; k < 4; ++k) biases[k] = bias != nullptr && k < left ? to_float(bias[d + k]) : 0.0f;
+
+  states[0].count(lags);
+  states[1].count(lags);
+  states[0].add(lags, 0);
+  states[1].add(lags, 0);
+  for (int first = RingState::kAtOnce; first < lags.count; first += RingState::kAtOnce) {
+    states[0].look_back(lags, first, z + rows[0] * n.R, n.R, whole);
+    states[1].look_back(lags, first, z + rows[1] * n.R, n.R, whole);
+    states[0].add(lags, first);
+    states[1].add(lags, first);
+  }
+  RingFeatures made[2];
+  WEDGE_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    states[half].sum.template round<T>();
+    made[half].start(states[half].own, states[half].sum);
+    if (first_column == 0 && rows[half] == warp_row + half * 8 + lane / 4)
+      states[half].sum.store(s + rows[half] * n.R, n.R, whole);
+  }
 
   float sums[Tile::kColumns / 8][4] = {};
   for (int unit = 0; unit < units; ++unit) {
@@ -254,24 +277,30 @@ std::int64_t tiles_of(const Sizes& n) {
 
 }  // namespace
 
+bool forward_makes_states(const Sizes& n) {
+  return tiles_of<ManyRows>(n) < kEnoughBlocks;
+}
+
 template <class T>
-void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const BFloat16* w,
+void forward_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, T* s, const BFloat16* w,
                      const T* bias, T* g, BFloat16* g_rounded) {
   const int steps = ring_steps(n.R);
   const bool whole = whole_rows(n, z, s);
-  if (tiles_of<ManyRows>(n) >= kEnoughBlocks)
+  if (!forward_makes_states(n))
     launch("plucker_linear_forward", plucker_linear_forward_many_rows_kernel<T>,
            blocks_for(tiles_of<ManyRows>(n), 1), ManyRows::kThreadsOfBlock, ManyRows::kBytes, exec.stream, n,
            steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<2>(n, g, g_rounded));
   else
     launch("plucker_linear_forward", plucker_linear_forward_few_rows_kernel<T>,
            blocks_for(tiles_of<FewRows>(n), 1), FewRows::kThreadsOfBlock, FewRows::bytes(steps), exec.stream,
-           n, steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<4>(n, g, g_rounded));
+           n, lags, steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<4>(n, g, g_rounded));
 }
 
-template void forward_product(const Exec&, const Sizes&, const float*, const float*, const BFloat16*,
-                              const float*, float*, BFloat16*);
-template void forward_product(const Exec&, const Sizes&, const BFloat16*, const BFloat16*, const BFloat16*,
-                              const BFloat16*, BFloat16*, BFloat16*);
+#define WEDGE_INSTANTIATE(T)                                                                           \
+  template void forward_product(const Exec&, const Sizes&, const Lags&, const T*, T*, const BFloat16*, \
+                                const T*, T*, BFloat16*);
+WEDGE_INSTANTIATE(float)
+WEDGE_INSTANTIATE(BFloat16)
+#undef WEDGE_INSTANTIATE
 
 }  // namespace wedge::cu::plucker
