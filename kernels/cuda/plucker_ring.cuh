@@ -23,7 +23,7 @@ inline constexpr int kSlots = 8;  // of a lane
 inline constexpr int kLanesOfRow = kRing / kSlots;
 
 // Steps in which R coordinates have pairs.
-inline int ring_steps(int R) {
+__host__ __device__ inline int ring_steps(int R) {
   return R - 1 < kRing / 2 ? R - 1 : kRing / 2;
 }
 // Columns 2t, 2t + 1 of each of the four groups of 8 are lane t's.

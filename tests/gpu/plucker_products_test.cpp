@@ -342,5 +342,6 @@ TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memor
   const LessSharedMemory less(99 * 1024);  // as with compute capability 8.6; not the 104 KB of a small block
   check_backward<BFloat16>({1, 35, 8, 576, {1, 3}}, {false});
   check_backward<float>({1, 35, 8, 576, {1, 3}}, {true});
+  check_backward<float>({3, 171, 20, 130, {1, 2, 4}}, {true});  // dweight in the tiles of many rows
 }
 #endif
