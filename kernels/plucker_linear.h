@@ -2,14 +2,25 @@
 // SPEC of arXiv 2512.19428 section 3.2, computed by one wedge product a position instead of one a lag.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "kernels/exec.h"
 
 namespace wedge {
 
 inline constexpr double kPluckerEps = 1e-6;
+
+// Elements of the weight as products on tensor cores take it, which forward makes and backward can use again;
+// 0 where there are none such: they are for the GPU, in bfloat16 or with products so, and R of 2 to 32.
+template <class T>
+std::int64_t plucker_ring_elements(const Exec& exec, std::int64_t R, std::int64_t D) {
+  const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
+  if (exec.device != Device::cuda || !rounds || R < 2 || R > 32) return 0;
+  return std::min<std::int64_t>(R - 1, 16) * D * 32;
+}
 
 // With v_Δ = z_{t-Δ}, ẑ = z_t / ‖z_t‖, a_Δ = ẑ·v_Δ, w_Δ = v_Δ - a_Δ ẑ, N_Δ = ‖z_t‖ ‖w_Δ‖ and n the number of
 // lags <= t:
@@ -29,6 +40,7 @@ struct PluckerLinearForward {
   T* s;                                // [B, L, R] =, for backward
   T* g;                                // [B, L, D] =
   BFloat16* g_rounded = nullptr;       // CUDA: [B, L, D] = g, or null
+  BFloat16* weight_ring = nullptr;     // [plucker_ring_elements] =, 16-byte aligned, for backward, or null
 };
 
 // G is the antisymmetric R × R matrix of dL/dp̄_t = dg_t W, and q = -G ẑ / n, ŵ = w / ‖w‖. For each lag of t:
@@ -47,6 +59,8 @@ struct PluckerLinearBackward {
   Stat<T>* dweight;  // [D, P]
   Stat<T>* dbias;    // [D]
   bool dz_add, dweight_add, dbias_add;
+  BFloat16* dz_rounded = nullptr;         // CUDA: dz as it is then, or null
+  const BFloat16* weight_ring = nullptr;  // what forward made of this weight, or null
 };
 
 WEDGE_KERNEL(plucker_linear_forward, PluckerLinearForward)

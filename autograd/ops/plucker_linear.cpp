@@ -25,22 +25,28 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
   compute::check_one_device("plucker_linear", {&in, &w, &b});
   const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
                g = Tensor::empty({B, L, D}, z.dtype(), in.device());
+  Tensor ring;  // the weight as the products of both passes take it
   visit_floating(z.dtype(), "plucker_linear", [&]<class T>(T) {
     const Exec exec = compute::exec_of(g);
-    plucker_linear_forward<T>(exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b),
-                                     s.data<T>(), g.data<T>(), compute::round_into(exec, g)});
+    if (const std::int64_t elements = plucker_ring_elements<T>(exec, R, D); elements > 0)
+      ring = Tensor::empty({elements}, DType::bf16, in.device());
+    plucker_linear_forward<T>(
+        exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b), s.data<T>(),
+               g.data<T>(), compute::round_into(exec, g), compute::data_or_null<BFloat16>(ring)});
   });
   return make_output(
       "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},
-      [B, L, R, D, lags, in = Saved(in), w = Saved(w), s,
+      [B, L, R, D, lags, in = Saved(in), w = Saved(w), s, ring,
        has_bias = bias.defined()](const BackwardContext& ctx) {
         const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = has_bias ? ctx.sink(2) : GradSink();
         visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
-          plucker_linear_backward<T>(compute::exec_of(s),
-                                     {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
-                                      w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz),
-                                      out(dweight), out(dbias), dz.add, dweight.add, dbias.add});
+          const Exec exec = compute::exec_of(s);
+          plucker_linear_backward<T>(
+              exec, {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
+                     w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz), out(dweight),
+                     out(dbias), dz.add, dweight.add, dbias.add, compute::round_into(exec, dz),
+                     compute::data_or_null<BFloat16>(ring)});
         });
       });
 }

@@ -5,7 +5,6 @@
 // row.
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/cuda/plucker_products.cuh"
-#include "kernels/cuda/plucker_ring_weight.cuh"
 
 namespace wedge::cu::plucker {
 namespace {
@@ -20,7 +19,10 @@ struct ContractTile {
   static constexpr int kRows = kRowWarps * 16, kThreadsOfBlock = kRowWarps * kGroups * kWarp;
   static constexpr int kWeights = kDepth * kRing;  // of a step
   static constexpr int kStage = kGroups * kSteps * kWeights;
-  static_assert(kStages * kStage * sizeof(BFloat16) >= kGroups * kRows * 2 * kRing * sizeof(float));
+  // Of a row's y and u in the end: with four more, rows side by side meet no bank twice.
+  static constexpr int kPartPitch = 2 * kRing + 4;
+  static_assert((kStages * kStage + kRows * kDepth) * sizeof(BFloat16) >=
+                kGroups * kRows * kPartPitch * sizeof(float));
 
   static std::size_t bytes(std::int64_t D) {
     const auto depth = static_cast<std::size_t>((D + kDepth - 1) / kDepth * kDepth);
@@ -69,6 +71,79 @@ struct RingContraction {
   }
 };
 
+// q, own and the pulls of a row, unless it is not to be written: y = G z and u = G s are the sums of the
+// groups' parts, `pitch` apart, each y and u. All lanes of the warp must call.
+template <int kGroups, class T>
+__device__ void finish_row(const Sizes& n, const Lags& lags, std::int64_t row, bool writes,
+                           const float* parts, int pitch, const T* z, float* q, float* own, Pull* pulls,
+                           bool whole) {
+  constexpr int kTogether = 6;  // lags whose states are read before the first is used
+  const std::int64_t t = row % n.L;
+  const bool here = writes && row < n.rows;
+  RingRow v[kTogether];
+  const auto sees = [&](int k) { return here && k < lags.count && lags.lag[k] <= t; };
+  const auto look_back = [&](int first) {
+    WEDGE_UNROLL
+    for (int i = 0; i < kTogether; ++i)
+      v[i].load(z + (row - (sees(first + i) ? lags.lag[first + i] : 0)) * n.R, sees(first + i), n.R, whole);
+  };
+  RingRow own_z, y, u;
+  own_z.load(z + row * n.R, here, n.R, whole);
+  look_back(0);
+  y.load(parts, true, kRing, true);
+  u.load(parts + kRing, true, kRing, true);
+  WEDGE_UNROLL
+  for (int g = 1; g < kGroups; ++g) {
+    RingRow more_y, more_u;
+    more_y.load(parts + g * pitch, true, kRing, true);
+    more_u.load(parts + g * pitch + kRing, true, kRing, true);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) {
+      y.x[e] += more_y.x[e];
+      u.x[e] += more_u.x[e];
+    }
+  }
+
+  const int seen = count_seen(lags, t);
+  const RingDirection direction(own_z);
+  const float share = seen > 0 ? -direction.inverse * reciprocal_approx(static_cast<float>(seen)) : 0.0f;
+  RingRow q_row, own_row = u;
+  WEDGE_UNROLL
+  for (int e = 0; e < kSlots; ++e) q_row.x[e] = y.x[e] * share;
+  float with_q = 0, with_zhat = 0;
+  const auto add = [&](int first) {
+    const RingLooks<kTogether> looks(direction, v);
+    WEDGE_UNROLL
+    for (int i = 0; i < kTogether; ++i) {
+      float qw = 0;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) qw += q_row.x[e] * v[i].x[e];
+      qw = row_sum(qw);
+      const bool regular = sees(first + i) && looks.regular[i];
+      const float inverse = regular ? reciprocal_approx(looks.w_norm[i]) : 0.0f;
+      const float slope = looks.a[i] * direction.inverse, c = slope * inverse;
+      qw *= inverse;
+      with_q -= regular ? c : sees(first + i) ? looks.a[i] * (1 / kEps) : 0.0f;
+      with_zhat -= qw * direction.inverse;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw * inverse * v[i].x[e];
+      if (sees(first + i) && lane_of_warp() % kLanesOfRow == 0)
+        pulls[row * lags.count + first + i] =
+            regular ? Pull{inverse, -qw * inverse * inverse, slope} : Pull{direction.norm * (1 / kEps), 0, 0};
+    }
+  };
+  add(0);
+  for (int first = kTogether; first < lags.count; first += kTogether) {
+    look_back(first);
+    add(first);
+  }
+  WEDGE_UNROLL
+  for (int e = 0; e < kSlots; ++e) own_row.x[e] += with_q * q_row.x[e] + with_zhat * direction.zhat.x[e];
+  if (!here) return;
+  q_row.store(q + row * n.R, n.R, whole);
+  own_row.store(own + row * n.R, n.R, whole);
+}
+
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     plucker_linear_contract_ring_kernel(Sizes n, Lags lags, int steps, const T* z, const T* s,
@@ -77,7 +152,9 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   constexpr int kRows = Tile::kRows, kThreadsOfBlock = Tile::kThreadsOfBlock;
   auto* const weights = dynamic_shared<BFloat16>();                    // [stages, groups, steps, depth, 32]
   BFloat16* const gradients = weights + Tile::kStages * Tile::kStage;  // [D / 32, rows, 32]
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
+  const int thread = static_cast<int>(threadIdx.x), lane = lane_of_warp();
+  // So that the compiler knows that what depends on it is the same in all lanes, around shuffles.
+  const int warp = __shfl_sync(kAllLanes, thread / kWarp, 0);
   const int row_warp = warp % Tile::kRowWarps, group = warp / Tile::kRowWarps;
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int depths = static_cast<int>((n.D + Tile::kDepth - 1) / Tile::kDepth);
@@ -157,82 +234,24 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
     }
   }
 
-  // The groups' sums, where the weights were: [groups, rows, y and u, 32]
+  // The groups' sums, where the weights and gradients were: [groups, rows, y and u, 32]
   cp_async_wait<0>();
   __syncthreads();
   auto* const parts = reinterpret_cast<float*>(weights);
   WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) {
     sums[half].finish(first_step + passes * Tile::kSteps);
-    float* const part = parts + (group * kRows + row_warp * 16 + half * 8 + lane / 4) * (2 * kRing);
+    float* const part = parts + (group * kRows + row_warp * 16 + half * 8 + lane / 4) * Tile::kPartPitch;
     sums[half].y.store(part, kRing, true);
     sums[half].u.store(part + kRing, kRing, true);
   }
   __syncthreads();
-  // Four lanes a row again, the rows over all warps.
-  for (int at = thread / kLanesOfRow; at < kRows; at += kThreadsOfBlock / kLanesOfRow) {
-    const std::int64_t row = first_row + at, t = row % n.L;
-    const bool here = row < n.rows;
-    RingRow own_z, y, u;
-    own_z.load(z + row * n.R, here, n.R, whole);
-    y.load(parts + at * (2 * kRing), true, kRing, true);
-    u.load(parts + at * (2 * kRing) + kRing, true, kRing, true);
-    for (int g = 1; g < Tile::kGroups; ++g) {
-      RingRow more_y, more_u;
-      more_y.load(parts + (g * kRows + at) * (2 * kRing), true, kRing, true);
-      more_u.load(parts + (g * kRows + at) * (2 * kRing) + kRing, true, kRing, true);
-      WEDGE_UNROLL
-      for (int e = 0; e < kSlots; ++e) {
-        y.x[e] += more_y.x[e];
-        u.x[e] += more_u.x[e];
-      }
-    }
-    const RingDirection direction(own_z);
-    RingRow q_row, own_row = u;
-    const int seen = count_seen(lags, t);
-    WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e)
-      q_row.x[e] = seen > 0 ? -y.x[e] * direction.inverse / static_cast<float>(seen) : 0.0f;
-    float with_q = 0, with_zhat = 0;
-    constexpr int kTogether = 3;  // lags whose states are read before the first is used
-    for (int first = 0; first < lags.count; first += kTogether) {
-      RingRow v[kTogether];
-      WEDGE_UNROLL
-      for (int i = 0; i < kTogether; ++i) {
-        const std::int64_t lag = first + i < lags.count ? lags.lag[first + i] : 0;
-        const bool sees = here && first + i < lags.count && lag <= t;
-        v[i].load(z + (row - (sees ? lag : 0)) * n.R, sees, n.R, whole);
-      }
-      WEDGE_UNROLL
-      for (int i = 0; i < kTogether; ++i) {
-        if (first + i >= lags.count) break;
-        const RingLook look(direction, v[i]);
-        float qw = 0;
-        WEDGE_UNROLL
-        for (int e = 0; e < kSlots; ++e) qw += q_row.x[e] * look.w.x[e];
-        qw = row_sum(qw);
-        if (!here || lags.lag[first + i] > t) continue;
-        Pull pull{direction.norm / kEps, 0, 0};
-        if (look.regular) {
-          qw /= look.w_norm;
-          const float c = look.a / (direction.norm * look.w_norm);
-          with_q -= c;
-          with_zhat -= qw / direction.norm;
-          WEDGE_UNROLL
-          for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw / look.w_norm * look.w.x[e];
-          pull = {1 / look.w_norm, -qw / look.w_norm / look.w_norm, look.a * direction.inverse};
-        } else {
-          with_q -= look.a / kEps;
-        }
-        if (lane % kLanesOfRow == 0) pulls[row * lags.count + first + i] = pull;
-      }
-    }
-    WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e) own_row.x[e] += with_q * q_row.x[e] + with_zhat * direction.zhat.x[e];
-    if (here) {
-      q_row.store(q + row * n.R, n.R, whole);
-      own_row.store(own + row * n.R, n.R, whole);
-    }
+  // Four lanes a row again, the rows over all warps. A warp beyond the rows takes the last and writes
+  // nothing: without a branch around what shuffles, the lags' latencies overlap.
+  for (int first = 0; first < kRows; first += kThreadsOfBlock / kLanesOfRow) {
+    const int own_row = first + thread / kLanesOfRow, at = own_row < kRows ? own_row : kRows - 1;
+    finish_row<Tile::kGroups>(n, lags, first_row + at, own_row < kRows, parts + at * Tile::kPartPitch,
+                              kRows * Tile::kPartPitch, z, q, own, pulls, whole);
   }
 }
 
@@ -244,19 +263,18 @@ bool contract_fits(const Sizes& n) {
 
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls) {
-  const RingWeight w(exec, n, weight);
+                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls) {
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("plucker_linear_contract_ring", plucker_linear_contract_ring_kernel<Tile, T>,
            blocks_for(n.rows, Tile::kRows), Tile::kThreadsOfBlock, Tile::bytes(n.D), exec.stream, n, lags,
-           ring_steps(n.R), z, s, w.data(), dg, q, own, pulls, whole_rows(n, z, s));
+           ring_steps(n.R), z, s, w, dg, q, own, pulls, whole_rows(n, z, s));
   };
   const bool many = n.rows >= kEnoughBlocks * ManyRows::kRows && ManyRows::fits(n.D);
   many ? launch_tiles(ManyRows()) : launch_tiles(FewRows());
 }
 
 template void contract_product(const Exec&, const Sizes&, const Lags&, const float*, const float*,
-                               const float*, const Rounded&, float*, float*, Pull*);
+                               const BFloat16*, const Rounded&, float*, float*, Pull*);
 template void contract_product(const Exec&, const Sizes&, const Lags&, const BFloat16*, const BFloat16*,
                                const BFloat16*, const Rounded&, float*, float*, Pull*);
 

@@ -4,7 +4,7 @@
 // Forward
 //   states    s_t, a warp a position: two passes over R for a lag's scalars, then one pass over R adds up s_t
 //             from all lags, so that nothing but scalars is kept and R may be anything. Up to R = 32 four
-//             lanes a position, in registers.
+//             lanes a position, in registers; where rows are few, within the product on tensor cores.
 //   product   on tensor cores where plucker_products.cuh has it, else F Wᵀ in 64 × 64 tiles
 //             (product_tile.cuh). A thread follows the pair (i, j) of its feature and makes F from z and s,
 //             which lie in L1, as it goes: F exists in shared memory alone.
@@ -28,6 +28,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/plucker_products.cuh"
+#include "kernels/cuda/plucker_ring_weight.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -37,9 +38,8 @@ using namespace plucker;
 constexpr std::int64_t kDeltaFloats = std::int64_t{1} << 21;  // of dF at a time: 8 MB
 constexpr std::int64_t kDweightPieceRows = 256;               // of a piece of dweight, at least
 constexpr int kRingThreads = 128;                             // of a block with four lanes a position
-constexpr int kLagsAtOnce = 6;                                // whose rows are read before the first is used
-constexpr int kPullsAtOnce = 3;
-constexpr std::int64_t kWantedBlocks = 512;  // a few for each multiprocessor
+constexpr int kPullsAtOnce = 3;                               // whose rows are read before the first is used
+constexpr std::int64_t kWantedBlocks = 512;                   // a few for each multiprocessor
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -72,38 +72,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same for R of at most 32, four lanes a position. The rows of up to kLagsAtOnce lags are read before the
-// first is used; where a lag is not seen, a row that is there is read in its place and not used.
+// The same for R of at most 32, four lanes a position.
 template <class T>
 __global__ void __launch_bounds__(kRingThreads)
     plucker_linear_states_ring_kernel(Sizes n, Lags lags, const T* z, T* s, bool whole) {
   const std::int64_t mine = thread_in_grid() / kLanesOfRow;
   const bool here = mine < n.rows;
-  const std::int64_t row = here ? mine : n.rows - 1, t = row % n.L;
-  RingRow own, sum;
-  own.load(z + row * n.R, true, n.R, whole);
-  const auto seen = static_cast<float>(count_seen(lags, t));
-  WEDGE_UNROLL
-  for (int e = 0; e < kSlots; ++e) sum.x[e] = 0;
-  for (int first = 0; first < lags.count; first += kLagsAtOnce) {
-    RingRow earlier[kLagsAtOnce];
-    WEDGE_UNROLL
-    for (int k = 0; k < kLagsAtOnce; ++k) {
-      const bool sees = first + k < lags.count && lags.lag[first + k] <= t;
-      earlier[k].load(z + (sees ? row - lags.lag[first + k] : row) * n.R, true, n.R, whole);
-    }
-    const RingDirection direction(own);
-    WEDGE_UNROLL
-    for (int k = 0; k < kLagsAtOnce; ++k) {
-      if (first + k >= lags.count) break;
-      const RingLook look(direction, earlier[k]);
-      if (lags.lag[first + k] > t || look.w_norm == 0) continue;
-      const float share = 1 / (seen * (look.regular ? direction.norm * look.w_norm : kEps));
-      WEDGE_UNROLL
-      for (int e = 0; e < kSlots; ++e) sum.x[e] += share * look.w.x[e];
-    }
+  const std::int64_t row = here ? mine : n.rows - 1;
+  RingState state;
+  state.load(z + row * n.R, row % n.L, n.R, whole);
+  state.count(lags);
+  for (int first = 0; first < lags.count; first += RingState::kAtOnce) {
+    state.look_back(lags, first, z + row * n.R, n.R, whole);
+    state.add(lags, first);
   }
-  if (here) sum.store(s + row * n.R, n.R, whole);
+  if (here) state.sum.store(s + row * n.R, n.R, whole);
 }
 
 template <class T>
@@ -285,11 +268,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same for R of at most 32, four lanes a position, the rows of up to kLagsAtOnce lags as above.
+// The same for R of at most 32, four lanes a position; rows that are not seen as RingState has them.
 template <class T>
 __global__ void __launch_bounds__(kRingThreads)
     plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
-                                      const Pull* pulls, T* dz, bool add, bool whole) {
+                                      const Pull* pulls, T* dz, BFloat16* dz_rounded, bool add, bool whole) {
   const std::int64_t row = thread_in_grid() / kLanesOfRow;
   if (row >= n.rows) return;
   const std::int64_t left = n.L - row % n.L;
@@ -319,6 +302,7 @@ __global__ void __launch_bounds__(kRingThreads)
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
   sum.store(dz + row * n.R, n.R, whole);
+  if (dz_rounded != nullptr) sum.store(dz_rounded + row * n.R, n.R, whole);
 }
 
 template <class T>
@@ -380,17 +364,24 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   const Lags lags = lags_of(args);
   const Scratch<float> q(n.rows * n.R), own(n.rows * n.R);
   const Scratch<Pull> pulls(n.rows * lags.count);
-  if (dg != nullptr && contract_fits(n))
-    contract_product(exec, n, lags, args.z, args.s, args.weight, *dg, q.data(), own.data(), pulls.data());
-  else
+  if (dg != nullptr && contract_fits(n)) {
+    const bool made = args.weight_ring != nullptr;
+    const Scratch<BFloat16> w(made ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
+    if (!made) to_ring(exec, n, args.weight, w.data());
+    contract_product(exec, n, lags, args.z, args.s, made ? args.weight_ring : w.data(), *dg, q.data(),
+                     own.data(), pulls.data());
+  } else {
     contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
-  if (n.R > kRing)
+  }
+  if (n.R > kRing) {
     launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, q.data(), own.data(), pulls.data(), args.dz, args.dz_add);
-  else
-    launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
-           blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
-           q.data(), own.data(), pulls.data(), args.dz, args.dz_add, whole_rows(n, args.z, args.dz));
+    return round_result(n.rows * n.R, args.dz, args.dz_rounded);
+  }
+  launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
+         blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+         q.data(), own.data(), pulls.data(), args.dz, args.dz_rounded, args.dz_add,
+         whole_rows(n, args.z, args.dz) && is_aligned(args.dz_rounded, 16));
 }
 
 }  // namespace
@@ -400,15 +391,20 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
   const Sizes n = sizes_of(args);
   const Lags lags = lags_of(args);
   if (n.rows == 0) return;
+  const bool on_cores = on_tensor_cores<T>(exec, n);
   if (n.R > kRing)
     launch("plucker_linear_states", plucker_linear_states_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
            exec.stream, n, lags, args.z, args.s);
-  else if (n.R > 0)
+  else if (n.R > 0 && !(on_cores && forward_makes_states(n)))
     launch("plucker_linear_states_ring", plucker_linear_states_ring_kernel<T>,
            blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
            args.s, whole_rows(n, args.z, args.s));
-  if (on_tensor_cores<T>(exec, n))
-    return forward_product(exec, n, args.z, args.s, args.weight, args.bias, args.g, args.g_rounded);
+  if (on_cores) {
+    const Scratch<BFloat16> own(args.weight_ring != nullptr ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
+    BFloat16* const w = args.weight_ring != nullptr ? args.weight_ring : own.data();
+    to_ring(exec, n, args.weight, w);
+    return forward_product(exec, n, lags, args.z, args.s, w, args.bias, args.g, args.g_rounded);
+  }
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.rows, kProductTile)) * blocks_for(n.D, kProductTile);
   if (tiles > 0)

@@ -9,14 +9,15 @@ namespace wedge::cu::plucker {
 // Whether a call's products are these.
 template <class T>
 bool on_tensor_cores(const Exec& exec, const Sizes& n) {
-  const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
-  return rounds && n.R >= 2 && n.R <= kRing && n.rows > 0 && n.D > 0;
+  return n.rows > 0 && plucker_ring_elements<T>(exec, n.R, n.D) > 0;
 }
 
-// g = F Wᵀ + bias, and g_rounded = g if that is not null
+// g = F Wᵀ + bias, and g_rounded = g if that is not null; w is W in the order of the ring. Makes s as well,
+// or finds it made.
 template <class T>
-void forward_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const T* weight, const T* bias,
-                     T* g, BFloat16* g_rounded);
+void forward_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, T* s, const BFloat16* w,
+                     const T* bias, T* g, BFloat16* g_rounded);
+bool forward_makes_states(const Sizes& n);
 
 // Rows of bfloat16, 16-byte aligned, `pitch` apart, a multiple of 8; zeros beyond the row's end.
 struct Rounded {
@@ -33,7 +34,7 @@ void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, c
 // lags that a row has.
 template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const T* weight, const Rounded& dg, float* q, float* own, Pull* pulls);
+                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls);
 // Whether D is small enough for it: at most 1,024.
 bool contract_fits(const Sizes& n);
 

@@ -4,7 +4,7 @@
 // R is filled up with zeros to a ring of 32. Step δ = 1, 2, ..., 16 has the pairs (k, k + δ mod 32), one for
 // each k: feature z_k s_{k+δ} - z_{k+δ} s_k, which is minus that of SPEC where the ring wraps. Step 16 meets
 // every pair twice; the second time, k >= 16, does not count. W in that order, with the signs, 0 where there
-// is no pair, as bfloat16: w [steps, D, 32], made once a call (plucker_linear_to_ring). Of 512 places 496 are
+// is no pair, as bfloat16: w [steps, D, 32], made by forward and kept for backward. Of 512 places 496 are
 // pairs where R = 32.
 //
 // Four lanes, 4 g + t of a warp, have a row of the ring, lane t the slots 8t .. 8t + 7, so that the row's
@@ -23,7 +23,7 @@ inline constexpr int kSlots = 8;  // of a lane
 inline constexpr int kLanesOfRow = kRing / kSlots;
 
 // Steps in which R coordinates have pairs.
-inline int ring_steps(int R) {
+__host__ __device__ inline int ring_steps(int R) {
   return R - 1 < kRing / 2 ? R - 1 : kRing / 2;
 }
 // Columns 2t, 2t + 1 of each of the four groups of 8 are lane t's.
@@ -104,6 +104,12 @@ struct RingRow {
       }
     }
   }
+  // To what T can hold.
+  template <class T>
+  __device__ void round() {
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) x[e] = to_float(from_float<T>(x[e]));
+  }
   template <class T>
   __device__ void store(T* row, int R, bool whole) const {
     const int first = lane_of_warp() % kLanesOfRow * kSlots;
@@ -147,7 +153,13 @@ struct RingRow {
   }
 };
 
-// Direction and Look of plucker_linear.cuh, in a row's four lanes.
+// sqrt(x) within 3 units in the last place, without sqrtf's branch: what is around it then is one stretch of
+// code, whose latencies overlap.
+__device__ inline float root(float x) {
+  return x > 0 ? x * rsqrtf(x) : 0.0f;
+}
+
+// Direction and Look of plucker_linear.cuh, in a row's four lanes, of kCount rows v at once.
 struct RingDirection {
   RingRow zhat;
   float norm, inverse;
@@ -156,30 +168,81 @@ struct RingDirection {
     float square = 0;
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) square += z.x[e] * z.x[e];
-    norm = sqrtf(row_sum(square));
-    inverse = norm > 0 ? 1 / norm : 0.0f;
+    norm = root(row_sum(square));
+    inverse = norm > 0 ? reciprocal_approx(norm) : 0.0f;
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) zhat.x[e] = z.x[e] * inverse;
   }
 };
-struct RingLook {
-  RingRow w;
-  float a, w_norm;
-  bool regular;
+template <int kCount>
+struct RingLooks {
+  float a[kCount], w_norm[kCount];
+  bool regular[kCount];
 
-  __device__ RingLook(const RingDirection& direction, const RingRow& v) {
-    float dot = 0, square = 0;
+  // v becomes w.
+  __device__ RingLooks(const RingDirection& direction, RingRow (&v)[kCount]) {
+    float square[kCount];
     WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e) dot += direction.zhat.x[e] * v.x[e];
-    a = row_sum(dot);
-    WEDGE_UNROLL
-    for (int e = 0; e < kSlots; ++e) {
-      w.x[e] = v.x[e] - a * direction.zhat.x[e];
-      square += w.x[e] * w.x[e];
+    for (int k = 0; k < kCount; ++k) {
+      float dot = 0;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) dot += direction.zhat.x[e] * v[k].x[e];
+      a[k] = row_sum(dot);
     }
-    w_norm = sqrtf(row_sum(square));
-    if (w_norm <= kRounding * fabsf(a)) w_norm = 0;
-    regular = w_norm > 0 && direction.norm * w_norm > kEps;
+    WEDGE_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      square[k] = 0;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) {
+        v[k].x[e] -= a[k] * direction.zhat.x[e];
+        square[k] += v[k].x[e] * v[k].x[e];
+      }
+      square[k] = row_sum(square[k]);
+    }
+    WEDGE_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      w_norm[k] = root(square[k]);
+      if (w_norm[k] <= kRounding * fabsf(a[k])) w_norm[k] = 0;
+      regular[k] = w_norm[k] > 0 && direction.norm * w_norm[k] > kEps;
+    }
+  }
+};
+
+// s of position t from z. The rows of up to kAtOnce lags are asked for by look_back(first) and used by
+// add(first), for first = 0, kAtOnce, ... below the number of lags; where a lag is not seen, a row that is
+// there is read in its place and not used.
+struct RingState {
+  static constexpr int kAtOnce = 6;
+  RingRow own, sum, earlier[kAtOnce];
+  std::int64_t t;
+  float seen;
+
+  template <class T>
+  __device__ void load(const T* z_row, std::int64_t t_, int R, bool whole) {
+    t = t_;
+    own.load(z_row, true, R, whole);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) sum.x[e] = 0;
+  }
+  __device__ void count(const Lags& lags) { seen = static_cast<float>(count_seen(lags, t)); }
+  __device__ bool sees(const Lags& lags, int k) const { return k < lags.count && lags.lag[k] <= t; }
+  template <class T>
+  __device__ void look_back(const Lags& lags, int first, const T* z_row, int R, bool whole) {
+    WEDGE_UNROLL
+    for (int k = 0; k < kAtOnce; ++k)
+      earlier[k].load(z_row - (sees(lags, first + k) ? lags.lag[first + k] * R : 0), true, R, whole);
+  }
+  // All lanes of the warp must call.
+  __device__ void add(const Lags& lags, int first) {
+    const RingDirection direction(own);
+    const RingLooks<kAtOnce> looks(direction, earlier);
+    WEDGE_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      const float N = looks.regular[k] ? direction.norm * looks.w_norm[k] : kEps;
+      const float share = sees(lags, first + k) && looks.w_norm[k] > 0 ? reciprocal_approx(seen * N) : 0.0f;
+      WEDGE_UNROLL
+      for (int e = 0; e < kSlots; ++e) sum.x[e] += share * earlier[k].x[e];
+    }
   }
 };
 
@@ -194,6 +257,11 @@ struct RingFeatures {
     s.load(s_row, valid, R, whole);
     z_partner = z;
     s_partner = s;
+  }
+  // The same of a row of z and of s.
+  __device__ void start(const RingRow& z_row, const RingRow& s_row) {
+    z = z_partner = z_row;
+    s = s_partner = s_row;
   }
   // Starts `ahead` steps later, a multiple of 4.
   template <class T>

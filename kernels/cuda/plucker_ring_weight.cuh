@@ -1,4 +1,4 @@
-// W_plu in the order of the ring (plucker_ring.cuh), in bfloat16: made once a call, a thread an element.
+// W_plu in the order of the ring (plucker_ring.cuh), in bfloat16, a thread an element.
 #pragma once
 
 #include "kernels/cuda/plucker_ring.cuh"
@@ -16,19 +16,12 @@ __global__ void plucker_linear_to_ring_kernel(int R, std::int64_t D, int P, std:
   }
 }
 
-// The weight [D, P] in the order of the ring: [steps, D, 32].
-class RingWeight {
- public:
-  template <class T>
-  RingWeight(const Exec& exec, const Sizes& n, const T* weight) : w_(ring_steps(n.R) * n.D * kRing) {
-    const std::int64_t count = ring_steps(n.R) * n.D * kRing;
-    launch("plucker_linear_to_ring", plucker_linear_to_ring_kernel<T>, blocks_for(count, kThreads), kThreads,
-           0, exec.stream, n.R, n.D, n.P, count, weight, w_.data());
-  }
-  const BFloat16* data() const { return w_.data(); }
-
- private:
-  Scratch<BFloat16> w_;
-};
+// w [steps, D, 32] = the weight [D, P] in the order of the ring.
+template <class T>
+void to_ring(const Exec& exec, const Sizes& n, const T* weight, BFloat16* w) {
+  const std::int64_t count = ring_steps(n.R) * n.D * kRing;
+  launch("plucker_linear_to_ring", plucker_linear_to_ring_kernel<T>, blocks_for(count, kThreads), kThreads, 0,
+         exec.stream, n.R, n.D, n.P, count, weight, w);
+}
 
 }  // namespace wedge::cu::plucker

@@ -303,3 +303,26 @@ TEST_CASE("gpu: gradients that come with their copy give the bits of those that 
   };
   CHECK(run(false) == run(true));
 }
+
+TEST_CASE("gpu: plucker_linear's gradient that comes with its copy gives the bits of one rounded later",
+          "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const std::int64_t D = 8, R = GENERATE(7, 32, 33);
+  const bool twice = GENERATE(false, true);  // whether the gradient is added to another
+  const Variable x = parameter(on_gpu({2, 5, D}, 1)), reduce = parameter(on_gpu({R, D}, 2)),
+                 bias = parameter(on_gpu({R}, 3)), weight = parameter(on_gpu({D, R * (R - 1) / 2}, 4));
+  const auto run = [&](bool through_addition) {  // which hands its gradient on as it is, and without a copy
+    const Bf16ProductsGuard reduced;
+    const Variable z = linear(x, reduce, bias), zeros(Tensor::zeros(z.shape()).to(Device::cuda));
+    Variable out = plucker_linear(through_addition ? add(z, zeros) : z, weight, {}, {1, 2});
+    if (twice) out = add(out, linear(square(z), on_gpu({D, R}, 5)));
+    out.backward(on_gpu({2, 5, D}, 6));
+    std::vector<std::vector<double>> all;
+    for (const Variable& v : {x, reduce, bias, weight}) {
+      all.push_back(v.grad().to_vector());
+      v.zero_grad();
+    }
+    return all;
+  };
+  CHECK(run(false) == run(true));
+}

@@ -181,6 +181,7 @@ TEST_CASE("gpu: plucker_linear on tensor cores", "[gpu][bf16]") {
   check_all({1, 65, 16, 9, {3}});
   check_all({1, 20, 17, 6, {1, 5}});
   check_all({1, 33, 24, 5, {2, 40}});
+  check_all({2, 17, 32, 12, {1, 2, 3, 5, 6, 8, 9, 16}});  // more lags than are looked at together
   // One pair, whose unit vector has no gradient.
   check_forward<BFloat16>({2, 5, 2, 3, {1}});
   check_forward<float>({2, 5, 2, 3, {1}});
@@ -270,6 +271,67 @@ TEST_CASE("gpu: plucker_linear's gradients are the same in large blocks and in s
   check_rows_of_gradient({3073, 5, 8, 72, {1, 3}});
 }
 
+namespace {
+
+template <class T>
+void check_kept_weight(const Size& n) {
+  Draw draw(14, DType::f64);
+  const Exec exec{.device = Device::cuda, .stream = cu::stream(), .bf16_products = true};
+  const auto on_gpu = [&](const Shape& shape) { return draw.normal(shape).to(dtype_of<T>).to(Device::cuda); };
+  const Tensor z = on_gpu({n.rows(), n.R}), weight = on_gpu({n.D, n.features()}),
+               dg = on_gpu({n.rows(), n.D});
+  const Tensor s = Tensor::empty(z.shape(), dtype_of<T>, Device::cuda),
+               g = Tensor::empty(dg.shape(), dtype_of<T>, Device::cuda);
+  const std::int64_t elements = plucker_ring_elements<T>(exec, n.R, n.D);
+  REQUIRE(elements > 0);
+  const Tensor ring = Tensor::full({elements}, NAN, DType::bf16, Device::cuda);
+  const auto dz = [&](const BFloat16* kept) {
+    const Tensor out = Tensor::full(z.shape(), NAN, dtype_of<T>, Device::cuda);
+    plucker_linear_backward<T>(exec, {.B = n.B,
+                                      .L = n.L,
+                                      .R = n.R,
+                                      .D = n.D,
+                                      .lags = n.lags,
+                                      .z = z.data<T>(),
+                                      .s = s.data<T>(),
+                                      .weight = weight.data<T>(),
+                                      .dg = dg.data<T>(),
+                                      .dz = out.data<T>(),
+                                      .dweight = nullptr,
+                                      .dbias = nullptr,
+                                      .dz_add = false,
+                                      .dweight_add = false,
+                                      .dbias_add = false,
+                                      .weight_ring = kept});
+    return out.to_vector();
+  };
+  const auto forward = [&](BFloat16* kept) {
+    plucker_linear_forward<T>(exec, {.B = n.B,
+                                     .L = n.L,
+                                     .R = n.R,
+                                     .D = n.D,
+                                     .lags = n.lags,
+                                     .z = z.data<T>(),
+                                     .weight = weight.data<T>(),
+                                     .bias = nullptr,
+                                     .s = s.data<T>(),
+                                     .g = g.data<T>(),
+                                     .weight_ring = kept});
+    return g.to_vector();
+  };
+  const std::vector<double> without = forward(nullptr);
+  CHECK(forward(ring.data<BFloat16>()) == without);
+  CHECK(dz(ring.data<BFloat16>()) == dz(nullptr));
+}
+
+}  // namespace
+
+TEST_CASE("gpu: plucker_linear's backward with the weight as forward kept it", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  check_kept_weight<float>({2, 9, 32, 40, {1, 2, 4}});
+  check_kept_weight<BFloat16>({1, 11, 9, 7, {1, 3}});
+}
+
 #if defined(WEDGE_EMULATOR)
 TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memory", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
@@ -280,5 +342,6 @@ TEST_CASE("gpu: plucker_linear's gradients where a block has little shared memor
   const LessSharedMemory less(99 * 1024);  // as with compute capability 8.6; not the 104 KB of a small block
   check_backward<BFloat16>({1, 35, 8, 576, {1, 3}}, {false});
   check_backward<float>({1, 35, 8, 576, {1, 3}}, {true});
+  check_backward<float>({3, 171, 20, 130, {1, 2, 4}}, {true});  // dweight in the tiles of many rows
 }
 #endif
