@@ -47,7 +47,8 @@ class Variable {
   void set_value(Tensor value) const;
 
   // Runs the graph backwards from this scalar; throws wedge::Error when it is not one element or has no
-  // graph.
+  // graph. Where it throws on its way, leaves that had no gradient before have none, and those that had one
+  // have it with some of the new ones added.
   void backward() const;
   // The same from any shape, with dL/dthis given.
   void backward(const Tensor& grad) const;
@@ -138,11 +139,9 @@ class BackwardContext {
   void accumulate(int i, Tensor gradient) const;
 
  private:
-  friend class Variable;
   Tensor grad_;
   bool is_one_;
   Node& node_;
-  mutable std::vector<VariableState*> fresh_leaves_;  // whose gradient this closure is the first to write
 };
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
