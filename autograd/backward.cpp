@@ -84,18 +84,24 @@ GradSink BackwardContext::sink(int i) const {
   }
   if (!edge.producer) return {};
   Node& producer = *edge.producer;
+  producer.grad_sums = {};
   if (!producer.grad.defined()) {
     producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     producer.grad_owned = true;
     mark_arrived(edge.producer);
-    return {producer.grad, false, producer.grad_is_factor};
+    return {producer.grad, false, producer.grad_use};
   }
   if (!producer.grad_owned) {
     producer.grad = producer.grad.clone();
     producer.grad_owned = true;
   }
   producer.grad.bump_version();
-  return {producer.grad, true, producer.grad_is_factor};
+  return {producer.grad, true, producer.grad_use};
+}
+
+void BackwardContext::give_sums(int i, cu::PartialSums sums) const {
+  const Node::Edge& edge = node_.inputs[i];
+  if (edge.producer) edge.producer->grad_sums = std::move(sums);
 }
 
 void BackwardContext::accumulate(int i, Tensor gradient) const {
@@ -108,6 +114,7 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
   if (edge.producer && !edge.producer->grad.defined()) {
     Node& producer = *edge.producer;
     producer.grad = gradient.contiguous();
+    producer.grad_sums = {};
     gradient = Tensor();
     producer.grad_owned = producer.grad.is_unique();
     mark_arrived(edge.producer);
@@ -156,6 +163,7 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
 
   state_->node->grad = grad.contiguous();
   state_->node->grad_owned = false;
+  state_->node->grad_sums = {};
   queue.push(state_->node);
   const NoGradGuard no_grad;
   try {
@@ -166,7 +174,7 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
                   "backward: {} was already walked by an earlier backward and is freed", node->op);
       // Only what came before the first node is walked: nothing else arrives at that one.
       const BackwardContext context(*node, std::exchange(node->grad, Tensor()),
-                                    is_one && node == state_->node);
+                                    std::exchange(node->grad_sums, {}), is_one && node == state_->node);
       const auto closure = std::exchange(node->backward, nullptr);
       closure(context);
       node->release();

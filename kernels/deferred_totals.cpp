@@ -80,4 +80,20 @@ void DeferredTotals::push(const ColumnTotal<float>& total, const std::shared_ptr
   }
 }
 
+PartialSums::PartialSums(std::int64_t pieces_, std::int64_t columns_) : pieces(pieces_), columns(columns_) {
+  if (pieces > 0)
+    partials =
+        std::make_shared<Storage>(static_cast<std::size_t>(pieces * columns) * sizeof(float), Device::cuda);
+}
+
+void add_up(void* stream, const PartialSums& sums, float* out, bool add) {
+  const ColumnTotal<float> total{
+      sums.data(), out, sums.columns, sums.columns, static_cast<std::int32_t>(sums.pieces), add ? 1 : 0};
+  if (DeferredTotals::take(stream, sums.partials, {&total, 1})) return;
+  DeferredTotals at_once;
+  at_once.may_wait(place_of(total));
+  DeferredTotals::take(stream, sums.partials, {&total, 1});
+  at_once.add_up();
+}
+
 }  // namespace wedge::cu

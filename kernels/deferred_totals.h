@@ -66,6 +66,21 @@ class DeferredTotals {
   int count_ = 0;
 };
 
+// Column sums of parts of a tensor's rows: float32 [pieces, columns]. Empty where there are none.
+struct PartialSums {
+  std::shared_ptr<Storage> partials;
+  std::int64_t pieces = 0, columns = 0;
+
+  PartialSums() = default;
+  // Memory on the GPU for them, not initialised; none for 0 pieces.
+  PartialSums(std::int64_t pieces, std::int64_t columns);
+  explicit operator bool() const { return partials != nullptr; }
+  float* data() const { return partials ? reinterpret_cast<float*>(partials->data()) : nullptr; }
+};
+
+// out[columns] (+)= their totals, which may wait.
+void add_up(void* stream, const PartialSums& sums, float* out, bool add);
+
 // The kernel for the first `count` of the table, no two of which go to one place.
 void add_totals(void* stream, const DeferredTable& table, int count);
 
