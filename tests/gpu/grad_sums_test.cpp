@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "autograd/ops.h"
+#include "kernels/causal_attention.h"
 #include "kernels/layernorm.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
@@ -91,6 +92,46 @@ TEST_CASE("gpu: layernorm's backward sums the columns of dx", "[gpu][sums]") {
       }
 }
 
+TEST_CASE("gpu: attention's backward sums the columns of dqkv", "[gpu][bf16][sums]") {
+  if (skip_without_gpu()) return;
+  const Exec exec{Device::cuda, cu::stream(), true};
+  for (const std::int64_t width : {32, 64, 128, 16})
+    for (const std::int64_t L : {1, 9, 40, 128, 150, 300}) {
+      CAPTURE(width, L);
+      const std::int64_t B = 2, H = 2, D = H * width;
+      const Tensor qkv = random({B, L, 3 * D}, 1), dout = random({B, L, D}, 2);
+      const Tensor o = Tensor::empty({B, L, D}, DType::f32, Device::cuda),
+                   lse = Tensor::empty({B, H, L}, DType::f32, Device::cuda),
+                   dqkv = Tensor::full({B, L, 3 * D}, NAN, DType::f32, Device::cuda);
+      CausalAttentionBackward<float> args{B,
+                                          L,
+                                          H,
+                                          D,
+                                          qkv.data<float>(),
+                                          o.data<float>(),
+                                          lse.data<float>(),
+                                          dout.data<float>(),
+                                          dqkv.data<float>(),
+                                          false};
+      args.dqkv_add = true;
+      CHECK(cu::causal_attention_dqkv_pieces(exec, args) == 0);
+      args.dqkv_add = false;
+      const std::int64_t pieces = cu::causal_attention_dqkv_pieces(exec, args);
+      if (L == 300 || width == 16) CHECK(pieces == 0);
+      if (L <= 128 && width != 16) CHECK(pieces == B);
+      if (pieces == 0) continue;
+      causal_attention_forward<float>(exec,
+                                      {B, L, H, D, qkv.data<float>(), o.data<float>(), lse.data<float>()});
+      const Tensor sums = Tensor::full({pieces, 3 * D}, NAN, DType::f32, Device::cuda);
+      args.dqkv_sums = sums.data<float>();
+      causal_attention_backward<float>(exec, args);
+      const Values parts = sums.to_vector();
+      Values got(static_cast<std::size_t>(3 * D));
+      for (std::size_t i = 0; i < parts.size(); ++i) got[i % got.size()] += parts[i];
+      Sums(dqkv).check(got);
+    }
+}
+
 TEST_CASE("gpu: a linear layer's dbias is the sum of the gradient before it is rounded",
           "[gpu][bf16][sums]") {
   if (skip_without_gpu()) return;
@@ -110,6 +151,29 @@ TEST_CASE("gpu: a linear layer's dbias is the sum of the gradient before it is r
     residual_layernorm(h, alone, {}, scale, shift).backward(dy);
     Sums(alone.grad()).check(bias.grad().to_vector());
   }
+}
+
+TEST_CASE("gpu: dbias of the layer that attention's qkv comes from", "[gpu][bf16][sums]") {
+  if (skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const std::int64_t B = 3, L = 20, D = 64;
+  const Tensor dout = random({B, L, D}, 1);
+  const Variable x = random({B, L, 8}, 2), w = parameter(random({3 * D, 8}, 3)),
+                 bias = parameter(random({3 * D}, 4));
+  const Variable qkv = linear(x, w, bias);
+  causal_attention(qkv, 2).backward(dout);
+  const Variable alone = parameter(qkv.value().clone());
+  causal_attention(alone, 2).backward(dout);
+  Sums(alone.grad()).check(bias.grad().to_vector());
+
+  // Two that read it: the second one adds.
+  const Variable again = linear(x, w, bias);
+  bias.zero_grad();
+  (causal_attention(again, 2) + causal_attention(again, 1)).backward(dout);
+  const Variable twice = parameter(again.value().clone());
+  (causal_attention(twice, 2) + causal_attention(twice, 1)).backward(dout);
+  const Values want = Sums(twice.grad()).of, got = bias.grad().to_vector();
+  for (std::size_t c = 0; c < want.size(); ++c) CHECK(got[c] == Approx(want[c]).epsilon(0.02).margin(0.2));
 }
 
 TEST_CASE("gpu: dbias whoever else makes the gradient", "[gpu][sums]") {
