@@ -169,10 +169,10 @@ struct Gathered {
       store_own<kWidth>(dy, {1, 1}, dqkv, first + 2 * head.D, head.stride, left, add_to);
   }
 
-  // columns[3, kWidth] of the warp (+)= their sums over the 16 rows, dq's in the first row.
-  __device__ void sum(float* columns, int left, float scale, bool add_to) const {
-    sum_own<kWidth>(dx, scale, left, columns + (kOwnsKeys ? kWidth : 0), add_to);
-    if constexpr (kOwnsKeys) sum_own<kWidth>(dy, 1, left, columns + 2 * kWidth, add_to);
+  // columns[3, kWidth] of the warp += their sums over the 16 rows, dq's in the first row.
+  __device__ void sum(float* columns, int left, float scale) const {
+    sum_own<kWidth>(dx, scale, left, columns + (kOwnsKeys ? kWidth : 0));
+    if constexpr (kOwnsKeys) sum_own<kWidth>(dy, 1, left, columns + 2 * kWidth);
   }
 };
 
@@ -301,7 +301,7 @@ __device__ void resident_rows(const Sizes& n, const Head& head, const Arrived<kW
   for (int row = begin; row < end; row += kChunk)
     sums.add(a, b, others, row, kOwnsKeys ? row - own : own - row, n.scale * kLog2E);
   sums.store(dqkv, head.qkv + own * head.stride, head, head.L - own, n.scale, add);
-  if (columns != nullptr) sums.sum(columns, head.L - own, n.scale, own >= Resident<kWidth>::kRowsOfWarps);
+  if (columns != nullptr) sums.sum(columns, head.L - own, n.scale);
 }
 
 // With `partials` [B, 3 D] a block leaves the sums over its sequence of what it makes of dq, dk and dv.
@@ -341,6 +341,10 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
   constexpr int kColumns = 3 * kWidth;
   WEDGE_SHARED(float, columns, Resident::kWarps* kColumns);
   float* const mine = partials != nullptr ? columns + threadIdx.x / kWarp * kColumns : nullptr;
+  if (partials != nullptr) {
+    for (int i = lane(); i < kColumns; i += kWarp) mine[i] = 0;
+    __syncwarp();
+  }
   for (int own = warp_row(); own < head.L; own += Resident::kRowsOfWarps) {
     resident_rows<true, kWidth>(n, head, queries, keys, own, dqkv, add, mine);
     resident_rows<false, kWidth>(n, head, queries, keys, own, dqkv, add, mine);
@@ -348,10 +352,9 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
   if (partials == nullptr) return;
   __syncthreads();
   const Work work = work_at(n, 0, blockIdx.x);
-  const int warps = min((head.L + kChunk - 1) / kChunk, Resident::kWarps);
   for (int i = static_cast<int>(threadIdx.x); i < kColumns; i += Resident::kThreads) {
     float total = 0;
-    for (int warp = 0; warp < warps; ++warp) total += columns[warp * kColumns + i];
+    for (int warp = 0; warp < Resident::kWarps; ++warp) total += columns[warp * kColumns + i];
     partials[work.batch * head.stride + i / kWidth * head.D + work.head * kWidth + i % kWidth] = total;
   }
 }

@@ -330,16 +330,16 @@ __device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&fact
   }
 }
 
-// to[column] (+)= the warp's sums · factor over its rows below `left`; `to` is the warp's alone. In three
+// to[column] += the warp's sums · factor over its rows below `left`; `to` is the warp's alone. In three
 // exchanges each lane gives away half of its columns and adds what it gets to the other half.
 template <int kWidth>
-__device__ void sum_own(const float (&sums)[kWidth / 8][4], float factor, int left, float* to, bool add) {
+__device__ void sum_own(const float (&sums)[kWidth / 8][4], float factor, int left, float* to) {
   constexpr int kColumns = kWidth / 4;  // of a lane: 8 c + lane_column() + e at 2 c + e
   float x[kColumns];
   const bool has_first = lane_row() < left, has_second = lane_row() + 8 < left;
   WEDGE_UNROLL
   for (int i = 0; i < kColumns; ++i)
-    x[i] = factor * ((has_first ? sums[i / 2][i % 2] : 0.0f) + (has_second ? sums[i / 2][2 + i % 2] : 0.0f));
+    x[i] = (has_first ? sums[i / 2][i % 2] : 0.0f) + (has_second ? sums[i / 2][2 + i % 2] : 0.0f);
   int first = 0;
   WEDGE_UNROLL
   for (int bit = 0; bit < 3; ++bit) {
@@ -354,10 +354,8 @@ __device__ void sum_own(const float (&sums)[kWidth / 8][4], float factor, int le
     }
   }
   WEDGE_UNROLL
-  for (int i = 0; i < kColumns / 8; ++i) {
-    float* const at = to + (first + i) / 2 * 8 + lane_column() + (first + i) % 2;
-    *at = add ? *at + x[i] : x[i];
-  }
+  for (int i = 0; i < kColumns / 8; ++i)
+    to[(first + i) / 2 * 8 + lane_column() + (first + i) % 2] += factor * x[i];
 }
 
 // Whether tensors can be read 16 bytes at a time and counted in int.
