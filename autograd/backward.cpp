@@ -1,8 +1,10 @@
+#include <optional>
 #include <queue>
 #include <utility>
 
 #include "autograd/compute.h"
 #include "autograd/node.h"
+#include "kernels/deferred_totals.h"
 
 namespace wedge {
 
@@ -31,11 +33,34 @@ void Node::release() {
 
 namespace {
 
-// Nodes with a gradient that wait for their turn.
-thread_local std::vector<std::shared_ptr<Node>>* t_arrived = nullptr;
+// One call of run_backward.
+struct Walk {
+  std::vector<std::shared_ptr<Node>> arrived;  // nodes with a gradient that wait for their turn
+  // Leaves whose gradient it has written to, and whether that was their first. What waits in `totals` goes
+  // to their memory, so they stay until the end.
+  struct Written {
+    std::shared_ptr<VariableState> leaf;
+    bool is_first;
+  };
+  std::vector<Written> written;
+  std::optional<cu::DeferredTotals> totals;  // on a GPU
+};
+thread_local Walk* t_walk = nullptr;
 
 void mark_arrived(const std::shared_ptr<Node>& node) {
-  if (t_arrived != nullptr) t_arrived->push_back(node);
+  if (t_walk != nullptr) t_walk->arrived.push_back(node);
+}
+
+// A kernel is about to write to the leaf's gradient. Nobody reads that before backward returns, and who
+// writes to it next comes by here.
+void mark_written(const std::shared_ptr<VariableState>& leaf, bool is_first) {
+  if (t_walk == nullptr) return;
+  t_walk->written.push_back({leaf, is_first});
+  const Tensor& grad = leaf->grad;
+  if (!t_walk->totals || grad.dtype() != DType::f32 || grad.device() != Device::cuda) return;
+  const std::span<const float> place(grad.data<float>(), static_cast<std::size_t>(grad.numel()));
+  cu::DeferredTotals::settle(place);
+  t_walk->totals->may_wait(place);
 }
 
 bool is_wanted(const Node::Edge& edge) {
@@ -53,24 +78,30 @@ GradSink BackwardContext::sink(int i) const {
   if (edge.leaf) {
     VariableState& leaf = *edge.leaf;
     if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
-    if (!leaf.has_grad) fresh_leaves_.push_back(&leaf);
+    mark_written(edge.leaf, !leaf.has_grad);
     leaf.grad.bump_version();  // a bfloat16 copy of what there was is out of date, here and below
     return {leaf.grad, std::exchange(leaf.has_grad, true)};
   }
   if (!edge.producer) return {};
   Node& producer = *edge.producer;
+  producer.grad_sums = {};
   if (!producer.grad.defined()) {
     producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     producer.grad_owned = true;
     mark_arrived(edge.producer);
-    return {producer.grad, false, producer.grad_is_factor};
+    return {producer.grad, false, producer.grad_use};
   }
   if (!producer.grad_owned) {
     producer.grad = producer.grad.clone();
     producer.grad_owned = true;
   }
   producer.grad.bump_version();
-  return {producer.grad, true, producer.grad_is_factor};
+  return {producer.grad, true, producer.grad_use};
+}
+
+void BackwardContext::give_sums(int i, cu::PartialSums sums) const {
+  const Node::Edge& edge = node_.inputs[i];
+  if (edge.producer) edge.producer->grad_sums = std::move(sums);
 }
 
 void BackwardContext::accumulate(int i, Tensor gradient) const {
@@ -83,6 +114,7 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
   if (edge.producer && !edge.producer->grad.defined()) {
     Node& producer = *edge.producer;
     producer.grad = gradient.contiguous();
+    producer.grad_sums = {};
     gradient = Tensor();
     producer.grad_owned = producer.grad.is_unique();
     mark_arrived(edge.producer);
@@ -122,14 +154,16 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
   };
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(older)> queue(
       older);
-  std::vector<std::shared_ptr<Node>> arrived;
+  Walk walk;
+  if (grad.device() == Device::cuda) walk.totals.emplace();
   struct Scope {
-    std::vector<std::shared_ptr<Node>>* previous;
-    ~Scope() { t_arrived = previous; }
-  } scope{std::exchange(t_arrived, &arrived)};
+    Walk* previous;
+    ~Scope() { t_walk = previous; }
+  } scope{std::exchange(t_walk, &walk)};
 
   state_->node->grad = grad.contiguous();
   state_->node->grad_owned = false;
+  state_->node->grad_sums = {};
   queue.push(state_->node);
   const NoGradGuard no_grad;
   try {
@@ -140,22 +174,20 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
                   "backward: {} was already walked by an earlier backward and is freed", node->op);
       // Only what came before the first node is walked: nothing else arrives at that one.
       const BackwardContext context(*node, std::exchange(node->grad, Tensor()),
-                                    is_one && node == state_->node);
+                                    std::exchange(node->grad_sums, {}), is_one && node == state_->node);
       const auto closure = std::exchange(node->backward, nullptr);
-      try {
-        closure(context);
-      } catch (...) {
-        for (VariableState* leaf : context.fresh_leaves_) leaf->has_grad = false;
-        throw;
-      }
+      closure(context);
       node->release();
-      for (auto& producer : arrived) queue.push(std::move(producer));
-      arrived.clear();
+      for (auto& producer : walk.arrived) queue.push(std::move(producer));
+      walk.arrived.clear();
     }
+    if (walk.totals) walk.totals->add_up();
   } catch (...) {
     // Gradients that wait for nodes that will not run now must not meet those of another backward.
     for (; !queue.empty(); queue.pop()) queue.top()->grad = Tensor();
-    for (const auto& node : arrived) node->grad = Tensor();
+    for (const auto& node : walk.arrived) node->grad = Tensor();
+    for (const auto& [leaf, is_first] : walk.written)
+      if (is_first) leaf->has_grad = false;
     throw;
   }
 }

@@ -17,6 +17,13 @@ void check_one_device(const char* op, std::initializer_list<const Tensor*> tenso
   }
 }
 
+bool add_up_sums(const BackwardContext& ctx, const GradSink& sink) {
+  const cu::PartialSums& sums = ctx.grad_sums();
+  if (!sink || !sums) return false;
+  if constexpr (kWithCuda) cu::add_up(cu::stream(), sums, sink.tensor.data<float>(), sink.add);
+  return true;
+}
+
 Tensor unary(UnaryOp op, const Tensor& x) {
   const Tensor dense = x.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());

@@ -34,8 +34,17 @@ inline BFloat16* round_into(const Exec& exec, const Tensor& y) {
 // The same for a gradient, where the op that it goes to multiplies it. Ask when all sinks are taken: two may
 // be one tensor.
 inline BFloat16* round_into(const Exec& exec, const GradSink& sink) {
-  return sink && sink.is_factor ? round_into(exec, sink.tensor) : nullptr;
+  return sink && sink.use.is_factor ? round_into(exec, sink.tensor) : nullptr;
 }
+
+// Where a kernel that fills `sink` may write partial sums of its columns, if they are asked for: `pieces` of
+// them (0: none). What it wrote goes to BackwardContext::give_sums.
+inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
+  return sink && sink.use.is_summed ? cu::PartialSums(pieces, sink.tensor.size(-1)) : cu::PartialSums();
+}
+// `sink` (+)= the sum of ctx.grad() over all dimensions but the last, from such partial sums: false where
+// there are none.
+bool add_up_sums(const BackwardContext& ctx, const GradSink& sink);
 
 // Null for an undefined tensor.
 template <class T>

@@ -24,7 +24,8 @@ struct Node {
   // dL/d(output) as it arrives. `owned`: no one else reads the tensor, so it may be added to in place.
   Tensor grad;
   bool grad_owned = false;
-  bool grad_is_factor = false;  // see make_output
+  cu::PartialSums grad_sums;  // of the columns of `grad` as it is, where its last producer made them
+  GradUse grad_use;
 
   Node() = default;
   Node(const Node&) = delete;

@@ -86,7 +86,7 @@ bool needs_graph(std::initializer_list<Variable> inputs) {
 }
 
 Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
-                     std::function<void(const BackwardContext&)> backward, bool grad_is_factor) {
+                     std::function<void(const BackwardContext&)> backward, GradUse grad_use) {
   Variable out(std::move(value));
   bool wanted = false;
   for (const Variable& input : inputs) wanted |= input.requires_grad();
@@ -95,7 +95,7 @@ Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
   node->op = op;
   node->number = next_number++;
   node->backward = std::move(backward);
-  node->grad_is_factor = grad_is_factor;
+  node->grad_use = grad_use;
   for (const Variable& input : inputs) {
     Node::Edge edge;
     if (input.requires_grad()) {

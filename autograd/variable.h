@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/deferred_totals.h"
 #include "tensor/tensor.h"
 
 namespace wedge {
@@ -47,7 +48,8 @@ class Variable {
   void set_value(Tensor value) const;
 
   // Runs the graph backwards from this scalar; throws wedge::Error when it is not one element or has no
-  // graph.
+  // graph. Where it throws on its way, leaves that had no gradient before have none, and those that had one
+  // have it with some of the new ones added.
   void backward() const;
   // The same from any shape, with dL/dthis given.
   void backward(const Tensor& grad) const;
@@ -110,20 +112,29 @@ class Saved {
   std::uint32_t version_ = 0;
 };
 
-// Where the gradient of one input goes: a dense tensor of the input's shape, and whether the kernel must add
-// to it or may assign it (and then must write every element).
+// What an op does with its output's gradient, beyond reading it: whoever makes that does well to prepare it.
+struct GradUse {
+  // Multiplies it by matrices: write its bfloat16 copy too (compute::round_into).
+  bool is_factor = false;
+  // Sums it over all dimensions but the last: hand over partial sums (BackwardContext::give_sums).
+  bool is_summed = false;
+};
+
+// Where the gradient of one input goes: a dense tensor of the input's shape, whether the kernel must add to
+// it or may assign it (and then must write every element), and what the op that made the input will do with
+// it.
 struct GradSink {
   Tensor tensor;
   bool add = false;
-  bool is_factor = false;  // the op that made the input multiplies this gradient by matrices
+  GradUse use = {};
   explicit operator bool() const { return tensor.defined(); }
 };
 
 // What a backward closure sees.
 class BackwardContext {
  public:
-  BackwardContext(Node& node, Tensor grad, bool is_one)
-      : grad_(std::move(grad)), is_one_(is_one), node_(node) {}
+  BackwardContext(Node& node, Tensor grad, cu::PartialSums grad_sums, bool is_one)
+      : grad_(std::move(grad)), grad_sums_(std::move(grad_sums)), is_one_(is_one), node_(node) {}
 
   // dL/d(output), dense, of the output's shape. Do not write to it.
   const Tensor& grad() const { return grad_; }
@@ -133,24 +144,26 @@ class BackwardContext {
   bool wants(int i) const;
   // The sink of input i; undefined where the gradient is not wanted. Ask once for each input, then fill it.
   GradSink sink(int i) const;
+  // Hands over the column sums of input i's gradient, all of it, as it is when this closure is done.
+  void give_sums(int i, cu::PartialSums sums) const;
+  // Those of grad(), if whoever made it gave any.
+  const cu::PartialSums& grad_sums() const { return grad_sums_; }
   // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds, summing
   // broadcast dimensions down to the input's shape.
   void accumulate(int i, Tensor gradient) const;
 
  private:
-  friend class Variable;
   Tensor grad_;
+  cu::PartialSums grad_sums_;
   bool is_one_;
   Node& node_;
-  mutable std::vector<VariableState*> fresh_leaves_;  // whose gradient this closure is the first to write
 };
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
 // closure computes the inputs' gradients. The closure may capture inputs' tensors (as Saved) and the output's
-// tensor, never the output Variable. `grad_is_factor`: it multiplies the output's gradient by matrices, so
-// that whoever makes that does well to write its bfloat16 copy too (compute::round_into).
+// tensor, never the output Variable.
 Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
-                     std::function<void(const BackwardContext&)> backward, bool grad_is_factor = false);
+                     std::function<void(const BackwardContext&)> backward, GradUse grad_use = {});
 // Whether make_output would record: ops that save something extra for backward ask first.
 bool needs_graph(std::initializer_list<Variable> inputs);
 

@@ -31,7 +31,16 @@ struct CausalAttentionBackward {
   T* dqkv;             // [B, L, 3 D] = or += as dqkv_add says
   bool dqkv_add;
   BFloat16* dqkv_rounded = nullptr;  // CUDA: [B, L, 3 D] = what dqkv holds then, or null
+  // CUDA: [causal_attention_dqkv_pieces(exec, args), 3 D] = sums over parts of the rows of dqkv, before it is
+  // rounded to T; or null
+  float* dqkv_sums = nullptr;
 };
+
+namespace cu {
+// How many such sums causal_attention_backward can make of dqkv; 0: none, here.
+template <class T>
+std::int64_t causal_attention_dqkv_pieces(const Exec& exec, const CausalAttentionBackward<T>& args);
+}  // namespace cu
 
 WEDGE_KERNEL(causal_attention_forward, CausalAttentionForward)
 WEDGE_KERNEL(causal_attention_backward, CausalAttentionBackward)

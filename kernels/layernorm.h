@@ -48,7 +48,16 @@ struct LayernormBackward {
   bool dx_add, dresidual_add, dweight_add, dbias_add;
   BFloat16* dx_rounded = nullptr;  // CUDA: [rows, D] = what dx holds then, or null
   bool masks_output = false;
+  // CUDA: [layernorm_dx_pieces(args), D] = sums over parts of the rows of what dx holds then, before it is
+  // rounded to T; or null
+  float* dx_sums = nullptr;
 };
+
+namespace cu {
+// How many such sums layernorm_backward can make of dx; 0: none, with these sizes and pointers.
+template <class T>
+std::int64_t layernorm_dx_pieces(const LayernormBackward<T>& args);
+}  // namespace cu
 
 WEDGE_KERNEL(layernorm_forward, LayernormForward)
 WEDGE_KERNEL(layernorm_backward, LayernormBackward)

@@ -19,18 +19,32 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
     causal_attention_forward<T>(
         exec, {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>(), compute::round_into(exec, o)});
   });
-  return make_output(
-      "causal_attention", o, {qkv},
-      [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
-        const GradSink dqkv = ctx.sink(0);
-        const Tensor& o = output.get("causal_attention");
-        visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
-          const Exec exec = compute::exec_of(o);
-          causal_attention_backward<T>(
-              exec, {B, L, H, D, in.get("causal_attention").data<T>(), o.data<T>(), lse.data<T>(),
-                     ctx.grad().data<T>(), dqkv.tensor.data<T>(), dqkv.add, compute::round_into(exec, dqkv)});
-        });
-      });
+  return make_output("causal_attention", o, {qkv},
+                     [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
+                       const GradSink dqkv = ctx.sink(0);
+                       const Tensor& o = output.get("causal_attention");
+                       visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
+                         const Exec exec = compute::exec_of(o);
+                         CausalAttentionBackward<T> args{B,
+                                                         L,
+                                                         H,
+                                                         D,
+                                                         in.get("causal_attention").data<T>(),
+                                                         o.data<T>(),
+                                                         lse.data<T>(),
+                                                         ctx.grad().data<T>(),
+                                                         dqkv.tensor.data<T>(),
+                                                         dqkv.add,
+                                                         compute::round_into(exec, dqkv)};
+                         cu::PartialSums sums;
+                         if constexpr (kWithCuda && kOnCuda<T>)
+                           if (exec.device == Device::cuda)
+                             sums = compute::sums_into(dqkv, cu::causal_attention_dqkv_pieces(exec, args));
+                         args.dqkv_sums = sums.data();
+                         causal_attention_backward<T>(exec, args);
+                         if (sums) ctx.give_sums(0, std::move(sums));
+                       });
+                     });
 }
 
 }  // namespace wedge

@@ -65,14 +65,15 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
         const Exec exec = exec_with_bf16_products(dy);
         const Factor dy_factor = activation_factor(exec, dy);
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        if (dw2 || db2)
+        const bool sums_db2 = db2 && !compute::add_up_sums(ctx, db2);
+        if (dw2 || sums_db2)
           linear_backward_weight<float>(exec, {.rows = s.rows,
                                                .K = s.N,
                                                .N = s.M,
                                                .dy = dy.data<float>(),
                                                .x = nullptr,
                                                .dweight = compute::data_or_null<float>(dw2.tensor),
-                                               .dbias = compute::data_or_null<float>(db2.tensor),
+                                               .dbias = sums_db2 ? db2.tensor.data<float>() : nullptr,
                                                .dweight_add = dw2.add,
                                                .dbias_add = db2.add,
                                                .dy_rounded = dy_factor.data(),
@@ -126,7 +127,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                              .B_rounded = up_factor.data()});
         }
       },
-      true);
+      {.is_factor = true, .is_summed = b.requires_grad()});
 }
 
 }  // namespace

@@ -55,10 +55,31 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(ctx.grad());
-          layernorm_backward<T>(
-              exec, {rows, D, ctx.grad().data<T>(), s.get(op).data<T>(), mean.data<T>(), rstd.data<T>(),
-                     w.get(op).data<T>(), mask_of(drop), out(dx), out(dh), out(dweight), out(dbias), dx.add,
-                     dh.add, dweight.add, dbias.add, compute::round_into(exec, dx), masks_output});
+          LayernormBackward<T> args{rows,
+                                    D,
+                                    ctx.grad().data<T>(),
+                                    s.get(op).data<T>(),
+                                    mean.data<T>(),
+                                    rstd.data<T>(),
+                                    w.get(op).data<T>(),
+                                    mask_of(drop),
+                                    out(dx),
+                                    out(dh),
+                                    out(dweight),
+                                    out(dbias),
+                                    dx.add,
+                                    dh.add,
+                                    dweight.add,
+                                    dbias.add,
+                                    compute::round_into(exec, dx),
+                                    masks_output};
+          cu::PartialSums sums;
+          if constexpr (kWithCuda && kOnCuda<T>)
+            if (exec.device == Device::cuda && rows > 1)  // one row may be the weight or the bias as well
+              sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
+          args.dx_sums = sums.data();
+          layernorm_backward<T>(exec, args);
+          if (sums) ctx.give_sums(0, std::move(sums));
         });
       });
 }

@@ -91,11 +91,13 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
       [s, in = Saved(in), w = Saved(w), has_bias = bias.defined()](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
         visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
+          const GradSink db = has_bias ? ctx.sink(2) : GradSink();
+          const bool done = compute::add_up_sums(ctx, db);
           product_backward<T>(ctx, s, dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy),
-                              in.get("linear"), w.get("linear"), has_bias ? ctx.sink(2) : GradSink());
+                              in.get("linear"), w.get("linear"), done ? GradSink() : db);
         });
       },
-      true);
+      {.is_factor = true, .is_summed = bias.requires_grad()});
 }
 
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias) {

@@ -239,6 +239,12 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
 }
 
 template <class T>
+std::int64_t causal_attention_dqkv_pieces(const Exec& exec, const CausalAttentionBackward<T>& args) {
+  return args.B * args.H * args.L > 0 && on_tensor_cores<T>(exec) ? causal_attention_backward_pieces_mma(args)
+                                                                  : 0;
+}
+
+template <class T>
 void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T>& args) {
   const std::int64_t heads = args.B * args.H;
   if (heads * args.L == 0) return;
@@ -265,4 +271,6 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
 namespace wedge {
 WEDGE_INSTANTIATE_CUDA(causal_attention_forward, CausalAttentionForward)
 WEDGE_INSTANTIATE_CUDA(causal_attention_backward, CausalAttentionBackward)
+template std::int64_t cu::causal_attention_dqkv_pieces(const Exec&, const CausalAttentionBackward<float>&);
+template std::int64_t cu::causal_attention_dqkv_pieces(const Exec&, const CausalAttentionBackward<BFloat16>&);
 }  // namespace wedge

@@ -168,6 +168,12 @@ struct Gathered {
     if constexpr (kOwnsKeys)
       store_own<kWidth>(dy, {1, 1}, dqkv, first + 2 * head.D, head.stride, left, add_to);
   }
+
+  // columns[3, kWidth] of the warp += their sums over the 16 rows, dq's in the first row.
+  __device__ void sum(float* columns, int left, float scale) const {
+    sum_own<kWidth>(dx, scale, left, columns + (kOwnsKeys ? kWidth : 0));
+    if constexpr (kOwnsKeys) sum_own<kWidth>(dy, 1, left, columns + 2 * kWidth);
+  }
 };
 
 // Shared memory of a block of `streamed`, whatever it owns.
@@ -267,14 +273,17 @@ struct Resident {
   static constexpr int kMaxRows = kWidth <= 64 ? 256 : 128;  // at most 150 KB
   static constexpr int kBlocks = kWidth == 32 ? 2 : 1;       // that registers must leave room for
   static constexpr int kRead = kOwn;                         // rows read at a time
+  static constexpr int kRowsOfWarps = kWarps * kChunk;       // owned at a time
   static constexpr int kRows = kThreads / (kWidth / 8);      // of them by every thread once
 
   static constexpr int kBytesOfRow = Arrived<kWidth>::kBytesOfRow + Arrived<kWidth>::kOperandsOfRow;
+  static constexpr std::size_t kBytesOfSums = kWarps * 3 * kWidth * sizeof(float);
 };
 
 template <bool kOwnsKeys, int kWidth, class T>
 __device__ void resident_rows(const Sizes& n, const Head& head, const Arrived<kWidth>& queries,
-                              const Arrived<kWidth>& keys, int own, const Result<T>& dqkv, bool add) {
+                              const Arrived<kWidth>& keys, int own, const Result<T>& dqkv, bool add,
+                              float* columns) {
   const auto &mine = kOwnsKeys ? keys : queries, &others = kOwnsKeys ? queries : keys;
   // Sums for dk and dv of 128 columns leave no registers for k and v.
   constexpr bool kInRegisters = kWidth <= 64 || !kOwnsKeys;
@@ -292,12 +301,14 @@ __device__ void resident_rows(const Sizes& n, const Head& head, const Arrived<kW
   for (int row = begin; row < end; row += kChunk)
     sums.add(a, b, others, row, kOwnsKeys ? row - own : own - row, n.scale * kLog2E);
   sums.store(dqkv, head.qkv + own * head.stride, head, head.L - own, n.scale, add);
+  if (columns != nullptr) sums.sum(columns, head.L - own, n.scale);
 }
 
+// With `partials` [B, 3 D] a block leaves the sums over its sequence of what it makes of dq, dk and dv.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::kBlocks)
     causal_attention_backward_resident_kernel(Sizes n, const T* qkv, const T* o, const float* lse,
-                                              const T* dout, Result<T> dqkv, bool add) {
+                                              const T* dout, Result<T> dqkv, bool add, float* partials) {
   using Resident = Resident<kWidth>;
   using Queries = Arrival<T, kWidth, Rows::queries_with_o, Resident::kRows, Resident::kThreads>;
   using Keys = Arrival<T, kWidth, Rows::keys, Resident::kRows, Resident::kThreads>;
@@ -327,13 +338,46 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
     }
   }
   __syncthreads();
-  for (int own = warp_row(); own < head.L; own += Resident::kWarps * kChunk) {
-    resident_rows<true, kWidth>(n, head, queries, keys, own, dqkv, add);
-    resident_rows<false, kWidth>(n, head, queries, keys, own, dqkv, add);
+  constexpr int kColumns = 3 * kWidth;
+  WEDGE_SHARED(float, columns, Resident::kWarps* kColumns);
+  float* const mine = partials != nullptr ? columns + threadIdx.x / kWarp * kColumns : nullptr;
+  if (partials != nullptr) {
+    for (int i = lane(); i < kColumns; i += kWarp) mine[i] = 0;
+    __syncwarp();
+  }
+  for (int own = warp_row(); own < head.L; own += Resident::kRowsOfWarps) {
+    resident_rows<true, kWidth>(n, head, queries, keys, own, dqkv, add, mine);
+    resident_rows<false, kWidth>(n, head, queries, keys, own, dqkv, add, mine);
+  }
+  if (partials == nullptr) return;
+  __syncthreads();
+  const Work work = work_at(n, 0, blockIdx.x);
+  for (int i = static_cast<int>(threadIdx.x); i < kColumns; i += Resident::kThreads) {
+    float total = 0;
+    for (int warp = 0; warp < Resident::kWarps; ++warp) total += columns[warp * kColumns + i];
+    partials[work.batch * head.stride + i / kWidth * head.D + work.head * kWidth + i % kWidth] = total;
   }
 }
 
 }  // namespace
+
+// Whether a sequence stays in shared memory.
+template <int kWidth>
+bool is_resident(const Sizes& n) {
+  const int rows = n.tiles * kOwn;
+  return rows <= Resident<kWidth>::kMaxRows &&
+         static_cast<std::size_t>(rows * Resident<kWidth>::kBytesOfRow) + Resident<kWidth>::kBytesOfSums <=
+             shared_bytes_of_block();
+}
+
+template <class T>
+std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<T>& args) {
+  bool sums = false;
+  if (!args.dqkv_add && fits(args, args.qkv, args.o, args.dout, args.dqkv))
+    with_mma_width(args.D / args.H,
+                   [&](auto width) { sums = is_resident<decltype(width)::value>(sizes_of(args)); });
+  return sums ? args.B : 0;
+}
 
 template <class T>
 bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackward<T>& args) {
@@ -341,11 +385,11 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
   return with_mma_width(args.D / args.H, [&](auto width) {
     constexpr int kWidth = decltype(width)::value;
     const Sizes n = sizes_of(args);
-    const int rows = n.tiles * kOwn, bytes = rows * Resident<kWidth>::kBytesOfRow;
-    if (rows <= Resident<kWidth>::kMaxRows && static_cast<std::size_t>(bytes) <= shared_bytes_of_block()) {
+    if (is_resident<kWidth>(n)) {
       launch("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
-             blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads, bytes, exec.stream, n, args.qkv,
-             args.o, args.lse, args.dout, Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add);
+             blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads,
+             n.tiles * kOwn * Resident<kWidth>::kBytesOfRow, exec.stream, n, args.qkv, args.o, args.lse,
+             args.dout, Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add, args.dqkv_sums);
     } else {
       const Scratch<float> delta(args.B * args.H * args.L);
       attention::launch_delta(exec, n, args, true, delta.data());
@@ -357,6 +401,8 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
   });
 }
 
+template std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<float>&);
+template std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<BFloat16>&);
 template bool causal_attention_backward_mma<float>(const Exec&, const CausalAttentionBackward<float>&);
 template bool causal_attention_backward_mma<BFloat16>(const Exec&, const CausalAttentionBackward<BFloat16>&);
 

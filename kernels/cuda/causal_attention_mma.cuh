@@ -24,6 +24,9 @@ template <class T>
 bool causal_attention_forward_mma(const Exec& exec, const CausalAttentionForward<T>& args);
 template <class T>
 bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackward<T>& args);
+// How many partial sums of dqkv's columns that can make; 0: none.
+template <class T>
+std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<T>& args);
 
 }  // namespace wedge::cu
 
@@ -325,6 +328,34 @@ __device__ void store_own(const float (&sums)[kWidth / 8][4], const float (&fact
       if (to.rounded != nullptr) store_pair(to.rounded + at + 8 * c, pair);
     }
   }
+}
+
+// to[column] += the warp's sums · factor over its rows below `left`; `to` is the warp's alone. In three
+// exchanges each lane gives away half of its columns and adds what it gets to the other half.
+template <int kWidth>
+__device__ void sum_own(const float (&sums)[kWidth / 8][4], float factor, int left, float* to) {
+  constexpr int kColumns = kWidth / 4;  // of a lane: 8 c + lane_column() + e at 2 c + e
+  float x[kColumns];
+  const bool has_first = lane_row() < left, has_second = lane_row() + 8 < left;
+  WEDGE_UNROLL
+  for (int i = 0; i < kColumns; ++i)
+    x[i] = (has_first ? sums[i / 2][i % 2] : 0.0f) + (has_second ? sums[i / 2][2 + i % 2] : 0.0f);
+  int first = 0;
+  WEDGE_UNROLL
+  for (int bit = 0; bit < 3; ++bit) {
+    const int half = kColumns >> (bit + 1), offset = 16 >> bit;
+    const bool upper = lane() & offset;
+    first += upper ? half : 0;
+    WEDGE_UNROLL
+    for (int i = 0; i < kColumns / 2; ++i) {
+      if (i >= half) continue;
+      const float given = upper ? x[i] : x[i + half], kept = upper ? x[i + half] : x[i];
+      x[i] = kept + __shfl_xor_sync(kAllLanes, given, offset);
+    }
+  }
+  WEDGE_UNROLL
+  for (int i = 0; i < kColumns / 8; ++i)
+    to[(first + i) / 2 * 8 + lane_column() + (first + i) % 2] += factor * x[i];
 }
 
 // Whether tensors can be read 16 bytes at a time and counted in int.

@@ -8,7 +8,11 @@
 // Memory: the partials are at most 1/64 of the values, or 512 rows of them.
 #pragma once
 
+#include <memory>
+#include <type_traits>
+
 #include "kernels/cuda/common.cuh"
+#include "kernels/deferred_totals.h"
 
 namespace wedge::cu {
 
@@ -72,76 +76,50 @@ struct ColumnSum {
 template <class Out>
 ColumnSum(Out*, bool) -> ColumnSum<Out>;
 
-// out (+)= Σ over pieces. Sums may go to one place, one after another.
-template <int kSums, class Out>
+// Totals for a kernel's parameters, all to different places; the blocks (x, y) add up number y.
+template <int kMost, class Out>
 struct ColumnTotals {
-  std::int64_t pieces, D;
-  const float* partials;  // [pieces, kSums, D]
-  ColumnSum<Out> to[kSums];
+  ColumnTotal<Out> of[kMost];
 };
 
 // What this kernel takes is latency: the pieces of a column are spread over 32 threads, and a warp reads
-// whole sectors, 8 columns of four pieces, so that 512 pieces of two sums are two waits for memory. The bound
-// of one block a multiprocessor and loads without a condition make the compiler issue them all before the
-// first addition.
+// whole sectors, 8 columns of four pieces, so that 512 pieces are two waits for memory. The bound of one
+// block a multiprocessor and loads without a condition make the compiler issue them all before the first
+// addition. The table stays where parameters are: an index would move a copy to local memory.
 inline constexpr int kTotalColumns = 8;  // of a block
 
-template <int kSums, class Out>
-__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(ColumnTotals<kSums, Out> a) {
+template <class Table, class Out>
+__global__ void __launch_bounds__(kTileThreads, 1) column_totals_kernel(const __grid_constant__ Table table) {
   constexpr int kSlots = kTileThreads / kTotalColumns, kTogether = 8;
-  constexpr int kTerms = kSums * kTileWarps * kTotalColumns;
-  WEDGE_SHARED(double, terms, kTerms);
+  WEDGE_SHARED(double, terms, kTileWarps* kTotalColumns);
+  const ColumnTotal<Out>& a = table.of[blockIdx.y];
   const int in_block = static_cast<int>(threadIdx.x) % kTotalColumns, lane = lane_of_warp();
-  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTotalColumns + in_block;
-  const bool writes = threadIdx.x < kTotalColumns && column < a.D;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kTotalColumns;
+  const std::int64_t column = begin + in_block;
+  if (begin >= a.columns) return;
+  const bool writes = threadIdx.x < kTotalColumns && column < a.columns;
+  const float old = writes && a.add != 0 ? to_float(a.out[column]) : 0.0f;
 
-  float old[kSums] = {};
-  WEDGE_UNROLL
-  for (int which = 0; which < kSums; ++which)
-    if (writes && a.to[which].out != nullptr && a.to[which].add)
-      old[which] = to_float(a.to[which].out[column]);
-
-  double total[kSums] = {};
-  const int pieces = static_cast<int>(a.pieces), last = pieces - 1;
-  const float* const at = a.partials + (column < a.D ? column : a.D - 1);
-  for (int piece = static_cast<int>(threadIdx.x) / kTotalColumns; piece < pieces;
+  double total = 0;
+  const int last = a.pieces - 1;
+  const float* const at = a.partials + (column < a.columns ? column : a.columns - 1);
+  for (int piece = static_cast<int>(threadIdx.x) / kTotalColumns; piece <= last;
        piece += kTogether * kSlots) {
-    float x[kTogether][kSums];
+    float x[kTogether];
     WEDGE_UNROLL
-    for (int k = 0; k < kTogether; ++k) {
-      const float* const p = at + min(piece + k * kSlots, last) * (kSums * a.D);
-      WEDGE_UNROLL
-      for (int which = 0; which < kSums; ++which) x[k][which] = p[which * a.D];
-    }
+    for (int k = 0; k < kTogether; ++k) x[k] = at[min(piece + k * kSlots, last) * a.stride];
     WEDGE_UNROLL
-    for (int k = 0; k < kTogether; ++k) {
-      WEDGE_UNROLL
-      for (int which = 0; which < kSums; ++which)
-        total[which] += static_cast<double>(piece + k * kSlots <= last ? x[k][which] : 0.0f);
-    }
+    for (int k = 0; k < kTogether; ++k)
+      total += static_cast<double>(piece + k * kSlots <= last ? x[k] : 0.0f);
   }
-  WEDGE_UNROLL
-  for (int which = 0; which < kSums; ++which) {
-    for (int offset = kTotalColumns; offset < kWarp; offset *= 2)
-      total[which] += __shfl_xor_sync(kAllLanes, total[which], offset);
-    if (lane < kTotalColumns)
-      terms[(which * kTileWarps + static_cast<int>(threadIdx.x) / kWarp) * kTotalColumns + lane] =
-          total[which];
-  }
+  for (int offset = kTotalColumns; offset < kWarp; offset *= 2)
+    total += __shfl_xor_sync(kAllLanes, total, offset);
+  if (lane < kTotalColumns) terms[static_cast<int>(threadIdx.x) / kWarp * kTotalColumns + lane] = total;
   __syncthreads();
   if (!writes) return;
-  WEDGE_UNROLL
-  for (int which = 0; which < kSums; ++which) {
-    const ColumnSum<Out>& to = a.to[which];
-    if (to.out == nullptr) continue;
-    double sum = 0;
-    for (int warp = 0; warp < kTileWarps; ++warp)
-      sum += terms[(which * kTileWarps + warp) * kTotalColumns + in_block];
-    bool again = false;
-    for (int earlier = 0; earlier < which; ++earlier) again = again || to.out == a.to[earlier].out;
-    const float before = again && to.add ? to_float(to.out[column]) : old[which];
-    to.out[column] = from_float<Out>(before + static_cast<float>(sum));
-  }
+  double sum = 0;
+  for (int warp = 0; warp < kTileWarps; ++warp) sum += terms[warp * kTotalColumns + in_block];
+  a.out[column] = from_float<Out>(old + static_cast<float>(sum));
 }
 
 // Partial sums [pieces, kSums, D] of column sums, and the kernel that adds them up; D > 0.
@@ -149,21 +127,49 @@ template <int kSums>
 class ColumnPartials {
  public:
   ColumnPartials(std::int64_t pieces, std::int64_t D)
-      : pieces_(pieces), D_(D), partials_(pieces * kSums * D) {}
+      : pieces_(pieces),
+        D_(D),
+        partials_(std::make_shared<Storage>(static_cast<std::size_t>(pieces * kSums * D) * sizeof(float),
+                                            Device::cuda)) {}
 
-  float* data() const { return partials_.data(); }
+  float* data() const { return reinterpret_cast<float*>(partials_->data()); }
 
-  // Takes kSums arguments ColumnSum, of one type.
+  // Takes kSums arguments ColumnSum, of one type. Two of the sums may go to one place, one after another. The
+  // totals may wait for others (DeferredTotals).
   template <class Out, class... More>
   void add_up(const Exec& exec, const char* name, const ColumnSum<Out>& to, const More&... more) const {
     static_assert(1 + sizeof...(More) == kSums);
-    launch(name, column_totals_kernel<kSums, Out>, dim3(blocks_for(D_, kTotalColumns)), kTileThreads, 0,
-           exec.stream, ColumnTotals<kSums, Out>{pieces_, D_, partials_.data(), {to, more...}});
+    const ColumnSum<Out> sums[kSums] = {to, more...};
+    ColumnTotals<kSums, Out> totals = {};
+    int count = 0;
+    bool apart = true;
+    for (int which = 0; which < kSums; ++which) {
+      if (sums[which].out == nullptr) continue;
+      for (int i = 0; i < count; ++i) apart = apart && totals.of[i].out != sums[which].out;
+      totals.of[count++] = {
+          data() + which * D_,    sums[which].out, kSums * D_, D_, static_cast<std::int32_t>(pieces_),
+          sums[which].add ? 1 : 0};
+    }
+    if constexpr (std::is_same_v<Out, float>)
+      if (DeferredTotals::take(exec.stream, partials_, {totals.of, static_cast<std::size_t>(count)})) return;
+    const auto go = [&](int n) {
+      launch(name, column_totals_kernel<ColumnTotals<kSums, Out>, Out>,
+             dim3(blocks_for(D_, kTotalColumns), static_cast<unsigned>(n)), kTileThreads, 0, exec.stream,
+             totals);
+    };
+    if (apart) {
+      if (count > 0) go(count);
+      return;
+    }
+    for (int i = 0; i < count; ++i) {
+      totals.of[0] = totals.of[i];
+      go(1);
+    }
   }
 
  private:
   std::int64_t pieces_, D_;
-  Scratch<float> partials_;
+  std::shared_ptr<Storage> partials_;
 };
 
 // Working memory and second pass of a kernel that takes kSums column sums over [rows, D] through

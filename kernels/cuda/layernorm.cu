@@ -3,14 +3,14 @@
 // ds, dweight = Σ dy x̂, dbias = Σ dy.
 //
 // Layout: a warp a row up to D = 1024, a block a row beyond. Where D and the pointers let a thread take four
-// neighbours at a time (one Philox block, 16-byte loads), a warp's row stays in its registers, and dweight
-// and dbias are summed by the kernel that makes dx: as many blocks as the number of rows says, each with one
-// partial sum (column_sums.cuh). Bytes moved: forward reads x and the residual and writes s and y once;
-// backward reads dy and s and writes dx and dresidual once, and its partials are 2 of at least 16 rows.
-// The others: the row of s waits in shared memory between its mean, its variance and its use, or is made
-// again where it is too long for that; backward reads dy and s for dx and dresidual, the second time from L1,
-// and in a kernel of its own, that walks column tiles, for dweight and dbias.
-// Backward needs s, mean and rstd.
+// neighbours at a time (one Philox block, 16-byte loads), a warp's row stays in its registers, and dweight,
+// dbias and, for the bias of the layer that dx goes to, dx are summed by the kernel that makes dx: as many
+// blocks as the number of rows says, each with one partial sum (column_sums.cuh). Bytes moved: forward reads
+// x and the residual and writes s and y once; backward reads dy and s and writes dx and dresidual once, and
+// its partials are 2 of at least 16 rows. The others: the row of s waits in shared memory between its mean,
+// its variance and its use, or is made again where it is too long for that; backward reads dy and s for dx
+// and dresidual, the second time from L1, and in a kernel of its own, that walks column tiles, for dweight
+// and dbias. Backward needs s, mean and rstd.
 #include "kernels/layernorm.h"
 
 #include <initializer_list>
@@ -171,9 +171,12 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
   }
 }
 
+// Up to this many groups a row's thread has the registers for the sums of dx as well.
+constexpr int kMostSummed = 4;
+
 // The same rows, of which the next one is loaded before one is used: a block has more of them. A lane adds up
-// dweight and dbias of its columns over the rows of its warp on the way; the warps of the block are added in
-// order: partials [blocks, 2, D], or null where nobody asks for them.
+// dweight, dbias and dx of its columns over the rows of its warp on the way; the warps of the block are added
+// in order: partials [blocks, 2, D] of the first two, a.dx_sums [blocks, D], or null where nobody asks.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
@@ -183,7 +186,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp;
-  Row<kGroups> dweight = {}, dbias = {}, next_dy = {}, next_s = {};
+  Row<kGroups> dweight = {}, dbias = {}, dx_sums = {}, next_dy = {}, next_s = {};
   float next_mean = 0, next_rstd = 0;
   const auto fetch = [&](std::int64_t r) {
     next_dy = load_row<kGroups>(a.dy + r * a.D, a.D);
@@ -245,26 +248,39 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       // x and the residual may be one variable.
       if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load<4>(a.dx + at + c);
       if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
-      for (int k = 0; k < 4; ++k) ds.v[k] += old_dx.group[g].v[k];
+      for (int k = 0; k < 4; ++k) {
+        ds.v[k] += old_dx.group[g].v[k];
+        if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += ds.v[k];
+      }
       store(a.dx + at + c, ds);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
     }
   }
-  if (partials == nullptr) return;
+  const bool sums_dx = kGroups <= kMostSummed && a.dx_sums != nullptr;
+  if (partials == nullptr && !sums_dx) return;
 
-  WEDGE_SHARED(float, terms, kRows * 2 * kGroup);
+  constexpr int kPitch = 3 * kGroup;
+  WEDGE_SHARED(float, terms, kRows* kPitch);
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g) {
-    float* const mine = terms + warp * (2 * kGroup) + 4 * lane_of_warp();
+    float* const mine = terms + warp * kPitch + 4 * lane_of_warp();
     store(mine, dweight.group[g]);
     store(mine + kGroup, dbias.group[g]);
+    if (sums_dx) store(mine + 2 * kGroup, dx_sums.group[g]);
     __syncthreads();
-    static_assert(kThreads == 2 * kGroup);  // a thread for each column and sum
+    static_assert(kThreads == 2 * kGroup);  // a thread for each column and sum, and for dx's those of dweight
     const int which = static_cast<int>(threadIdx.x) / kGroup;
     const std::int64_t column = g * kGroup + static_cast<int>(threadIdx.x) % kGroup;
-    float total = 0;
-    for (int w = 0; w < kRows; ++w) total += terms[w * (2 * kGroup) + static_cast<int>(threadIdx.x)];
-    if (column < a.D) partials[(static_cast<std::int64_t>(blockIdx.x) * 2 + which) * a.D + column] = total;
+    const auto total = [&](int at) {
+      float sum = 0;
+      for (int w = 0; w < kRows; ++w) sum += terms[w * kPitch + at];
+      return sum;
+    };
+    const std::int64_t block = blockIdx.x;
+    if (partials != nullptr && column < a.D)
+      partials[(block * 2 + which) * a.D + column] = total(static_cast<int>(threadIdx.x));
+    if (sums_dx && which == 0 && column < a.D)
+      a.dx_sums[block * a.D + column] = total(2 * kGroup + static_cast<int>(threadIdx.x));
     __syncthreads();
   }
 }
@@ -383,6 +399,18 @@ bool four_at_once(std::int64_t D, std::initializer_list<const T*> places) {
   return four;
 }
 
+template <class T>
+bool four_backward(const LayernormBackward<T>& a) {
+  return four_at_once<T>(a.D, {a.dy, a.s, a.weight, a.dx, a.dresidual});
+}
+template <class T>
+bool backward_in_rows(const LayernormBackward<T>& a) {
+  return a.D <= kWarpWidth && four_backward(a);
+}
+unsigned backward_blocks(std::int64_t rows) {
+  return rows > 0 ? blocks_for(rows, kBackwardRows, kBackwardBlocks) : 1u;
+}
+
 // Calls go.operator()<kGroups>() with the groups of 128 columns that hold D <= kWarpWidth.
 template <class Go>
 void choose_groups(std::int64_t D, Go&& go) {
@@ -426,19 +454,24 @@ void layernorm_forward(const Exec& exec, const LayernormForward<T>& args) {
 }
 
 template <class T>
+std::int64_t layernorm_dx_pieces(const LayernormBackward<T>& args) {
+  const bool summed = args.dx != nullptr && args.D > 0 && args.D <= kMostSummed * 4 * kWarp;
+  return summed && backward_in_rows(args) ? backward_blocks(args.rows) : 0;
+}
+
+template <class T>
 void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
   if (args.D == 0) return;
   const bool inputs = args.dx != nullptr || args.dresidual != nullptr;
   const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
   if (!inputs && !parameters) return;
-  const bool four = four_at_once<T>(args.D, {args.dy, args.s, args.weight, args.dx, args.dresidual});
   const auto add_up = [&](const ColumnPartials<2>& sums) {
     sums.add_up(exec, "layernorm_totals", ColumnSum{args.dweight, args.dweight_add},
                 ColumnSum{args.dbias, args.dbias_add});
   };
 
-  if (four && args.D <= kWarpWidth) {
-    const unsigned blocks = args.rows > 0 ? blocks_for(args.rows, kBackwardRows, kBackwardBlocks) : 1u;
+  if (backward_in_rows(args)) {
+    const unsigned blocks = backward_blocks(args.rows);
     const ColumnPartials<2> sums(parameters ? blocks : 0, args.D);
     choose_groups(args.D, [&]<int kGroups>() {
       launch("layernorm_backward", layernorm_backward_rows_kernel<T, kGroups>, dim3(blocks), kThreads, 0,
@@ -448,7 +481,7 @@ void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
     return;
   }
   if (args.rows > 0 && inputs)
-    choose_team(args.rows, args.D, four, [&]<int kTeam, int kWidth>(dim3 grid) {
+    choose_team(args.rows, args.D, four_backward(args), [&]<int kTeam, int kWidth>(dim3 grid) {
       launch("layernorm_backward", layernorm_backward_kernel<T, kTeam, kWidth>, grid, kThreads, 0,
              exec.stream, args, MaskSource(args.mask));
     });
@@ -464,4 +497,6 @@ void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
 namespace wedge {
 WEDGE_INSTANTIATE_CUDA(layernorm_forward, LayernormForward)
 WEDGE_INSTANTIATE_CUDA(layernorm_backward, LayernormBackward)
+template std::int64_t cu::layernorm_dx_pieces(const LayernormBackward<float>&);
+template std::int64_t cu::layernorm_dx_pieces(const LayernormBackward<BFloat16>&);
 }  // namespace wedge
