@@ -52,6 +52,7 @@ struct GateLayernormBackward {
   float* dg;     // [rows, D]
   bool dh_add, dg_add;
   BFloat16* dg_rounded;  // [rows, D] = what dg holds then
+  float* dg_sums;        // [gate_layernorm_pieces(rows), D] = sums over that many parts of dg's rows
   float* dnorm_weight;   // [D]
   float* dnorm_bias;     // [D]
   float* dbias;          // [D]
@@ -61,6 +62,8 @@ struct GateLayernormBackward {
 // Whether the two below take rows of D elements: a multiple of 8, at most 256. Every pointer must be aligned
 // to 16 bytes.
 bool has_gate_layernorm(std::int64_t D);
+
+std::int64_t gate_layernorm_pieces(std::int64_t rows);
 
 // Products of bfloat16 factors with sums in float32; everything else is float32.
 void gate_layernorm_forward(const Exec& exec, const GateLayernormForward& args);

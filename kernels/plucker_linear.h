@@ -61,6 +61,7 @@ struct PluckerLinearBackward {
   bool dz_add, dweight_add, dbias_add;
   BFloat16* dz_rounded = nullptr;         // CUDA: dz as it is then, or null
   const BFloat16* weight_ring = nullptr;  // what forward made of this weight, or null
+  const BFloat16* dg_rounded = nullptr;   // CUDA: dg, if that is at hand
 };
 
 WEDGE_KERNEL(plucker_linear_forward, PluckerLinearForward)

@@ -30,6 +30,12 @@ class Target {
   BFloat16* rounded(const Exec& exec) const {
     return apart_.defined() ? nullptr : compute::round_into(exec, sink_);
   }
+  // Of what the kernel leaves there; none where it writes apart.
+  cu::PartialSums sums([[maybe_unused]] std::int64_t rows) const {
+    if constexpr (kWithCuda)
+      if (!apart_.defined()) return compute::sums_into(sink_, cu::gate_layernorm_pieces(rows));
+    return {};
+  }
   void finish() const {
     if (!apart_.defined()) return;
     if (sink_.add)
@@ -96,6 +102,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
         const Target dh(of_h, false), dg(of_g, of_h && of_g && of_h.tensor.raw() == of_g.tensor.raw());
         const GradSink dnw = ctx.sink(3), dnb = ctx.sink(4), db = has_bias ? ctx.sink(5) : GradSink();
         const auto out = [](const GradSink& sink) { return compute::data_or_null<float>(sink.tensor); };
+        cu::PartialSums dg_sums = dg.sums(rows);
         if constexpr (kWithCuda)
           cu::gate_layernorm_backward(exec, {.rows = rows,
                                              .D = D,
@@ -114,6 +121,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .dh_add = dh.add(),
                                              .dg_add = dg.add(),
                                              .dg_rounded = dg.rounded(exec),
+                                             .dg_sums = dg_sums.data(),
                                              .dnorm_weight = out(dnw),
                                              .dnorm_bias = out(dnb),
                                              .dbias = out(db),
@@ -122,6 +130,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .dbias_add = db.add});
         dh.finish();
         dg.finish();
+        if (dg_sums) ctx.give_sums(1, std::move(dg_sums));
         if (const GradSink dw = ctx.sink(2))
           linear_backward_weight<float>(exec, {.rows = rows,
                                                .K = 2 * D,

@@ -42,13 +42,18 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
         visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(s);
+          // Who sums dg rounds it too; else both are done in one pass.
+          const bool summed = compute::add_up_sums(ctx, dbias);
+          const BFloat16* const dg_rounded =
+              ctx.grad_sums() ? compute::rounded_activation(exec, ctx.grad()) : nullptr;
           plucker_linear_backward<T>(
               exec, {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
                      w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz), out(dweight),
-                     out(dbias), dz.add, dweight.add, dbias.add, compute::round_into(exec, dz),
-                     compute::data_or_null<BFloat16>(ring)});
+                     summed ? nullptr : out(dbias), dz.add, dweight.add, dbias.add,
+                     compute::round_into(exec, dz), compute::data_or_null<BFloat16>(ring), dg_rounded});
         });
-      });
+      },
+      {.is_factor = ring.defined(), .is_summed = ring.defined() && bias.requires_grad()});
 }
 
 }  // namespace wedge

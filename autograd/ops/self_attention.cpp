@@ -66,14 +66,15 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
         const Factor dy_factor = activation_factor(exec, dy);
         // Each sink is asked for when it is written: two of the inputs may be one variable.
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        if (dw2 || db2)
+        const bool sums_db2 = db2 && !compute::add_up_sums(ctx, db2);
+        if (dw2 || sums_db2)
           linear_backward_weight<float>(exec, {.rows = s.rows(),
                                                .K = s.D,
                                                .N = s.M,
                                                .dy = dy.data<float>(),
                                                .x = nullptr,
                                                .dweight = compute::data_or_null<float>(dw2.tensor),
-                                               .dbias = compute::data_or_null<float>(db2.tensor),
+                                               .dbias = sums_db2 ? db2.tensor.data<float>() : nullptr,
                                                .dweight_add = dw2.add,
                                                .dbias_add = db2.add,
                                                .dy_rounded = dy_factor.data(),
@@ -89,18 +90,33 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                               .ldb = s.D,
                               .C = d_o.data<BFloat16>(),
                               .ldc = s.D});
-        causal_attention_backward<BFloat16>(
-            exec, {s.B, s.L, s.H, s.D, qkv.data<BFloat16>(), o.data<BFloat16>(), lse.data<float>(),
-                   d_o.data<BFloat16>(), dqkv.data<BFloat16>(), false});
         const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
-        if (dw1 || db1)
+        CausalAttentionBackward<BFloat16> args{s.B,
+                                               s.L,
+                                               s.H,
+                                               s.D,
+                                               qkv.data<BFloat16>(),
+                                               o.data<BFloat16>(),
+                                               lse.data<float>(),
+                                               d_o.data<BFloat16>(),
+                                               dqkv.data<BFloat16>(),
+                                               false};
+        cu::PartialSums sums;
+        if constexpr (kWithCuda)
+          if (db1) sums = cu::PartialSums(cu::causal_attention_dqkv_pieces(exec, args), 3 * s.D);
+        args.dqkv_sums = sums.data();
+        causal_attention_backward<BFloat16>(exec, args);
+        if constexpr (kWithCuda)
+          if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
+        const bool sums_db1 = db1 && !sums;
+        if (dw1 || sums_db1)
           linear_backward_weight<float>(exec, {.rows = s.rows(),
                                                .K = s.K,
                                                .N = 3 * s.D,
                                                .dy = nullptr,
                                                .x = nullptr,
                                                .dweight = compute::data_or_null<float>(dw1.tensor),
-                                               .dbias = compute::data_or_null<float>(db1.tensor),
+                                               .dbias = sums_db1 ? db1.tensor.data<float>() : nullptr,
                                                .dweight_add = dw1.add,
                                                .dbias_add = db1.add,
                                                .dy_rounded = dqkv.data<BFloat16>(),
@@ -119,7 +135,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                              .A_rounded = dqkv.data<BFloat16>(),
                              .B_rounded = weight_factor(exec, w1.get(kName)).data()});
       },
-      true);
+      {.is_factor = true, .is_summed = out_bias.requires_grad()});
 }
 
 }  // namespace

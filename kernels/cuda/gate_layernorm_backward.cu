@@ -203,16 +203,17 @@ __global__ void __launch_bounds__(kThreads)
   float* const out = half == 0 ? n.dh : n.dg;
   const bool add = half == 0 ? n.dh_add : n.dg_add;
   BFloat16* const out_rounded = half == 0 ? nullptr : n.dg_rounded;
+  float* const out_sums = half == 0 ? nullptr : n.dg_sums;
   if (out != nullptr) {
     WEDGE_UNROLL
     for (int j = 0; j < kEighths; ++j) {
       const int d = warp_column + j * 8 + lane_of_warp() % 4 * 2;
-      if (d >= D) continue;
+      Pack<float, 2> sum = {};
       WEDGE_UNROLL
       for (int i = 0; i < kMma; ++i) WEDGE_UNROLL
       for (int lower = 0; lower < 2; ++lower) {
         const int row = i * 16 + lower * 8 + lane_of_warp() / 4;
-        if (row >= rows) continue;
+        if (row >= rows || d >= D) continue;
         const std::int64_t at = (first_row + row) * n.D + d;
         auto x = *reinterpret_cast<const Pack<float, 2>*>(direct + (half * kRows + row) * kPitch + d);
         x.v[0] += u[i][j][2 * lower];
@@ -222,10 +223,19 @@ __global__ void __launch_bounds__(kThreads)
           x.v[0] += old.v[0];
           x.v[1] += old.v[1];
         }
+        sum.v[0] += x.v[0];
+        sum.v[1] += x.v[1];
         *reinterpret_cast<Pack<float, 2>*>(out + at) = x;
         if (out_rounded != nullptr)
           *reinterpret_cast<std::uint32_t*>(out_rounded + at) = pack_bf16(x.v[0], x.v[1]);
       }
+      if (out_sums == nullptr) continue;
+      for (int offset = 4; offset < kWarp; offset *= 2) {
+        sum.v[0] += __shfl_xor_sync(kAllLanes, sum.v[0], offset);
+        sum.v[1] += __shfl_xor_sync(kAllLanes, sum.v[1], offset);
+      }
+      if (lane_of_warp() < 4 && d < D)
+        *reinterpret_cast<Pack<float, 2>*>(out_sums + static_cast<std::int64_t>(blockIdx.x) * D + d) = sum;
     }
   }
 
@@ -247,9 +257,13 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
+std::int64_t gate_layernorm_pieces(std::int64_t rows) {
+  return blocks_for(rows, kRows);
+}
+
 void gate_layernorm_backward(const Exec& exec, const GateLayernormBackward& args) {
   const bool parameters = args.dnorm_weight != nullptr || args.dnorm_bias != nullptr || args.dbias != nullptr;
-  const unsigned blocks = args.rows > 0 ? blocks_for(args.rows, kRows) : 0u;
+  const auto blocks = static_cast<unsigned>(gate_layernorm_pieces(args.rows));
   const ColumnPartials<kSums> sums(parameters ? blocks : 0, args.D);
   if (blocks > 0)
     launch("gate_layernorm_backward", gate_layernorm_backward_kernel, dim3(blocks), kThreads, kBytes,

@@ -417,7 +417,9 @@ template <class T>
 void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
   const Sizes n = sizes_of(args);
   const bool on_cores = on_tensor_cores<T>(exec, n) && (args.dweight != nullptr || args.dz != nullptr);
-  const bool is_rounded = std::is_same_v<T, BFloat16> && n.D % 8 == 0 && is_aligned(args.dg, 16);
+  const BFloat16* at_hand = args.dg_rounded;
+  if constexpr (std::is_same_v<T, BFloat16>) at_hand = args.dg;
+  const bool is_rounded = at_hand != nullptr && n.D % 8 == 0 && is_aligned(at_hand, 16);
   const bool rounds = on_cores && !is_rounded;
   const std::int64_t pitch = (n.D + 7) / 8 * 8;
   const Scratch<BFloat16> copy(rounds ? n.rows * pitch : 0);
@@ -428,7 +430,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
     if (args.dbias != nullptr)
       sums.add_up(exec, "plucker_linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
   }
-  const Rounded dg{rounds ? copy.data() : reinterpret_cast<const BFloat16*>(args.dg), pitch};
+  const Rounded dg{rounds ? copy.data() : at_hand, pitch};
   if (args.dweight != nullptr) {
     if (on_cores)
       dweight_product(exec, n, args.z, args.s, dg, args.dweight, args.dweight_add);
