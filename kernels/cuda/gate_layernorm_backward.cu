@@ -53,7 +53,7 @@ struct Sums {
 // The gradients up to du of this warp's rows. `factor` gets du, `direct` ds alpha and ds (1 - alpha).
 __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source, std::int64_t first_row,
                         float* direct, BFloat16* factor, Sums& sums) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, D = static_cast<int>(n.D);
+  const int warp = warp_of_block(), D = static_cast<int>(n.D);
   Four dy[kRowsEach][kGroups], h[kRowsEach][kGroups], g[kRowsEach][kGroups], alpha[kRowsEach][kGroups];
   float mean[kRowsEach], rstd[kRowsEach];
   WEDGE_UNROLL
@@ -104,7 +104,7 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
   }
   warp_sums(mean_v, mean_vx);
 
-  const auto width = static_cast<float>(D);
+  const float share = 1 / static_cast<float>(D);
   WEDGE_UNROLL
   for (int r = 0; r < kRowsEach; ++r) WEDGE_UNROLL
   for (int i = 0; i < kGroups; ++i) {
@@ -114,7 +114,7 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
     WEDGE_UNROLL
     for (int k = 0; k < 4; ++k) {
       const float a = alpha[r][i].v[k];
-      const float ds = rstd[r] * (dy[r][i].v[k] - mean_v[r] / width - xhat(r, i, k) * (mean_vx[r] / width));
+      const float ds = rstd[r] * (dy[r][i].v[k] - mean_v[r] * share - xhat(r, i, k) * (mean_vx[r] * share));
       to_h.v[k] = ds * a;
       to_g.v[k] = ds * (1 - a);
       du[k] = to_h.v[k] * (1 - a) * (h[r][i].v[k] - g[r][i].v[k]);
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
   auto* const direct = dynamic_shared<float>();                        // [2, rows, pitch]: to h, to g
   auto* const factor = reinterpret_cast<BFloat16*>(direct + kValues);  // [tiles][rows, 32]
   BFloat16* const stages = factor + kFactorTiles * kTile;              // [stages][16 tiles][32, 32]
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, D = static_cast<int>(n.D);
+  const int thread = static_cast<int>(threadIdx.x), warp = warp_of_block(), D = static_cast<int>(n.D);
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int rows = static_cast<int>(n.rows - first_row < kRows ? n.rows - first_row : kRows);
   const int steps = (D + kTileDepth - 1) / kTileDepth;

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
                                                  column) = eight;
   }
 
-  const int warp_column = thread / kWarp * kWarpColumns;
+  const int warp_column = warp_of_block() * kWarpColumns;
   float u[kMma][kEighths][4] = {};
   for (int pair = 0; pair < tiles; ++pair) {
     // The pair's tiles are there, and nobody reads those any more that are written over next.
@@ -182,11 +182,11 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   sum_rows(mean, sums_of_rows);
-  const auto width = static_cast<float>(D), eps = static_cast<float>(n.eps);
+  const float share = 1 / static_cast<float>(D), eps = static_cast<float>(n.eps);
   WEDGE_UNROLL
   for (int i = 0; i < kMma; ++i) WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) {
-    mean[i][half] /= width;
+    mean[i][half] *= share;
     WEDGE_UNROLL
     for (int j = 0; j < kEighths; ++j) WEDGE_UNROLL
     for (int b = 0; b < 2; ++b) {
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads)
   WEDGE_UNROLL
   for (int i = 0; i < kMma; ++i) WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) {
-    rstd[i][half] = 1 / sqrtf(rstd[i][half] / width + eps);
+    rstd[i][half] = rsqrtf(rstd[i][half] * share + eps);
     const int row = row_of(i, half);
     if (n.mean == nullptr || thread >= kWarp || lane_of_warp() % 4 != 0 || row >= rows) continue;
     n.mean[first_row + row] = mean[i][half];
