@@ -150,8 +150,10 @@ class ColumnPartials {
           data() + which * D_,    sums[which].out, kSums * D_, D_, static_cast<std::int32_t>(pieces_),
           sums[which].add ? 1 : 0};
     }
-    if constexpr (std::is_same_v<Out, float>)
-      if (DeferredTotals::take(exec.stream, partials_, {totals.of, static_cast<std::size_t>(count)})) return;
+    if constexpr (std::is_same_v<Out, float>) {
+      const std::span<const ColumnTotal<float>> wanted(totals.of, static_cast<std::size_t>(count));
+      if (DeferredTotals::take(exec.stream, partials_, wanted)) return;
+    }
     const auto go = [&](int n) {
       launch(name, column_totals_kernel<ColumnTotals<kSums, Out>, Out>,
              dim3(blocks_for(D_, kTotalColumns), static_cast<unsigned>(n)), kTileThreads, 0, exec.stream,
