@@ -62,7 +62,16 @@ struct PluckerLinearBackward {
   BFloat16* dz_rounded = nullptr;         // CUDA: dz as it is then, or null
   const BFloat16* weight_ring = nullptr;  // what forward made of this weight, or null
   const BFloat16* dg_rounded = nullptr;   // CUDA: dg, if that is at hand
+  // CUDA: [plucker_linear_dz_pieces(args), R] = sums over parts of the rows of what dz holds then, before it
+  // is rounded to T; or null
+  float* dz_sums = nullptr;
 };
+
+namespace cu {
+// How many such sums plucker_linear_backward can make of dz; 0: none, with these sizes.
+template <class T>
+std::int64_t plucker_linear_dz_pieces(const PluckerLinearBackward<T>& args);
+}  // namespace cu
 
 WEDGE_KERNEL(plucker_linear_forward, PluckerLinearForward)
 WEDGE_KERNEL(plucker_linear_backward, PluckerLinearBackward)

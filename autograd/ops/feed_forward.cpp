@@ -57,77 +57,37 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
   linear_forward<float>(exec, {s.rows, s.N, s.M, nullptr, nullptr, down_bias.data<float>(), y.data<float>(),
                                g.data<BFloat16>(), down_factor.data()});
 
-  return make_output(
-      "feed_forward", y, {x, up, a, down, b},
-      [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u,
-       g](const BackwardContext& ctx) {
-        const Tensor& dy = ctx.grad();
-        const Exec exec = exec_with_bf16_products(dy);
-        const Factor dy_factor = activation_factor(exec, dy);
-        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        const bool sums_db2 = db2 && !compute::add_up_sums(ctx, db2);
-        if (dw2 || sums_db2)
-          linear_backward_weight<float>(exec, {.rows = s.rows,
-                                               .K = s.N,
-                                               .N = s.M,
-                                               .dy = dy.data<float>(),
-                                               .x = nullptr,
-                                               .dweight = compute::data_or_null<float>(dw2.tensor),
-                                               .dbias = sums_db2 ? db2.tensor.data<float>() : nullptr,
-                                               .dweight_add = dw2.add,
-                                               .dbias_add = db2.add,
-                                               .dy_rounded = dy_factor.data(),
-                                               .x_rounded = g.data<BFloat16>()});
-        const Factor down_factor = weight_factor(exec, w2.get("feed_forward"));
-        const Tensor dg = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
-        const Tensor du = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
-        gemm<BFloat16>(exec, {.M = s.rows,
-                              .N = s.N,
-                              .K = s.M,
-                              .A = dy_factor.data(),
-                              .lda = s.M,
-                              .B = down_factor.data(),
-                              .ldb = s.N,
-                              .C = dg.data<BFloat16>(),
-                              .ldc = s.N});
-        // Each sink is asked for when it is written: two of the inputs may be one variable.
-        const GradSink db = ctx.sink(2);
-        if constexpr (kWithCuda)
-          cu::gelu_of_rounded_backward(
-              exec,
-              {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
-               du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
-        if (const GradSink dw = ctx.sink(1)) {
-          const Factor x_factor = activation_factor(exec, in.get("feed_forward"));
-          linear_backward_weight<float>(exec, {.rows = s.rows,
-                                               .K = s.K,
-                                               .N = s.N,
-                                               .dy = nullptr,
-                                               .x = nullptr,
-                                               .dweight = dw.tensor.data<float>(),
-                                               .dbias = nullptr,
-                                               .dweight_add = dw.add,
-                                               .dbias_add = false,
-                                               .dy_rounded = du.data<BFloat16>(),
-                                               .x_rounded = x_factor.data()});
-        }
-        if (const GradSink dx = ctx.sink(0)) {
-          const Factor up_factor = weight_factor(exec, w1.get("feed_forward"));
-          gemm<float>(exec, {.M = s.rows,
-                             .N = s.K,
-                             .K = s.N,
-                             .A = nullptr,
-                             .lda = s.N,
-                             .B = nullptr,
-                             .ldb = s.K,
-                             .beta = dx.add ? 1.0f : 0.0f,
-                             .C = dx.tensor.data<float>(),
-                             .ldc = s.K,
-                             .A_rounded = du.data<BFloat16>(),
-                             .B_rounded = up_factor.data()});
-        }
-      },
-      {.is_factor = true, .is_summed = b.requires_grad()});
+  return make_output("feed_forward", y, {x, up, a, down, b},
+                     [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u,
+                      g](const BackwardContext& ctx) {
+                       const Tensor& dy = ctx.grad();
+                       const Exec exec = exec_with_bf16_products(dy);
+                       const Factor dy_factor = activation_factor(exec, dy);
+                       const RoundedLinear up{s.rows, s.K, s.N}, down{s.rows, s.N, s.M};
+                       const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
+                       const bool summed = compute::add_up_sums(ctx, db2);
+                       down.weight_gradients(exec, dy.data<float>(), dy_factor.data(), g.data<BFloat16>(),
+                                             dw2, summed ? GradSink() : db2);
+                       const Tensor dg = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
+                       const Tensor du = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
+                       down.input_gradient(exec, dy_factor.data(),
+                                           weight_factor(exec, w2.get("feed_forward")).data(),
+                                           dg.data<BFloat16>());
+                       // Each sink is asked for when it is written: two of the inputs may be one variable.
+                       const GradSink db = ctx.sink(2);
+                       if constexpr (kWithCuda)
+                         cu::gelu_of_rounded_backward(
+                             exec, {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(),
+                                    dg.data<BFloat16>(), du.data<BFloat16>(),
+                                    db ? db.tensor.data<float>() : nullptr, db.add});
+                       if (const GradSink dw = ctx.sink(1))
+                         up.weight_gradients(exec, nullptr, du.data<BFloat16>(),
+                                             activation_factor(exec, in.get("feed_forward")).data(), dw, {});
+                       if (const GradSink dx = ctx.sink(0))
+                         up.input_gradient(exec, du.data<BFloat16>(),
+                                           weight_factor(exec, w1.get("feed_forward")).data(), dx);
+                     },
+                     {.is_factor = true, .is_summed = b.requires_grad()});
 }
 
 }  // namespace

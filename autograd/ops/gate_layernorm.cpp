@@ -5,7 +5,6 @@
 #include "autograd/ops/dropout_mask.h"
 #include "autograd/ops/factor.h"
 #include "autograd/ops/gate.h"
-#include "kernels/linear.h"
 
 namespace wedge {
 namespace {
@@ -132,17 +131,8 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
         dg.finish();
         if (dg_sums) ctx.give_sums(1, std::move(dg_sums));
         if (const GradSink dw = ctx.sink(2))
-          linear_backward_weight<float>(exec, {.rows = rows,
-                                               .K = 2 * D,
-                                               .N = D,
-                                               .dy = nullptr,
-                                               .x = nullptr,
-                                               .dweight = dw.tensor.data<float>(),
-                                               .dbias = nullptr,
-                                               .dweight_add = dw.add,
-                                               .dbias_add = false,
-                                               .dy_rounded = du.data<BFloat16>(),
-                                               .x_rounded = hg.data<BFloat16>()});
+          RoundedLinear{rows, 2 * D, D}.weight_gradients(exec, nullptr, du.data<BFloat16>(),
+                                                         hg.data<BFloat16>(), dw, {});
       });
 }
 

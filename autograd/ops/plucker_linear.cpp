@@ -46,11 +46,31 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
           const bool summed = compute::add_up_sums(ctx, dbias);
           const BFloat16* const dg_rounded =
               ctx.grad_sums() ? compute::rounded_activation(exec, ctx.grad()) : nullptr;
-          plucker_linear_backward<T>(
-              exec, {B, L, R, D, lags, in.get("plucker_linear").data<T>(), s.data<T>(),
-                     w.get("plucker_linear").data<T>(), ctx.grad().data<T>(), out(dz), out(dweight),
-                     summed ? nullptr : out(dbias), dz.add, dweight.add, dbias.add,
-                     compute::round_into(exec, dz), compute::data_or_null<BFloat16>(ring), dg_rounded});
+          PluckerLinearBackward<T> args{B,
+                                        L,
+                                        R,
+                                        D,
+                                        lags,
+                                        in.get("plucker_linear").data<T>(),
+                                        s.data<T>(),
+                                        w.get("plucker_linear").data<T>(),
+                                        ctx.grad().data<T>(),
+                                        out(dz),
+                                        out(dweight),
+                                        summed ? nullptr : out(dbias),
+                                        dz.add,
+                                        dweight.add,
+                                        dbias.add,
+                                        compute::round_into(exec, dz),
+                                        compute::data_or_null<BFloat16>(ring),
+                                        dg_rounded};
+          cu::PartialSums sums;
+          if constexpr (kWithCuda && kOnCuda<T>)
+            if (exec.device == Device::cuda)
+              sums = compute::sums_into(dz, cu::plucker_linear_dz_pieces(args));
+          args.dz_sums = sums.data();
+          plucker_linear_backward<T>(exec, args);
+          if (sums) ctx.give_sums(0, std::move(sums));
         });
       },
       {.is_factor = ring.defined(), .is_summed = ring.defined() && bias.requires_grad()});

@@ -64,32 +64,16 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
         const Tensor& dy = ctx.grad();
         const Exec exec = exec_with_bf16_products(dy);
         const Factor dy_factor = activation_factor(exec, dy);
+        const RoundedLinear qkv_layer{s.rows(), s.K, 3 * s.D}, out_layer{s.rows(), s.D, s.M};
         // Each sink is asked for when it is written: two of the inputs may be one variable.
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        const bool sums_db2 = db2 && !compute::add_up_sums(ctx, db2);
-        if (dw2 || sums_db2)
-          linear_backward_weight<float>(exec, {.rows = s.rows(),
-                                               .K = s.D,
-                                               .N = s.M,
-                                               .dy = dy.data<float>(),
-                                               .x = nullptr,
-                                               .dweight = compute::data_or_null<float>(dw2.tensor),
-                                               .dbias = sums_db2 ? db2.tensor.data<float>() : nullptr,
-                                               .dweight_add = dw2.add,
-                                               .dbias_add = db2.add,
-                                               .dy_rounded = dy_factor.data(),
-                                               .x_rounded = o.data<BFloat16>()});
+        const bool summed = compute::add_up_sums(ctx, db2);
+        out_layer.weight_gradients(exec, dy.data<float>(), dy_factor.data(), o.data<BFloat16>(), dw2,
+                                   summed ? GradSink() : db2);
         const Tensor d_o = Tensor::empty(o.shape(), DType::bf16, dy.device());
         const Tensor dqkv = Tensor::empty(qkv.shape(), DType::bf16, dy.device());
-        gemm<BFloat16>(exec, {.M = s.rows(),
-                              .N = s.D,
-                              .K = s.M,
-                              .A = dy_factor.data(),
-                              .lda = s.M,
-                              .B = weight_factor(exec, w2.get(kName)).data(),
-                              .ldb = s.D,
-                              .C = d_o.data<BFloat16>(),
-                              .ldc = s.D});
+        out_layer.input_gradient(exec, dy_factor.data(), weight_factor(exec, w2.get(kName)).data(),
+                                 d_o.data<BFloat16>());
         const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
         CausalAttentionBackward<BFloat16> args{s.B,
                                                s.L,
@@ -108,32 +92,12 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
         causal_attention_backward<BFloat16>(exec, args);
         if constexpr (kWithCuda)
           if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
-        const bool sums_db1 = db1 && !sums;
-        if (dw1 || sums_db1)
-          linear_backward_weight<float>(exec, {.rows = s.rows(),
-                                               .K = s.K,
-                                               .N = 3 * s.D,
-                                               .dy = nullptr,
-                                               .x = nullptr,
-                                               .dweight = compute::data_or_null<float>(dw1.tensor),
-                                               .dbias = sums_db1 ? db1.tensor.data<float>() : nullptr,
-                                               .dweight_add = dw1.add,
-                                               .dbias_add = db1.add,
-                                               .dy_rounded = dqkv.data<BFloat16>(),
-                                               .x_rounded = activation_factor(exec, in.get(kName)).data()});
+        const Factor x_factor = activation_factor(exec, in.get(kName));
+        qkv_layer.weight_gradients(exec, nullptr, dqkv.data<BFloat16>(), x_factor.data(), dw1,
+                                   sums ? GradSink() : db1);
         if (const GradSink dx = ctx.sink(0))
-          gemm<float>(exec, {.M = s.rows(),
-                             .N = s.K,
-                             .K = 3 * s.D,
-                             .A = nullptr,
-                             .lda = 3 * s.D,
-                             .B = nullptr,
-                             .ldb = s.K,
-                             .beta = dx.add ? 1.0f : 0.0f,
-                             .C = dx.tensor.data<float>(),
-                             .ldc = s.K,
-                             .A_rounded = dqkv.data<BFloat16>(),
-                             .B_rounded = weight_factor(exec, w1.get(kName)).data()});
+          qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(), weight_factor(exec, w1.get(kName)).data(),
+                                   dx);
       },
       {.is_factor = true, .is_summed = out_bias.requires_grad()});
 }

@@ -27,6 +27,7 @@ constexpr std::int64_t kStageBytes = 96 * 1024;  // of shared memory, at most
 // Blocks that stay, at most: those that an H100's 132 multiprocessors hold at D <= 256, so that none waits
 // for the others' end. The number of backward's decides how dweight and dbias round.
 constexpr std::int64_t kForwardBlocks = 528;
+constexpr std::int64_t kForwardAheadBlocks = 396;
 constexpr std::int64_t kBackwardBlocks = 264;
 constexpr std::int64_t kBackwardRows = 16;  // of a block, at least
 
@@ -120,9 +121,10 @@ __device__ inline void warp_sums(float& x, float& y) {
 }
 
 // Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps
-// its row in registers, and reads weight and bias once.
-template <class T, int kGroups>
-__global__ void __launch_bounds__(kThreads, 8 / kGroups)
+// its row in registers, and reads weight and bias once. With kAhead, for warps with several rows each, the
+// next row is loaded before one is used, which takes the registers of a block.
+template <class T, int kGroups, bool kAhead>
+__global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGroups)
     layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
@@ -130,10 +132,18 @@ __global__ void __launch_bounds__(kThreads, 8 / kGroups)
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kWarp;
   const Row<kGroups> weight = load_row<kGroups>(a.weight, a.D), bias = load_row<kGroups>(a.bias, a.D);
+  Row<kGroups> next = {}, next_residual = {};
+  const auto fetch = [&](std::int64_t r) {
+    next = load_row<kGroups>(a.x + r * a.D, a.D);
+    if (a.residual != nullptr) next_residual = load_row<kGroups>(a.residual + r * a.D, a.D);
+  };
+  if (kAhead && row < a.rows) fetch(row);
   for (; row < a.rows; row += step) {
     const std::int64_t at = row * a.D;
-    Row<kGroups> s = load_row<kGroups>(a.x + at, a.D), residual = {};
-    if (a.residual != nullptr) residual = load_row<kGroups>(a.residual + at, a.D);
+    if (!kAhead) fetch(row);
+    Row<kGroups> s = next;
+    const Row<kGroups> residual = next_residual;
+    if (kAhead && row + step < a.rows) fetch(row + step);
 
     float sum = 0;
     WEDGE_UNROLL
@@ -437,10 +447,16 @@ void layernorm_forward(const Exec& exec, const LayernormForward<T>& args) {
   if (args.rows == 0) return;
   const bool four = four_at_once<T>(args.D, {args.x, args.residual, args.weight, args.bias, args.s, args.y});
   if (four && args.D <= kWarpWidth) {
+    // Rows of 8 groups of columns leave no registers for another.
+    const bool ahead = args.rows > kForwardBlocks * (kThreads / kWarp) && args.D <= kWarpWidth / 2;
     choose_groups(args.D, [&]<int kGroups>() {
-      launch("layernorm_forward", layernorm_forward_rows_kernel<T, kGroups>,
-             dim3(blocks_for(args.rows, kThreads / kWarp, kForwardBlocks)), kThreads, 0, exec.stream, args,
-             MaskSource(args.mask));
+      const auto go = [&](auto kernel, std::int64_t blocks) {
+        launch("layernorm_forward", kernel, dim3(blocks_for(args.rows, kThreads / kWarp, blocks)), kThreads,
+               0, exec.stream, args, MaskSource(args.mask));
+      };
+      if constexpr (kGroups <= 4)
+        if (ahead) return go(layernorm_forward_rows_kernel<T, kGroups, true>, kForwardAheadBlocks);
+      go(layernorm_forward_rows_kernel<T, kGroups, false>, kForwardBlocks);
     });
     return;
   }

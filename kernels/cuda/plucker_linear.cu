@@ -268,13 +268,30 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same for R of at most 32, four lanes a position; rows that are not seen as RingState has them.
+// sums[block, R] = Σ over the block's rows of dz, of which this lane has x; every thread must call.
+__device__ void sum_block_rows(RingRow x, int R, float* sums) {
+  constexpr int kRingWarps = kRingThreads / kWarp;
+  WEDGE_SHARED(float, terms, kRingWarps* kRing);
+  const int thread = static_cast<int>(threadIdx.x), lane = lane_of_warp();
+  for (int offset = kLanesOfRow; offset < kWarp; offset *= 2) {
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) x.x[e] += __shfl_xor_sync(kAllLanes, x.x[e], offset);
+  }
+  if (lane < kLanesOfRow) {
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) terms[thread / kWarp * kRing + lane * kSlots + e] = x.x[e];
+  }
+  __syncthreads();
+  if (thread >= R) return;
+  float total = 0;
+  for (int warp = 0; warp < kRingWarps; ++warp) total += terms[warp * kRing + thread];
+  sums[static_cast<std::int64_t>(blockIdx.x) * R + thread] = total;
+}
+
+// dz of one row for R of at most 32, by four lanes; rows that are not seen as RingState has them.
 template <class T>
-__global__ void __launch_bounds__(kRingThreads)
-    plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
-                                      const Pull* pulls, T* dz, BFloat16* dz_rounded, bool add, bool whole) {
-  const std::int64_t row = thread_in_grid() / kLanesOfRow;
-  if (row >= n.rows) return;
+__device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row, const T* z, const float* q,
+                              const float* own, const Pull* pulls, const T* dz, bool add, bool whole) {
   const std::int64_t left = n.L - row % n.L;
   RingRow z_row, sum, before;
   before.load(dz + row * n.R, add, n.R, whole);
@@ -301,8 +318,24 @@ __global__ void __launch_bounds__(kRingThreads)
   }
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
-  sum.store(dz + row * n.R, n.R, whole);
-  if (dz_rounded != nullptr) sum.store(dz_rounded + row * n.R, n.R, whole);
+  return sum;
+}
+
+// The same for all rows, as plucker_linear_gather_kernel; sums [blocks, R] = those of dz over the block's
+// rows, or null.
+template <class T>
+__global__ void __launch_bounds__(kRingThreads)
+    plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
+                                      const Pull* pulls, T* dz, BFloat16* dz_rounded, bool add, bool whole,
+                                      float* sums) {
+  const std::int64_t row = thread_in_grid() / kLanesOfRow;
+  RingRow sum = {};
+  if (row < n.rows) {
+    sum = gather_row(n, lags, row, z, q, own, pulls, dz, add, whole);
+    sum.store(dz + row * n.R, n.R, whole);
+    if (dz_rounded != nullptr) sum.store(dz_rounded + row * n.R, n.R, whole);
+  }
+  if (sums != nullptr) sum_block_rows(sum, n.R, sums);
 }
 
 template <class T>
@@ -381,7 +414,7 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
          blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
          q.data(), own.data(), pulls.data(), args.dz, args.dz_rounded, args.dz_add,
-         whole_rows(n, args.z, args.dz) && is_aligned(args.dz_rounded, 16));
+         whole_rows(n, args.z, args.dz) && is_aligned(args.dz_rounded, 16), args.dz_sums);
 }
 
 }  // namespace
@@ -440,9 +473,16 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
   if (args.dz != nullptr) dz_backward(exec, n, args, on_cores ? &dg : nullptr);
 }
 
+template <class T>
+std::int64_t plucker_linear_dz_pieces(const PluckerLinearBackward<T>& args) {
+  return args.R <= kRing ? blocks_for(args.B * args.L, kRingThreads / kLanesOfRow) : 0;
+}
+
 }  // namespace wedge::cu
 
 namespace wedge {
+template std::int64_t cu::plucker_linear_dz_pieces(const PluckerLinearBackward<float>&);
+template std::int64_t cu::plucker_linear_dz_pieces(const PluckerLinearBackward<BFloat16>&);
 WEDGE_INSTANTIATE_CUDA(plucker_linear_forward, PluckerLinearForward)
 WEDGE_INSTANTIATE_CUDA(plucker_linear_backward, PluckerLinearBackward)
 }  // namespace wedge

@@ -176,6 +176,47 @@ TEST_CASE("gpu: dbias of the layer that attention's qkv comes from", "[gpu][bf16
   for (std::size_t c = 0; c < want.size(); ++c) CHECK(got[c] == Approx(want[c]).epsilon(0.02).margin(0.2));
 }
 
+TEST_CASE("gpu: dbias of the layers around plucker_linear", "[gpu][bf16][sums]") {
+  if (skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  // 72 rows: two blocks of 32 and one of 8. R of 7 is summed too, R of 33 is not.
+  const std::int64_t B = 2, L = 36, D = 16, K = 8;
+  for (const std::int64_t R : {7, 32, 33}) {
+    CAPTURE(R);
+    const Variable x = random({B, L, K}, 1), reduce = parameter(random({R, K}, 2)),
+                   b = parameter(random({R}, 3)), expand = parameter(random({D, R * (R - 1) / 2}, 4)),
+                   c = parameter(random({D}, 5)), gate = random({D, 2 * D}, 6), scale = random({D}, 7);
+    const Tensor dy = random({B, L, D}, 8), h = random({B, L, D}, 9);
+    const std::vector<std::int64_t> lags = {1, 3, 40};
+    const auto walk = [&](const Variable& g) {
+      gate_layernorm(h, g, gate, Variable(), scale, scale, {}).backward(dy);
+    };
+    const Variable z = linear(x, reduce, b), g = plucker_linear(z, expand, c, lags);
+    walk(g);
+    const Variable z_alone = parameter(z.value().clone());
+    walk(plucker_linear(z_alone, expand, c, lags));
+    Sums(z_alone.grad()).check(b.grad().to_vector());
+    const Variable g_alone = parameter(g.value().clone());
+    walk(g_alone);
+    const Values twice = c.grad().to_vector();  // of two passes
+    Values once = twice;
+    for (double& v : once) v /= 2;
+    Sums(g_alone.grad()).check(once);
+
+    // Two that read g: the second one adds.
+    const Variable again = plucker_linear(z_alone, expand, c, lags);
+    c.zero_grad();
+    (gate_layernorm(h, again, gate, Variable(), scale, scale, {}) +
+     gate_layernorm(again, h, gate, Variable(), scale, scale, {}))
+        .backward(dy);
+    const Variable both = parameter(again.value().clone());
+    (gate_layernorm(h, both, gate, Variable(), scale, scale, {}) +
+     gate_layernorm(both, h, gate, Variable(), scale, scale, {}))
+        .backward(dy);
+    Sums(both.grad()).check(c.grad().to_vector());
+  }
+}
+
 TEST_CASE("gpu: dbias whoever else makes the gradient", "[gpu][sums]") {
   if (skip_without_gpu()) return;
   const auto check = [&](const char* name, std::int64_t rows, std::int64_t D,
