@@ -184,8 +184,11 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
     if (walk.totals) walk.totals->add_up();
   } catch (...) {
     // Gradients that wait for nodes that will not run now must not meet those of another backward.
-    for (; !queue.empty(); queue.pop()) queue.top()->grad = Tensor();
-    for (const auto& node : walk.arrived) node->grad = Tensor();
+    for (; !queue.empty(); queue.pop()) walk.arrived.push_back(queue.top());
+    for (const auto& node : walk.arrived) {
+      node->grad = Tensor();
+      node->grad_sums = {};
+    }
     for (const auto& [leaf, is_first] : walk.written)
       if (is_first) leaf->has_grad = false;
     throw;

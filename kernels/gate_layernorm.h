@@ -59,10 +59,11 @@ struct GateLayernormBackward {
   bool dnorm_weight_add, dnorm_bias_add, dbias_add;
 };
 
-// Whether the two below take rows of D elements: a multiple of 8, at most 256. Every pointer must be aligned
-// to 16 bytes.
+// Whether the two below take rows of D elements, a multiple of 8, at most 256, on this GPU, whose blocks must
+// have 226 KB of shared memory (sm_90 has them). Every pointer must be aligned to 16 bytes.
 bool has_gate_layernorm(std::int64_t D);
 
+// Of dg's partial sums, for so many rows.
 std::int64_t gate_layernorm_pieces(std::int64_t rows);
 
 // Products of bfloat16 factors with sums in float32; everything else is float32.

@@ -39,7 +39,6 @@ struct PluckerLinearForward {
   const T* bias;                       // [D] or null
   T* s;                                // [B, L, R] =, for backward
   T* g;                                // [B, L, D] =
-  BFloat16* g_rounded = nullptr;       // CUDA: [B, L, D] = g, or null
   BFloat16* weight_ring = nullptr;     // [plucker_ring_elements] =, 16-byte aligned, for backward, or null
 };
 

@@ -26,13 +26,14 @@ class Target {
   }
   float* data() const { return compute::data_or_null<float>(apart_.defined() ? apart_ : sink_.tensor); }
   bool add() const { return sink_.add && !apart_.defined(); }
-  BFloat16* rounded(const Exec& exec) const {
-    return apart_.defined() ? nullptr : compute::round_into(exec, sink_);
+  // The copy and the column sums that the kernel makes of what it leaves there: none where it writes apart,
+  // and none of one row, which may be a parameter of this op as well and be added to afterwards.
+  BFloat16* rounded(const Exec& exec, std::int64_t rows) const {
+    return apart_.defined() || rows == 1 ? nullptr : compute::round_into(exec, sink_);
   }
-  // Of what the kernel leaves there; none where it writes apart.
   cu::PartialSums sums([[maybe_unused]] std::int64_t rows) const {
     if constexpr (kWithCuda)
-      if (!apart_.defined()) return compute::sums_into(sink_, cu::gate_layernorm_pieces(rows));
+      if (!apart_.defined() && rows > 1) return compute::sums_into(sink_, cu::gate_layernorm_pieces(rows));
     return {};
   }
   void finish() const {
@@ -119,7 +120,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .dg = dg.data(),
                                              .dh_add = dh.add(),
                                              .dg_add = dg.add(),
-                                             .dg_rounded = dg.rounded(exec),
+                                             .dg_rounded = dg.rounded(exec, rows),
                                              .dg_sums = dg_sums.data(),
                                              .dnorm_weight = out(dnw),
                                              .dnorm_bias = out(dnb),

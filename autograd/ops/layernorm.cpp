@@ -55,6 +55,8 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(ctx.grad());
+          const bool alone =
+              rows > 1;  // one row may be the weight or the bias too, and be added to afterwards
           LayernormBackward<T> args{rows,
                                     D,
                                     ctx.grad().data<T>(),
@@ -71,11 +73,11 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
                                     dh.add,
                                     dweight.add,
                                     dbias.add,
-                                    compute::round_into(exec, dx),
+                                    alone ? compute::round_into(exec, dx) : nullptr,
                                     masks_output};
           cu::PartialSums sums;
           if constexpr (kWithCuda && kOnCuda<T>)
-            if (exec.device == Device::cuda && rows > 1)  // one row may be the weight or the bias as well
+            if (exec.device == Device::cuda && alone)
               sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
           args.dx_sums = sums.data();
           layernorm_backward<T>(exec, args);

@@ -39,7 +39,7 @@ void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const 
 }
 
 // dx (+)= dy W, dW (+)= dyᵀ x and dbias (+)= Σ dy, into inputs 0 and 1 and the sink given. One of dy and
-// dy_rounded may be null, dy only if no dbias is wanted.
+// dy_rounded may be null.
 template <class T>
 void product_backward(const BackwardContext& ctx, const LinearShape& s, const T* dy,
                       const BFloat16* dy_rounded, const Tensor& x, const Tensor& weight, const GradSink& db) {

@@ -30,9 +30,8 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
     const Exec exec = compute::exec_of(g);
     if (const std::int64_t elements = plucker_ring_elements<T>(exec, R, D); elements > 0)
       ring = Tensor::empty({elements}, DType::bf16, in.device());
-    plucker_linear_forward<T>(
-        exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b), s.data<T>(),
-               g.data<T>(), compute::round_into(exec, g), compute::data_or_null<BFloat16>(ring)});
+    plucker_linear_forward<T>(exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b),
+                                     s.data<T>(), g.data<T>(), compute::data_or_null<BFloat16>(ring)});
   });
   return make_output(
       "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},
@@ -45,7 +44,7 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
           // Who sums dg rounds it too; else both are done in one pass.
           const bool summed = compute::add_up_sums(ctx, dbias);
           const BFloat16* const dg_rounded =
-              ctx.grad_sums() ? compute::rounded_activation(exec, ctx.grad()) : nullptr;
+              ctx.grad_sums() || !dbias ? compute::rounded_activation(exec, ctx.grad()) : nullptr;
           PluckerLinearBackward<T> args{B,
                                         L,
                                         R,

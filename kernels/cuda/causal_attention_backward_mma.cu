@@ -359,8 +359,6 @@ __global__ void __launch_bounds__(Resident<kWidth>::kThreads, Resident<kWidth>::
   }
 }
 
-}  // namespace
-
 // Whether a sequence stays in shared memory.
 template <int kWidth>
 bool is_resident(const Sizes& n) {
@@ -369,6 +367,8 @@ bool is_resident(const Sizes& n) {
          static_cast<std::size_t>(rows * Resident<kWidth>::kBytesOfRow) + Resident<kWidth>::kBytesOfSums <=
              shared_bytes_of_block();
 }
+
+}  // namespace
 
 template <class T>
 std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<T>& args) {

@@ -10,8 +10,7 @@
 //           last of the block's, is added by all groups in pieces of kUnroll rows by turns, and then their
 //           sums in order. More blocks of the same launch add up the positions, in float64.
 //   pieces  more ids. A warp has kPiece neighbours of the sorted order and a tile of columns, adds each run
-//   in
-//           order of t, and writes it to dweight if all of it is its own. What begins or ends beyond is a
+//           in order of t, and writes it to dweight if all of it is its own. What begins or ends beyond is a
 //           partial sum, two a piece at most; a second kernel adds those of one id, eight warps by turns and
 //           then their sums in order. One id throughout is the same work as all distinct. Positions are a
 //           launch of their own.

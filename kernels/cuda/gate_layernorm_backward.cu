@@ -4,7 +4,7 @@
 // memory in float32. Meanwhile the weight's tiles, 32 of its D rows and all 2 D columns, arrive by cp.async
 // four deep; a warp's sums are 64 of the columns of du W, its rows' parts of dh or dg.
 // Bytes moved: dy, h, g and alpha in, du, dh, dg and its copy out, once; the weight from L2 for each block,
-// and 3 rows of partial sums.
+// and 4 rows of partial sums.
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/dropout_mask.cuh"
 #include "kernels/cuda/gate_rows.cuh"
@@ -22,6 +22,7 @@ constexpr int kSums = 3;  // of columns: dnorm_weight, dnorm_bias, dbias
 constexpr std::size_t kBytes =
     (kFactorTiles * std::size_t{kTile} + kStages * std::size_t{kStage}) * sizeof(BFloat16) +
     kValues * sizeof(float);
+static_assert(kBytes <= kMostBytes);
 
 using Four = Pack<float, 4>;
 

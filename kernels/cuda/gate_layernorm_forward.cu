@@ -1,6 +1,6 @@
 // Layout: a block has 32 rows. h and g arrive by cp.async as they are and are rounded from there into tiles
-// of the left factor; the weight's tiles of 32 columns of all D rows arrive four pairs deep, all but the last
-// of them asked for before the first is used. A warp's sums are 32 of the D columns of u. Sigmoid, blend and
+// of the left factor; the weight's tiles of 32 columns of all D rows arrive four pairs deep, the first four
+// asked for before one is used. A warp's sums are 32 of the D columns of u. Sigmoid, blend and
 // normalisation are made of the sums: the rows' two means pass through shared memory. The masks, one bit an
 // element, are drawn while the operands are on their way.
 // Bytes moved: h and g in, alpha, y, its copy and [h ; g]'s copy out, once; the weight from L2 for each
@@ -19,6 +19,7 @@ constexpr int kFactorTiles = 2 * kWidest / kTileDepth;
 constexpr std::size_t kBytes =
     (kFactorTiles * std::size_t{kTile} + kStages * std::size_t{kPair}) * sizeof(BFloat16) +
     kValues * sizeof(float);
+static_assert(kBytes <= kMostBytes);
 
 // Off by two units in the last place at most, and 0 where exp is infinite; without an exact quotient's
 // branch.
@@ -240,7 +241,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 bool has_gate_layernorm(std::int64_t D) {
-  return D > 0 && D <= kWidest && D % kChunk == 0;
+  return D > 0 && D <= kWidest && D % kChunk == 0 && shared_bytes_of_block() >= kMostBytes;
 }
 
 void gate_layernorm_forward(const Exec& exec, const GateLayernormForward& args) {

@@ -69,16 +69,14 @@ __device__ void put_columns(T* y, const float (&x)[kWidth], std::int64_t left, b
 }
 // Whether rows of g allow that.
 template <int kWidth, class T>
-bool columns_at_once(const Sizes& n, const T* g, const BFloat16* g_rounded) {
-  return n.D % kWidth == 0 && is_aligned(g, kWidth * sizeof(T)) &&
-         is_aligned(g_rounded, kWidth * sizeof(BFloat16));
+bool columns_at_once(const Sizes& n, const T* g) {
+  return n.D % kWidth == 0 && is_aligned(g, kWidth * sizeof(T));
 }
 
 template <class T>
 __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
     plucker_linear_forward_few_rows_kernel(Sizes n, Lags lags, int steps, const T* z, T* s, const BFloat16* w,
-                                           const T* bias, T* g, BFloat16* g_rounded, bool whole,
-                                           bool four_at_once) {
+                                           const T* bias, T* g, bool whole, bool four_at_once) {
   using Tile = FewRows;
   auto* const weights = dynamic_shared<BFloat16>();  // [steps, columns, 32]
   const int thread = static_cast<int>(threadIdx.x), lane = lane_of_warp();
@@ -181,7 +179,6 @@ __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
       const float out[4] = {four.x + biases[0], four.y + biases[1], four.z + biases[2], four.w + biases[3]};
       if (row >= n.rows) break;
       put_columns(g + at, out, left, at_once);
-      if (g_rounded != nullptr) put_columns(g_rounded + at, out, left, at_once);
     }
   };
   four_at_once&& left >= 4 ? put_rows(true) : put_rows(false);
@@ -190,8 +187,7 @@ __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
 template <class T>
 __global__ void __launch_bounds__(ManyRows::kThreadsOfBlock)
     plucker_linear_forward_many_rows_kernel(Sizes n, int steps, const T* z, const T* s, const BFloat16* w,
-                                            const T* bias, T* g, BFloat16* g_rounded, bool whole,
-                                            bool two_at_once) {
+                                            const T* bias, T* g, bool whole, bool two_at_once) {
   using Tile = ManyRows;
   auto* const features = dynamic_shared<BFloat16>();             // [2, rows, 32]
   BFloat16* const weights = features + 2 * Tile::kRows * kRing;  // [stages, columns, 32]
@@ -265,7 +261,6 @@ __global__ void __launch_bounds__(ManyRows::kThreadsOfBlock)
       const std::int64_t at = row * n.D + d;
       const float two[2] = {sums[i][j][2 * half] + biases[j][0], sums[i][j][2 * half + 1] + biases[j][1]};
       put_columns(g + at, two, left, two_at_once && left >= 2);
-      if (g_rounded != nullptr) put_columns(g_rounded + at, two, left, two_at_once && left >= 2);
     }
   }
 }
@@ -283,22 +278,22 @@ bool forward_makes_states(const Sizes& n) {
 
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, T* s, const BFloat16* w,
-                     const T* bias, T* g, BFloat16* g_rounded) {
+                     const T* bias, T* g) {
   const int steps = ring_steps(n.R);
   const bool whole = whole_rows(n, z, s);
   if (!forward_makes_states(n))
     launch("plucker_linear_forward", plucker_linear_forward_many_rows_kernel<T>,
            blocks_for(tiles_of<ManyRows>(n), 1), ManyRows::kThreadsOfBlock, ManyRows::kBytes, exec.stream, n,
-           steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<2>(n, g, g_rounded));
+           steps, z, s, w, bias, g, whole, columns_at_once<2>(n, g));
   else
     launch("plucker_linear_forward", plucker_linear_forward_few_rows_kernel<T>,
            blocks_for(tiles_of<FewRows>(n), 1), FewRows::kThreadsOfBlock, FewRows::bytes(steps), exec.stream,
-           n, lags, steps, z, s, w, bias, g, g_rounded, whole, columns_at_once<4>(n, g, g_rounded));
+           n, lags, steps, z, s, w, bias, g, whole, columns_at_once<4>(n, g));
 }
 
 #define WEDGE_INSTANTIATE(T)                                                                           \
   template void forward_product(const Exec&, const Sizes&, const Lags&, const T*, T*, const BFloat16*, \
-                                const T*, T*, BFloat16*);
+                                const T*, T*);
 WEDGE_INSTANTIATE(float)
 WEDGE_INSTANTIATE(BFloat16)
 #undef WEDGE_INSTANTIATE

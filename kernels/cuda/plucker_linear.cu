@@ -436,14 +436,13 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
     const Scratch<BFloat16> own(args.weight_ring != nullptr ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
     BFloat16* const w = args.weight_ring != nullptr ? args.weight_ring : own.data();
     to_ring(exec, n, args.weight, w);
-    return forward_product(exec, n, lags, args.z, args.s, w, args.bias, args.g, args.g_rounded);
+    return forward_product(exec, n, lags, args.z, args.s, w, args.bias, args.g);
   }
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.rows, kProductTile)) * blocks_for(n.D, kProductTile);
   if (tiles > 0)
     launch("plucker_linear_product", plucker_linear_product_kernel<T>, blocks_for(tiles, 1), kProductThreads,
            0, exec.stream, n, args.z, args.s, args.weight, args.bias, args.g);
-  round_result(n.rows * n.D, args.g, args.g_rounded);
 }
 
 template <class T>

@@ -12,11 +12,10 @@ bool on_tensor_cores(const Exec& exec, const Sizes& n) {
   return n.rows > 0 && plucker_ring_elements<T>(exec, n.R, n.D) > 0;
 }
 
-// g = F Wᵀ + bias, and g_rounded = g if that is not null; w is W in the order of the ring. Makes s as well,
-// or finds it made.
+// g = F Wᵀ + bias; w is W in the order of the ring. Makes s as well, or finds it made.
 template <class T>
 void forward_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, T* s, const BFloat16* w,
-                     const T* bias, T* g, BFloat16* g_rounded);
+                     const T* bias, T* g);
 bool forward_makes_states(const Sizes& n);
 
 // Rows of bfloat16, 16-byte aligned, `pitch` apart, a multiple of 8; zeros beyond the row's end.

@@ -23,10 +23,10 @@ namespace wedge::cases {
 
 // The sizes that the benchmark times: those of the founding configuration.
 inline std::vector<Case> bench_cases() {
-  return plucker_linear_bench() + gate_blend_bench() + gate_layernorm_bench() + self_attention_bench() + causal_attention_bench() + linear_bench() +
-         feed_forward_bench() + layernorm_bench() + residual_layernorm_bench() +
-         linear_cross_entropy_bench() + dropout_bench() + embedding_bench() + softmax_bench() +
-         cross_entropy_bench() + matmul_bench() + elementwise_bench() + reduce_bench();
+  return plucker_linear_bench() + gate_blend_bench() + gate_layernorm_bench() + self_attention_bench() +
+         causal_attention_bench() + linear_bench() + feed_forward_bench() + layernorm_bench() +
+         residual_layernorm_bench() + linear_cross_entropy_bench() + dropout_bench() + embedding_bench() +
+         softmax_bench() + cross_entropy_bench() + matmul_bench() + elementwise_bench() + reduce_bench();
 }
 
 }  // namespace wedge::cases

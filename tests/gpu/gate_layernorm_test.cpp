@@ -143,6 +143,52 @@ TEST_CASE("gpu: gate_layernorm is one kernel forward and three backward", "[gpu]
 }
 #endif
 
+#if defined(WEDGE_EMULATOR)
+TEST_CASE("gpu: gate_layernorm is made of its parts where a block has too little shared memory",
+          "[gpu][bf16][gate]") {
+  const LessSharedMemory less(163 * 1024);
+  Draw draw(5, DType::f64);
+  const Size s{9, 32};
+  std::vector<Tensor> values = draw_values(draw, s, true);
+  for (Tensor& t : values) t = t.to(DType::bf16).to(DType::f64);
+  const Tensor dy = draw.normal({s.rows, s.D}).to(DType::f32);
+  const auto want = run(values, dy.to(DType::f64), {});
+  const Bf16ProductsGuard reduced;
+  const auto got = run(on_gpu(values), dy.to(Device::cuda), {});
+  check_close(got[0], want[0], kFloat32);
+  for (std::size_t i = 4; i < want.size(); ++i) check_close(got[i], want[i], kFloat32);
+}
+#endif
+
+// A row of g that is norm_weight and norm_bias and bias too: what its gradient is rounded to and summed from
+// would lack their parts.
+TEST_CASE("gpu: gate_layernorm of one row that is a parameter as well", "[gpu][bf16][gate]") {
+  if (skip_without_gpu()) return;
+  Draw draw(6, DType::f32);
+  const std::int64_t D = 16, K = 8;
+  const auto exact = [&](Shape shape, double scale) {
+    return draw.normal(std::move(shape), scale).to(DType::bf16);
+  };
+  const Tensor x = exact({K}, 1), w = exact({D, K}, 0.3), b = exact({D}, 1), h = exact({D}, 1),
+               gate = exact({D, 2 * D}, 0.2), dy = exact({D}, 1);
+  for (const bool is_gate : {false, true}) {
+    CAPTURE(is_gate);
+    const auto gradients = [&](Device device, DType dtype) {
+      const auto on = [&](const Tensor& t) { return t.to(dtype).to(device); };
+      const Variable weight = parameter(on(w)), bias = parameter(on(b));
+      const Variable y = linear(Variable(on(x)), weight, bias);
+      const Variable z =
+          is_gate ? gate_layernorm(Variable(on(h)), y, Variable(on(gate)), y, y, y, {}) : layernorm(y, y, y);
+      z.backward(on(dy));
+      return std::vector{weight.grad().to_vector(), bias.grad().to_vector()};
+    };
+    const auto want = gradients(Device::cpu, DType::f64);
+    const Bf16ProductsGuard reduced;
+    const auto got = gradients(Device::cuda, DType::f32);
+    for (std::size_t i = 0; i < want.size(); ++i) check_close(got[i], want[i], naive(3));
+  }
+}
+
 TEST_CASE("gpu: gate_layernorm without a graph, added to gradients, after its guard", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
   Draw draw(2, DType::f32);

@@ -43,7 +43,7 @@ std::vector<Tensor> draw_values(Draw& draw, const Size& s) {
 
 TEST_CASE("gpu: self_attention with hidden values in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  // Sizes that no product or head takes as a whole, and head widths of 16, 32 and 64 on tensor cores.
+  // Sizes that no product or head takes as a whole; heads of 3 and 16, and of 32 and 64 on tensor cores.
   for (const Size& s :
        {Size{1, 3, 5, 1, 6, 4}, {2, 17, 8, 2, 32, 8}, {1, 70, 24, 2, 64, 16}, {2, 33, 16, 1, 64, 8}}) {
     CAPTURE(s.B, s.L, s.K, s.H, s.D, s.M);
