@@ -39,6 +39,22 @@ def feed_forward(x, up_weight, up_bias, down_weight, down_bias):
     return F.linear(F.gelu(F.linear(x, up_weight, up_bias)), down_weight, down_bias)
 
 
+def self_attention(heads):
+    attend = attention(heads)
+
+    def run(x, qkv_weight, qkv_bias, out_weight, out_bias):
+        return F.linear(attend(F.linear(x, qkv_weight, qkv_bias)), out_weight, out_bias)
+    return run
+
+
+def gate_layernorm(h, g, weight, bias, norm_weight, norm_bias):
+    return F.dropout(F.layer_norm(gate_blend(h, g, weight, bias), norm_weight.shape, norm_weight, norm_bias), 0.1)
+
+
+def token_position_embedding(tokens, positions, ids):
+    return F.dropout(F.embedding(ids, tokens) + positions, 0.1)
+
+
 def residual_layernorm(rate):
     def run(x, residual, weight, bias):
         return F.layer_norm(residual + F.dropout(x, rate), weight.shape, weight, bias)
@@ -62,6 +78,13 @@ def cases(args):
         yield (f"plucker_linear/B={B} L={L} R=32 D={D} lags=[{','.join(map(str, lags))}]", run,
                [n(B, L, 32), n(D, 496), n(D)], both)
     yield f"gate_blend/lead=[{B}, {L}] D={D}", gate_blend, [n(B, L, D), n(B, L, D), n(D, 2 * D), n(D)], both
+    for batch in (2 * B, 32 * B):
+        yield (f"gate_layernorm/lead=[{batch}, {L}] D={D}", gate_layernorm,
+               [n(batch, L, D), n(batch, L, D), n(D, 2 * D), n(D), n(D), n(D)], both)
+        yield (f"self_attention/B={batch} L={L} K={D} H=4 D={D} M={D}", self_attention(4),
+               [n(batch, L, D), n(3 * D, D), n(3 * D), n(D, D), n(D)], both)
+        yield (f"token_position_embedding/B={batch} L={L} V={V} P={L} D={D}", token_position_embedding,
+               [n(V, D), n(L, D), ids(batch, L)], FLOAT_ONLY)
     for batch, length in ((B, L), (B, 2 * L), (2 * B, L), (2 * B, 2 * L), (16 * B, 2 * L)):
         yield f"causal_attention/B={batch} L={length} H=4 D={D}", attention(4), [n(batch, length, 3 * D)], attention_too
     for inner, outer in ((256, 768), (256, 256), (256, 32), (1024, 256)):

@@ -59,7 +59,7 @@ build() {
   find tensor kernels autograd models data apps -name '*.cpp' ! -name main.cpp > build-gpu/library.txt
   find tensor kernels -name '*.cu' >> build-gpu/library.txt
   { echo apps/main.cpp; ls tests/gpu/*.cpp; printf '%s\n' tests/autograd/check_case.cpp tests/autograd/ops_test.cpp \
-      tests/support/main.cpp; } > build-gpu/programs.txt
+      tests/autograd/token_position_test.cpp tests/support/main.cpp; } > build-gpu/programs.txt
   # A file is compiled again when it, or any header, is newer than its object.
   local newest
   newest=$(find . \( -name '*.h' -o -name '*.cuh' \) -not -path './build*' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
