@@ -1,0 +1,291 @@
+// Layer normalisation of rows that a warp keeps in its registers, four neighbours a lane at a time (one
+// Philox block, 16-byte loads). dweight, dbias and, for the bias of the layer that dx goes to, dx are summed
+// by the kernel that makes dx: as many blocks as the number of rows says, each with one partial sum
+// (column_sums.cuh). Bytes moved: forward reads x and the residual and writes s and y once; backward reads dy
+// and s and writes dx and dresidual once, and its partials are 2 of at least 16 rows.
+#include "kernels/cuda/layernorm_rows.cuh"
+
+namespace wedge::cu {
+namespace norm {
+namespace {
+
+// Blocks that stay, at most: those that an H100's 132 multiprocessors hold at D <= 256, so that none waits
+// for the others' end. The number of backward's decides how dweight and dbias round.
+constexpr std::int64_t kForwardBlocks = 528;
+constexpr std::int64_t kForwardAheadBlocks = 396;
+constexpr std::int64_t kBackwardBlocks = 264;
+constexpr std::int64_t kBackwardRows = 16;  // of a block, at least
+
+// A row in the registers of a warp: a lane holds columns 4 lane, ..., 4 lane + 3 of each group of 128.
+template <int kGroups>
+struct Row {
+  Floats<4> group[kGroups];
+};
+
+// Where lane `lane` holds group g.
+__device__ inline std::int64_t column_of(int g) {
+  return g * (4 * kWarp) + 4 * lane_of_warp();
+}
+
+// 0 beyond D, a multiple of 4.
+template <int kGroups, class T>
+__device__ Row<kGroups> load_row(const T* p, std::int64_t D) {
+  Row<kGroups> row = {};
+  WEDGE_UNROLL
+  for (int g = 0; g < kGroups; ++g)
+    if (column_of(g) < D) row.group[g] = load<4>(p + column_of(g));
+  return row;
+}
+
+// The sums over the warp of two numbers, in the time of one.
+__device__ inline void warp_sums(float& x, float& y) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const float more_x = __shfl_xor_sync(kAllLanes, x, offset),
+                more_y = __shfl_xor_sync(kAllLanes, y, offset);
+    x += more_x;
+    y += more_y;
+  }
+}
+
+// Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps
+// its row in registers, and reads weight and bias once. With kAhead, for warps with several rows each, the
+// next row is loaded before one is used, which takes the registers of a block.
+template <class T, int kGroups, bool kAhead>
+__global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGroups)
+    layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
+  const Masks mask(source);
+  constexpr int kRows = kThreads / kWarp;
+  const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
+  std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kWarp;
+  const Row<kGroups> weight = load_row<kGroups>(a.weight, a.D), bias = load_row<kGroups>(a.bias, a.D);
+  Row<kGroups> next = {}, next_residual = {};
+  const auto fetch = [&](std::int64_t r) {
+    next = load_row<kGroups>(a.x + r * a.D, a.D);
+    if (a.residual != nullptr) next_residual = load_row<kGroups>(a.residual + r * a.D, a.D);
+  };
+  if (kAhead && row < a.rows) fetch(row);
+  for (; row < a.rows; row += step) {
+    const std::int64_t at = row * a.D;
+    if (!kAhead) fetch(row);
+    Row<kGroups> s = next;
+    const Row<kGroups> residual = next_residual;
+    if (kAhead && row + step < a.rows) fetch(row + step);
+
+    float sum = 0;
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      Floats<4>& x = s.group[g];
+      if (mask.on() && !a.masks_output) apply(mask, at + column_of(g), x);
+      if (a.residual != nullptr)
+        for (int k = 0; k < 4; ++k) x.v[k] += residual.group[g].v[k];
+      if (a.s != nullptr && column_of(g) < a.D) store(a.s + at + column_of(g), x);
+      for (int k = 0; k < 4; ++k) sum += x.v[k];
+    }
+    const float mean = warp_sum(sum) / width;
+
+    float squares = 0;
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g)
+      if (column_of(g) < a.D)
+        for (int k = 0; k < 4; ++k) squares += (s.group[g].v[k] - mean) * (s.group[g].v[k] - mean);
+    const float rstd = 1 / sqrtf(warp_sum(squares) / width + eps);
+
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      if (column_of(g) >= a.D) continue;
+      Floats<4> y;
+      for (int k = 0; k < 4; ++k)
+        y.v[k] = (s.group[g].v[k] - mean) * rstd * weight.group[g].v[k] + bias.group[g].v[k];
+      if (mask.on() && a.masks_output) apply(mask, at + column_of(g), y);
+      store(a.y + at + column_of(g), y);
+      if (a.y_rounded != nullptr) store(a.y_rounded + at + column_of(g), y);
+    }
+    if (lane_of_warp() == 0) {
+      a.mean[row] = mean;
+      a.rstd[row] = rstd;
+    }
+  }
+}
+
+// Up to this many groups a row's thread has the registers for the sums of dx as well.
+constexpr int kMostSummed = 4;
+
+// The same rows, of which the next one is loaded before one is used: a block has more of them. A lane adds up
+// dweight, dbias and dx of its columns over the rows of its warp on the way; the warps of the block are added
+// in order: partials [blocks, 2, D] of the first two, a.dx_sums [blocks, D], or null where nobody asks.
+template <class T, int kGroups>
+__global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
+    layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
+  constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
+  constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
+  const auto width = static_cast<float>(a.D);
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp;
+  Row<kGroups> dweight = {}, dbias = {}, dx_sums = {}, next_dy = {}, next_s = {};
+  float next_mean = 0, next_rstd = 0;
+  const auto fetch = [&](std::int64_t r) {
+    next_dy = load_row<kGroups>(a.dy + r * a.D, a.D);
+    next_s = load_row<kGroups>(a.s + r * a.D, a.D);
+    next_mean = a.mean[r];
+    next_rstd = a.rstd[r];
+  };
+  if (kAhead && row < a.rows) fetch(row);
+  const Row<kGroups> weight = load_row<kGroups>(a.weight, a.D);
+  for (; row < a.rows; row += step) {
+    const std::int64_t at = row * a.D;
+    if (!kAhead) fetch(row);
+    Row<kGroups> dy = next_dy;
+    Row<kGroups> xhat = next_s;
+    const float mean = next_mean, rstd = next_rstd;
+    Row<kGroups> old_dresidual = {}, old_dx = {};
+    if (kAhead && a.dresidual != nullptr && a.dresidual_add)
+      old_dresidual = load_row<kGroups>(a.dresidual + at, a.D);
+    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, a.D);
+    if (kAhead && row + step < a.rows) fetch(row + step);
+
+    if (a.masks_output) {
+      const Masks mask(source);
+      WEDGE_UNROLL
+      for (int g = 0; g < kGroups; ++g)
+        if (mask.on()) apply(mask, at + column_of(g), dy.group[g]);
+    }
+    float mean_g = 0, mean_gx = 0;
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g)
+      for (int k = 0; k < 4; ++k) {
+        const float d = dy.group[g].v[k], gradient = d * weight.group[g].v[k];
+        float& x = xhat.group[g].v[k];
+        x = (x - mean) * rstd;
+        mean_g += gradient;
+        mean_gx += gradient * x;
+        dweight.group[g].v[k] += d * x;
+        dbias.group[g].v[k] += d;
+      }
+    const Masks mask(source);  // here, where it takes registers for a moment
+    warp_sums(mean_g, mean_gx);
+    mean_g /= width;
+    mean_gx /= width;
+
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      const std::int64_t c = column_of(g);
+      if (c >= a.D) continue;
+      Floats<4> ds;
+      for (int k = 0; k < 4; ++k)
+        ds.v[k] = rstd * (dy.group[g].v[k] * weight.group[g].v[k] - mean_g - xhat.group[g].v[k] * mean_gx);
+      if (a.dresidual != nullptr) {
+        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load<4>(a.dresidual + at + c);
+        Floats<4> sum = ds;
+        for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
+        store(a.dresidual + at + c, sum);
+      }
+      if (a.dx == nullptr) continue;
+      // x and the residual may be one variable.
+      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load<4>(a.dx + at + c);
+      if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
+      for (int k = 0; k < 4; ++k) {
+        ds.v[k] += old_dx.group[g].v[k];
+        if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += ds.v[k];
+      }
+      store(a.dx + at + c, ds);
+      if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
+    }
+  }
+  const bool sums_dx = kGroups <= kMostSummed && a.dx_sums != nullptr;
+  if (partials == nullptr && !sums_dx) return;
+
+  constexpr int kPitch = 3 * kGroup;
+  WEDGE_SHARED(float, terms, kRows* kPitch);
+  WEDGE_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    float* const mine = terms + warp * kPitch + 4 * lane_of_warp();
+    store(mine, dweight.group[g]);
+    store(mine + kGroup, dbias.group[g]);
+    if (sums_dx) store(mine + 2 * kGroup, dx_sums.group[g]);
+    __syncthreads();
+    static_assert(kThreads == 2 * kGroup);  // a thread for each column and sum, and for dx's those of dweight
+    const int which = static_cast<int>(threadIdx.x) / kGroup;
+    const std::int64_t column = g * kGroup + static_cast<int>(threadIdx.x) % kGroup;
+    const auto total = [&](int at) {
+      float sum = 0;
+      for (int w = 0; w < kRows; ++w) sum += terms[w * kPitch + at];
+      return sum;
+    };
+    const std::int64_t block = blockIdx.x;
+    if (partials != nullptr && column < a.D)
+      partials[(block * 2 + which) * a.D + column] = total(static_cast<int>(threadIdx.x));
+    if (sums_dx && which == 0 && column < a.D)
+      a.dx_sums[block * a.D + column] = total(2 * kGroup + static_cast<int>(threadIdx.x));
+    __syncthreads();
+  }
+}
+
+template <class T>
+bool is_row_of_warp(const LayernormBackward<T>& a) {
+  return a.D <= kWarpWidth && four_backward(a);
+}
+unsigned backward_blocks(std::int64_t rows) {
+  return rows > 0 ? blocks_for(rows, kBackwardRows, kBackwardBlocks) : 1u;
+}
+
+// Calls go.operator()<kGroups>() with the groups of 128 columns that hold D <= kWarpWidth.
+template <class Go>
+void choose_groups(std::int64_t D, Go&& go) {
+  D <= 256   ? go.template operator()<2>()
+  : D <= 512 ? go.template operator()<4>()
+             : go.template operator()<8>();
+}
+
+}  // namespace
+
+template <class T>
+bool forward_in_rows(const Exec& exec, const LayernormForward<T>& args) {
+  if (args.D > kWarpWidth || !four_forward(args)) return false;
+  // Rows of 8 groups of columns leave no registers for another.
+  const bool ahead = args.rows > kForwardBlocks * (kThreads / kWarp) && args.D <= kWarpWidth / 2;
+  choose_groups(args.D, [&]<int kGroups>() {
+    const auto go = [&](auto kernel, std::int64_t blocks) {
+      launch("layernorm_forward", kernel, dim3(blocks_for(args.rows, kThreads / kWarp, blocks)), kThreads, 0,
+             exec.stream, args, MaskSource(args.mask));
+    };
+    if constexpr (kGroups <= 4)
+      if (ahead) return go(layernorm_forward_rows_kernel<T, kGroups, true>, kForwardAheadBlocks);
+    go(layernorm_forward_rows_kernel<T, kGroups, false>, kForwardBlocks);
+  });
+  return true;
+}
+
+template <class T>
+bool backward_in_rows(const Exec& exec, const LayernormBackward<T>& args) {
+  if (!is_row_of_warp(args)) return false;
+  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+  const unsigned blocks = backward_blocks(args.rows);
+  const ColumnPartials<2> sums(parameters ? blocks : 0, args.D);
+  choose_groups(args.D, [&]<int kGroups>() {
+    launch("layernorm_backward", layernorm_backward_rows_kernel<T, kGroups>, dim3(blocks), kThreads, 0,
+           exec.stream, args, MaskSource(args.mask), parameters ? sums.data() : nullptr);
+  });
+  if (parameters) add_up_parameters(exec, args, sums);
+  return true;
+}
+
+#define WEDGE_INSTANTIATE(T)                                              \
+  template bool forward_in_rows(const Exec&, const LayernormForward<T>&); \
+  template bool backward_in_rows(const Exec&, const LayernormBackward<T>&);
+WEDGE_INSTANTIATE(float)
+WEDGE_INSTANTIATE(BFloat16)
+
+}  // namespace norm
+
+template <class T>
+std::int64_t layernorm_dx_pieces(const LayernormBackward<T>& args) {
+  const bool summed = args.dx != nullptr && args.D > 0 && args.D <= norm::kMostSummed * 4 * kWarp;
+  return summed && norm::is_row_of_warp(args) ? norm::backward_blocks(args.rows) : 0;
+}
+
+template std::int64_t layernorm_dx_pieces(const LayernormBackward<float>&);
+template std::int64_t layernorm_dx_pieces(const LayernormBackward<BFloat16>&);
+
+}  // namespace wedge::cu

@@ -1,0 +1,83 @@
+// What the kernels of layer normalisation share, and those for rows that stay in a warp's registers
+// (layernorm_rows.cu).
+#pragma once
+
+#include <initializer_list>
+
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/dropout_mask.cuh"
+#include "kernels/layernorm.h"
+
+namespace wedge::cu::norm {
+
+inline constexpr int kThreads = 256;
+inline constexpr std::int64_t kWarpWidth = 1024;  // the widest row that a warp takes alone
+
+template <int kWidth>
+using Floats = Pack<float, kWidth>;
+
+template <int kWidth, class T>
+__device__ Floats<kWidth> load(const T* p) {
+  const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(p);
+  Floats<kWidth> x;
+  for (int k = 0; k < kWidth; ++k) x.v[k] = to_float(pack.v[k]);
+  return x;
+}
+
+// p (+)= x; returns what p holds then, before it is rounded to T.
+template <int kWidth, class T>
+__device__ Floats<kWidth> store(T* p, Floats<kWidth> x, bool add = false) {
+  if (add) {
+    const Floats<kWidth> old = load<kWidth>(p);
+    for (int k = 0; k < kWidth; ++k) x.v[k] += old.v[k];
+  }
+  Pack<T, kWidth> pack;
+  for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
+  *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+  return x;
+}
+
+// x times the masks of elements i, i + 1, ...
+template <int kWidth>
+__device__ void apply(const Masks& mask, std::int64_t i, Floats<kWidth>& x) {
+  if constexpr (kWidth == 4) {
+    const float4 m = mask.four(i);
+    x.v[0] *= m.x;
+    x.v[1] *= m.y;
+    x.v[2] *= m.z;
+    x.v[3] *= m.w;
+  } else {
+    x.v[0] *= mask.at(i);
+  }
+}
+
+template <class T>
+bool four_at_once(std::int64_t D, std::initializer_list<const T*> places) {
+  bool four = D % 4 == 0;
+  for (const T* p : places) four = four && is_aligned(p, 4 * sizeof(T));
+  return four;
+}
+
+template <class T>
+bool four_forward(const LayernormForward<T>& a) {
+  return four_at_once<T>(a.D, {a.x, a.residual, a.weight, a.bias, a.s, a.y});
+}
+template <class T>
+bool four_backward(const LayernormBackward<T>& a) {
+  return four_at_once<T>(a.D, {a.dy, a.s, a.weight, a.dx, a.dresidual});
+}
+
+// Do the call, totals and all, and return true where a row is at most kWarpWidth wide and sizes and pointers
+// allow four elements at a time; else nothing.
+template <class T>
+bool forward_in_rows(const Exec& exec, const LayernormForward<T>& args);
+template <class T>
+bool backward_in_rows(const Exec& exec, const LayernormBackward<T>& args);
+
+// dweight and dbias from their partial sums.
+template <class T>
+void add_up_parameters(const Exec& exec, const LayernormBackward<T>& a, const ColumnPartials<2>& sums) {
+  sums.add_up(exec, "layernorm_totals", ColumnSum{a.dweight, a.dweight_add}, ColumnSum{a.dbias, a.dbias_add});
+}
+
+}  // namespace wedge::cu::norm
