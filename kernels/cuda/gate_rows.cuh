@@ -12,7 +12,7 @@ inline constexpr int kWarps = 8, kThreads = kWarps * kWarp;
 inline constexpr int kPitch = kWidest + 8;          // of float32 rows: accesses of 8 bytes meet no bank twice
 inline constexpr int kValues = 2 * kRows * kPitch;  // float32, of two such matrices
 inline constexpr std::size_t kMostBytes = 226 * 1024;  // of shared memory that one of the two asks for
-inline constexpr int kTile = kRows * kTileDepth;    // elements of a tile of 32 columns
+inline constexpr int kTile = kRows * kTileDepth;       // elements of a tile of 32 columns
 
 // This thread's warp, so that the compiler knows it to be one for all its lanes.
 __device__ inline int warp_of_block() {
