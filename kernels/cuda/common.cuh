@@ -40,6 +40,11 @@ __device__ void put(T* y, float x, bool add) {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
+// This thread's warp, so that the compiler knows it to be one for all its lanes.
+__device__ inline int warp_of_block() {
+  return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
+}
+
 // Every lane gets the sum (maximum) over the warp; all 32 lanes must call.
 template <class T>
 __device__ T warp_sum(T x) {
@@ -53,6 +58,15 @@ __device__ T warp_max(T x) {
     x = other > x ? other : x;
   }
   return x;
+}
+
+// The sums over the warp of several numbers, in the time of one.
+template <int kCount>
+__device__ void warp_sums(float (&x)[kCount]) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    WEDGE_UNROLL
+    for (int k = 0; k < kCount; ++k) x[k] += __shfl_xor_sync(kAllLanes, x[k], offset);
+  }
 }
 
 // Every thread gets the sum (maximum) over the block, whose size is a multiple of 32; all threads must call.

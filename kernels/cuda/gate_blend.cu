@@ -7,6 +7,7 @@
 #include "kernels/gate_blend.h"
 
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/gate_math.cuh"
 #include "kernels/cuda/gate_product.cuh"
 
 namespace wedge::cu {
@@ -21,7 +22,7 @@ __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
     const float h = to_float(a.h[at]), g = to_float(a.g[at]);
     const float alpha = 1 / (1 + expf(-(to_float(a.alpha[at]) + bias)));
     a.alpha[at] = from_float<T>(alpha);
-    a.y[at] = from_float<T>(g + alpha * (h - g));
+    a.y[at] = from_float<T>(blend(alpha, h, g));
   }
 }
 

@@ -34,18 +34,6 @@ __device__ Four load_four(const float* p, bool valid) {
   return valid ? *reinterpret_cast<const Four*>(p) : Four{};
 }
 
-// The sums over the warp of pairs of numbers, in the time of one.
-template <int kCount>
-__device__ void warp_sums(float (&x)[kCount], float (&y)[kCount]) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    WEDGE_UNROLL
-    for (int k = 0; k < kCount; ++k) {
-      x[k] += __shfl_xor_sync(kAllLanes, x[k], offset);
-      y[k] += __shfl_xor_sync(kAllLanes, y[k], offset);
-    }
-  }
-}
-
 // A lane's columns of the block's sums.
 struct Sums {
   Four of[kSums][kGroups];
@@ -78,7 +66,8 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
   for (int i = 0; i < kGroups; ++i) weight[i] = load_four(n.norm_weight + column_of(i), column_of(i) < D);
 
   const Masks mask(source);
-  float mean_v[kRowsEach] = {}, mean_vx[kRowsEach] = {};
+  float means[2 * kRowsEach] = {};  // of v and of v x̂ of each row
+  float *const mean_v = means, *const mean_vx = means + kRowsEach;
   const auto xhat = [&](int r, int i, int k) {
     return (blend(alpha[r][i].v[k], h[r][i].v[k], g[r][i].v[k]) - mean[r]) * rstd[r];
   };
@@ -103,7 +92,7 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
       mean_vx[r] += d.v[k] * x;
     }
   }
-  warp_sums(mean_v, mean_vx);
+  warp_sums(means);
 
   const float share = 1 / static_cast<float>(D);
   WEDGE_UNROLL

@@ -21,12 +21,6 @@ constexpr std::size_t kBytes =
     kValues * sizeof(float);
 static_assert(kBytes <= kMostBytes);
 
-// Off by two units in the last place at most, and 0 where exp is infinite; without an exact quotient's
-// branch.
-__device__ inline float sigmoid(float x) {
-  return __fdividef(1.0f, 1.0f + expf(-x));
-}
-
 // The places of a lane's sums: rows of the block and columns of the tensor.
 __device__ inline int row_of(int i, int half) {
   return i * 16 + half * 8 + lane_of_warp() / 4;

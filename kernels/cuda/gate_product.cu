@@ -7,6 +7,7 @@
 // blocks; where there are rows enough for 128 × 256, every factor is read half as often.
 #include "kernels/cuda/gate_product.cuh"
 
+#include "kernels/cuda/gate_math.cuh"
 #include "kernels/cuda/mma_tile.cuh"
 
 namespace wedge::cu {
@@ -24,12 +25,6 @@ struct GateTile {
 };
 using SmallTile = GateTile<32, 32>;
 using LargeTile = GateTile<64, 64>;
-
-// Without the branch of an exact quotient, which would keep one element's latency from the next one's: off by
-// two units in the last place at most, and 0 where exp is infinite.
-__device__ inline float sigmoid(float x) {
-  return __fdividef(1.0f, 1.0f + expf(-x));
-}
 
 template <class T>
 using Two = Pack<T, 2>;
@@ -123,8 +118,8 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
         const float hx = to_float(h2.v[0]), hy = to_float(h2.v[1]), gx = to_float(g2.v[0]),
                     gy = to_float(g2.v[1]);
         *reinterpret_cast<Two<T>*>(n.alpha + at) = {from_float<T>(alpha0), from_float<T>(alpha1)};
-        *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(gx + alpha0 * (hx - gx)),
-                                                from_float<T>(gy + alpha1 * (hy - gy))};
+        *reinterpret_cast<Two<T>*>(n.y + at) = {from_float<T>(blend(alpha0, hx, gx)),
+                                                from_float<T>(blend(alpha1, hy, gy))};
       }
     }
   }

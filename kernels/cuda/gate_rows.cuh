@@ -2,6 +2,7 @@
 // of at most kWidest elements, so that means over a row need no other block.
 #pragma once
 
+#include "kernels/cuda/gate_math.cuh"
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/gate_layernorm.h"
 
@@ -13,15 +14,5 @@ inline constexpr int kPitch = kWidest + 8;          // of float32 rows: accesses
 inline constexpr int kValues = 2 * kRows * kPitch;  // float32, of two such matrices
 inline constexpr std::size_t kMostBytes = 226 * 1024;  // of shared memory that one of the two asks for
 inline constexpr int kTile = kRows * kTileDepth;       // elements of a tile of 32 columns
-
-// This thread's warp, so that the compiler knows it to be one for all its lanes.
-__device__ inline int warp_of_block() {
-  return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
-}
-
-// One expression for both passes, so that backward sees the s that forward normalised.
-__device__ inline float blend(float alpha, float h, float g) {
-  return g + alpha * (h - g);
-}
 
 }  // namespace wedge::cu::gate_rows

@@ -37,16 +37,6 @@ __device__ Row<kGroups> load_row(const T* p, std::int64_t D) {
   return row;
 }
 
-// The sums over the warp of two numbers, in the time of one.
-__device__ inline void warp_sums(float& x, float& y) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const float more_x = __shfl_xor_sync(kAllLanes, x, offset),
-                more_y = __shfl_xor_sync(kAllLanes, y, offset);
-    x += more_x;
-    y += more_y;
-  }
-}
-
 // Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps
 // its row in registers, and reads weight and bias once. With kAhead, for warps with several rows each, the
 // next row is loaded before one is used, which takes the registers of a block.
@@ -164,9 +154,10 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
         dbias.group[g].v[k] += d;
       }
     const Masks mask(source);  // here, where it takes registers for a moment
-    warp_sums(mean_g, mean_gx);
-    mean_g /= width;
-    mean_gx /= width;
+    float means[2] = {mean_g, mean_gx};
+    warp_sums(means);
+    mean_g = means[0] / width;
+    mean_gx = means[1] / width;
 
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {

@@ -153,8 +153,7 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   auto* const weights = dynamic_shared<BFloat16>();                    // [stages, groups, steps, depth, 32]
   BFloat16* const gradients = weights + Tile::kStages * Tile::kStage;  // [D / 32, rows, 32]
   const int thread = static_cast<int>(threadIdx.x), lane = lane_of_warp();
-  // So that the compiler knows that what depends on it is the same in all lanes, around shuffles.
-  const int warp = __shfl_sync(kAllLanes, thread / kWarp, 0);
+  const int warp = warp_of_block();
   const int row_warp = warp % Tile::kRowWarps, group = warp / Tile::kRowWarps;
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int depths = static_cast<int>((n.D + Tile::kDepth - 1) / Tile::kDepth);

@@ -21,6 +21,7 @@ namespace wedge::cu::plucker {
 inline constexpr int kRing = 32;
 inline constexpr int kSlots = 8;  // of a lane
 inline constexpr int kLanesOfRow = kRing / kSlots;
+inline constexpr int kRingThreads = 128;  // of a block with so many lanes a position and no product
 
 // Steps in which R coordinates have pairs.
 __host__ __device__ inline int ring_steps(int R) {

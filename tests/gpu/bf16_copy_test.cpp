@@ -13,10 +13,7 @@ using namespace wedge;
 
 namespace {
 
-Tensor on_gpu(Shape shape, std::uint64_t seed) {
-  Rng rng(seed);
-  return Tensor::normal(std::move(shape), rng, 0, 1).to(Device::cuda);
-}
+const auto& on_gpu = test::random_on_gpu;
 
 std::vector<double> copy_of(const Tensor& weight) {
   weight.bf16_copy();

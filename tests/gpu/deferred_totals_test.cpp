@@ -8,7 +8,6 @@
 
 #include "autograd/ops.h"
 #include "tensor/cuda/graph.h"
-#include "tensor/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/gpu.h"
 #if defined(WEDGE_EMULATOR)
@@ -21,11 +20,6 @@ using namespace wedge::test;
 namespace {
 
 using Values = std::vector<double>;
-
-Tensor random(Shape shape, std::uint64_t seed) {
-  Rng rng(seed);
-  return Tensor::normal(std::move(shape), rng, 0, 1).to(Device::cuda);
-}
 
 // The gradient of a producer's output is read in the same backward: its totals cannot wait.
 Variable at_once(const Variable& leaf) {
@@ -56,18 +50,18 @@ TEST_CASE("gpu: totals that wait have the bits of those that do not", "[gpu][tot
   for (const std::int64_t rows : {1, 70, 530})
     for (const std::int64_t D : {7, 264}) {
       CAPTURE(rows, D);
-      const Variable x = random({rows, D}, 1);
+      const Variable x = random_on_gpu({rows, D}, 1);
       const auto run = [&](bool waits, int passes) {
         std::vector<Variable> leaves;
-        for (int i = 0; i < 4; ++i) leaves.push_back(parameter(random({D}, 10 + i)));
-        leaves.push_back(parameter(random({D, D}, 14)));
+        for (int i = 0; i < 4; ++i) leaves.push_back(parameter(random_on_gpu({D}, 10 + i)));
+        leaves.push_back(parameter(random_on_gpu({D, D}, 14)));
         for (int pass = 0; pass < passes; ++pass) {  // the second one adds
           std::vector<Variable> p = leaves;
           if (!waits)
             for (Variable& v : p) v = at_once(v);
           const Variable y = layernorm(x, p[0], p[1]);
           linear_gelu(layernorm(linear(y, p[4], p[2]), p[0], p[1]), p[4], p[3])
-              .backward(random({rows, D}, 2));
+              .backward(random_on_gpu({rows, D}, 2));
         }
         std::vector<Values> all;
         for (const Variable& leaf : leaves) all.push_back(leaf.grad().to_vector());
@@ -87,13 +81,13 @@ TEST_CASE("gpu: the totals of a backward are one kernel", "[gpu][totals]") {
   if (skip_without_gpu()) return;
   const auto calls = [](int layers) {
     std::vector<Variable> leaves;
-    Variable x = parameter(random({40, 8}, 1));
+    Variable x = parameter(random_on_gpu({40, 8}, 1));
     for (int i = 0; i < layers; ++i) {
-      leaves.push_back(parameter(random({8}, 2)));
-      leaves.push_back(parameter(random({8}, 3)));
+      leaves.push_back(parameter(random_on_gpu({8}, 2)));
+      leaves.push_back(parameter(random_on_gpu({8}, 3)));
       x = layernorm(x, leaves[leaves.size() - 2], leaves.back());
     }
-    const Tensor dy = random({40, 8}, 4);
+    const Tensor dy = random_on_gpu({40, 8}, 4);
     const std::uint64_t count = calls_of([&] { x.backward(dy); });
     for (const Variable& leaf : leaves)
       for (const double g : leaf.grad().to_vector()) REQUIRE(g == g);
@@ -116,7 +110,7 @@ TEST_CASE("gpu: a leaf that several write to, at once and later", "[gpu][totals]
   const auto check = [&](const char* name, const std::function<Variable(const Variable&)>& f) {
     CAPTURE(name);
     const auto gradient = [&](Device device) {
-      const Variable leaf = parameter(random({D}, 5).to(device));
+      const Variable leaf = parameter(random_on_gpu({D}, 5).to(device));
       Values all;
       for (int pass = 0; pass < 2; ++pass) {
         sum(square(f(leaf))).backward();
@@ -128,7 +122,7 @@ TEST_CASE("gpu: a leaf that several write to, at once and later", "[gpu][totals]
     REQUIRE(got.size() == want.size());
     for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(want[i]).epsilon(1e-4).margin(1e-4));
   };
-  const Tensor in = random({70, D}, 6), w = random({D, D}, 7);
+  const Tensor in = random_on_gpu({70, D}, 6), w = random_on_gpu({D, D}, 7);
   const auto x = [&](const Variable& like) { return Variable(in.to(like.value().device())); };
   const auto weight = [&](const Variable& like) { return Variable(w.to(like.value().device())); };
   check("weight and bias in one", [&](const Variable& p) { return layernorm(x(p), p, p); });
@@ -144,17 +138,17 @@ TEST_CASE("gpu: a leaf that several write to, at once and later", "[gpu][totals]
 TEST_CASE("gpu: totals of a leaf that only the graph holds", "[gpu][totals]") {
   if (skip_without_gpu()) return;
   const std::int64_t D = 264;
-  const Variable x = parameter(random({70, D}, 1));
+  const Variable x = parameter(random_on_gpu({70, D}, 1));
   const auto run = [&](bool dropped) {
-    const Variable weight = parameter(random({D}, 2));
+    const Variable weight = parameter(random_on_gpu({D}, 2));
     Variable y = x * 1.0;
     std::vector<Variable> kept;
     for (int i = 0; i < 3; ++i) {
-      const Variable bias = parameter(random({D}, 3));
+      const Variable bias = parameter(random_on_gpu({D}, 3));
       if (!dropped) kept.push_back(bias);
       y = layernorm(y, weight, bias);
     }
-    y.backward(random({70, D}, 4));
+    y.backward(random_on_gpu({70, D}, 4));
     const Values got = x.grad().to_vector();
     x.zero_grad();
     return got;
@@ -165,11 +159,11 @@ TEST_CASE("gpu: totals of a leaf that only the graph holds", "[gpu][totals]") {
 TEST_CASE("gpu: a backward that fails writes nothing later", "[gpu][totals]") {
   if (skip_without_gpu()) return;
   const std::int64_t D = 8;
-  const Variable x = parameter(random({70, D}, 1));
-  const Variable weight = parameter(random({D}, 2)), bias = parameter(random({D}, 3));
-  const auto good = [&] { layernorm(x, weight, bias).backward(random({70, D}, 4)); };
+  const Variable x = parameter(random_on_gpu({70, D}, 1));
+  const Variable weight = parameter(random_on_gpu({D}, 2)), bias = parameter(random_on_gpu({D}, 3));
+  const auto good = [&] { layernorm(x, weight, bias).backward(random_on_gpu({70, D}, 4)); };
   const auto bad = [&] {
-    CHECK_THROWS_AS(layernorm(failing(x), weight, bias).backward(random({70, D}, 5)), Error);
+    CHECK_THROWS_AS(layernorm(failing(x), weight, bias).backward(random_on_gpu({70, D}, 5)), Error);
   };
   bad();
   CHECK_FALSE(weight.grad().defined());
@@ -186,17 +180,17 @@ TEST_CASE("gpu: a backward that fails writes nothing later", "[gpu][totals]") {
 TEST_CASE("gpu: a backward within a backward", "[gpu][totals]") {
   if (skip_without_gpu()) return;
   const std::int64_t D = 8;
-  const Variable x = parameter(random({70, D}, 1));
+  const Variable x = parameter(random_on_gpu({70, D}, 1));
   const auto run = [&](bool inner) {
-    const Variable weight = parameter(random({D}, 2)), bias = parameter(random({D}, 3));
+    const Variable weight = parameter(random_on_gpu({D}, 2)), bias = parameter(random_on_gpu({D}, 3));
     // Recorded beforehand: a backward records no graph.
     const Variable other = layernorm(x, weight, bias);
-    const auto run_other = [&] { other.backward(random({70, D}, 4)); };
+    const auto run_other = [&] { other.backward(random_on_gpu({70, D}, 4)); };
     const Variable y = make_output("within", x.value(), {x}, [&](const BackwardContext& ctx) {
       if (inner) run_other();
       ctx.accumulate(0, ctx.grad());
     });
-    layernorm(y, weight, bias).backward(random({70, D}, 5));
+    layernorm(y, weight, bias).backward(random_on_gpu({70, D}, 5));
     if (!inner) run_other();
     return std::vector<Values>{weight.grad().to_vector(), bias.grad().to_vector()};
   };
@@ -206,8 +200,9 @@ TEST_CASE("gpu: a backward within a backward", "[gpu][totals]") {
 TEST_CASE("gpu: totals that wait, captured and replayed", "[gpu][totals][graph]") {
   if (skip_without_gpu()) return;
   const std::int64_t D = 8;
-  const Variable x = random({70, D}, 1), weight = parameter(random({D}, 2)), bias = parameter(random({D}, 3));
-  const Tensor dy = random({70, D}, 4);
+  const Variable x = random_on_gpu({70, D}, 1), weight = parameter(random_on_gpu({D}, 2)),
+                 bias = parameter(random_on_gpu({D}, 3));
+  const Tensor dy = random_on_gpu({70, D}, 4);
   const auto step = [&] { layernorm(layernorm(x, weight, bias), weight, bias).backward(dy); };
   const MemoryPool pool;
   cu::Graph graph;
@@ -221,7 +216,7 @@ TEST_CASE("gpu: totals that wait, captured and replayed", "[gpu][totals][graph]"
   const auto gradients = [&] {
     return std::vector<Values>{weight.grad().to_vector(), bias.grad().to_vector()};
   };
-  Tensor(dy).copy_from(random({70, D}, 5));
+  Tensor(dy).copy_from(random_on_gpu({70, D}, 5));
   graph.replay();
   const auto got = gradients();
   graph.replay();

@@ -67,14 +67,6 @@ TEST_CASE("gpu: feed_forward of parts of tensors, after its guard, of one variab
   for (const Shape& shape : {Shape{N, K}, {N, K}, {N}, {3, N}, {3}})
     whole.push_back(draw.normal(shape).to(Device::cuda));
   const Tensor dy = draw.normal({N, 3}).to(Device::cuda);
-  // Dense, but not all of what they lie in: no copy in bfloat16 is kept with them.
-  const auto part_of = [](const Tensor& t) {
-    Shape shape = t.shape();
-    shape[0] *= 2;
-    Tensor part = Tensor::zeros(shape).to(Device::cuda).slice(0, t.size(0), 2 * t.size(0));
-    part.copy_from(t);
-    return part;
-  };
   std::vector<Tensor> parts;
   for (const Tensor& t : whole) parts.push_back(part_of(t));
   std::vector<std::vector<double>> want;

@@ -8,7 +8,6 @@
 #include "autograd/ops.h"
 #include "kernels/causal_attention.h"
 #include "kernels/layernorm.h"
-#include "tensor/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/gpu.h"
 #if defined(WEDGE_EMULATOR)
@@ -21,11 +20,6 @@ using namespace wedge::test;
 namespace {
 
 using Values = std::vector<double>;
-
-Tensor random(Shape shape, std::uint64_t seed) {
-  Rng rng(seed);
-  return Tensor::normal(std::move(shape), rng, 0, 1).to(Device::cuda);
-}
 
 // Sums of [rows, D], and how far float32 sums may be from them.
 struct Sums {
@@ -58,9 +52,11 @@ TEST_CASE("gpu: layernorm's backward sums the columns of dx", "[gpu][sums]") {
       for (const int variant : {0, 1, 2, 3}) {
         CAPTURE(D, rows, variant);
         const bool add = variant & 1, masks_output = variant & 2;
-        const Tensor dy = random({rows, D}, 1), s = random({rows, D}, 2), weight = random({D}, 3),
-                     mean = random({rows}, 4), rstd = random({rows}, 5), dx = random({rows, D}, 6),
-                     dh = random({rows, D}, 7), counter = Tensor::zeros({3}, DType::i64).to(Device::cuda);
+        const Tensor dy = random_on_gpu({rows, D}, 1), s = random_on_gpu({rows, D}, 2),
+                     weight = random_on_gpu({D}, 3), mean = random_on_gpu({rows}, 4),
+                     rstd = random_on_gpu({rows}, 5), dx = random_on_gpu({rows, D}, 6),
+                     dh = random_on_gpu({rows, D}, 7),
+                     counter = Tensor::zeros({3}, DType::i64).to(Device::cuda);
         const DropoutMask mask{0.25, 7, counter.data<std::int64_t>()};
         LayernormBackward<float> args{rows,
                                       D,
@@ -99,7 +95,7 @@ TEST_CASE("gpu: attention's backward sums the columns of dqkv", "[gpu][bf16][sum
     for (const std::int64_t L : {1, 9, 40, 128, 150, 300}) {
       CAPTURE(width, L);
       const std::int64_t B = 2, H = 2, D = H * width;
-      const Tensor qkv = random({B, L, 3 * D}, 1), dout = random({B, L, D}, 2);
+      const Tensor qkv = random_on_gpu({B, L, 3 * D}, 1), dout = random_on_gpu({B, L, D}, 2);
       const Tensor o = Tensor::empty({B, L, D}, DType::f32, Device::cuda),
                    lse = Tensor::empty({B, H, L}, DType::f32, Device::cuda),
                    dqkv = Tensor::full({B, L, 3 * D}, NAN, DType::f32, Device::cuda);
@@ -137,14 +133,14 @@ TEST_CASE("gpu: a linear layer's dbias is the sum of the gradient before it is r
   if (skip_without_gpu()) return;
   const Bf16ProductsGuard reduced;
   const std::int64_t rows = 70, D = 16, K = 24;
-  const Variable h = random({rows, D}, 1), x = random({rows, K}, 2), scale = random({D}, 3),
-                 shift = random({D}, 4);
-  const Variable w = parameter(random({D, K}, 5)), up = parameter(random({K, K}, 6)),
-                 a = parameter(random({K}, 7));
-  const Tensor dy = random({rows, D}, 8);
+  const Variable h = random_on_gpu({rows, D}, 1), x = random_on_gpu({rows, K}, 2),
+                 scale = random_on_gpu({D}, 3), shift = random_on_gpu({D}, 4);
+  const Variable w = parameter(random_on_gpu({D, K}, 5)), up = parameter(random_on_gpu({K, K}, 6)),
+                 a = parameter(random_on_gpu({K}, 7));
+  const Tensor dy = random_on_gpu({rows, D}, 8);
   for (const bool is_feed_forward : {false, true}) {
     CAPTURE(is_feed_forward);
-    const Variable bias = parameter(random({D}, 9));
+    const Variable bias = parameter(random_on_gpu({D}, 9));
     const Variable y = is_feed_forward ? feed_forward(x, up, a, w, bias) : linear(x, w, bias);
     residual_layernorm(h, y, {}, scale, shift).backward(dy);
     const Variable alone = parameter(y.value().clone());
@@ -157,9 +153,9 @@ TEST_CASE("gpu: dbias of the layer that attention's qkv comes from", "[gpu][bf16
   if (skip_without_gpu()) return;
   const Bf16ProductsGuard reduced;
   const std::int64_t B = 3, L = 20, D = 64;
-  const Tensor dout = random({B, L, D}, 1);
-  const Variable x = random({B, L, 8}, 2), w = parameter(random({3 * D, 8}, 3)),
-                 bias = parameter(random({3 * D}, 4));
+  const Tensor dout = random_on_gpu({B, L, D}, 1);
+  const Variable x = random_on_gpu({B, L, 8}, 2), w = parameter(random_on_gpu({3 * D, 8}, 3)),
+                 bias = parameter(random_on_gpu({3 * D}, 4));
   const Variable qkv = linear(x, w, bias);
   causal_attention(qkv, 2).backward(dout);
   const Variable alone = parameter(qkv.value().clone());
@@ -183,10 +179,12 @@ TEST_CASE("gpu: dbias of the layers around plucker_linear", "[gpu][bf16][sums]")
   const std::int64_t B = 2, L = 36, D = 16, K = 8;
   for (const std::int64_t R : {7, 32, 33}) {
     CAPTURE(R);
-    const Variable x = random({B, L, K}, 1), reduce = parameter(random({R, K}, 2)),
-                   b = parameter(random({R}, 3)), expand = parameter(random({D, R * (R - 1) / 2}, 4)),
-                   c = parameter(random({D}, 5)), gate = random({D, 2 * D}, 6), scale = random({D}, 7);
-    const Tensor dy = random({B, L, D}, 8), h = random({B, L, D}, 9);
+    const Variable x = random_on_gpu({B, L, K}, 1), reduce = parameter(random_on_gpu({R, K}, 2)),
+                   b = parameter(random_on_gpu({R}, 3)),
+                   expand = parameter(random_on_gpu({D, R * (R - 1) / 2}, 4)),
+                   c = parameter(random_on_gpu({D}, 5)), gate = random_on_gpu({D, 2 * D}, 6),
+                   scale = random_on_gpu({D}, 7);
+    const Tensor dy = random_on_gpu({B, L, D}, 8), h = random_on_gpu({B, L, D}, 9);
     const std::vector<std::int64_t> lags = {1, 3, 40};
     const auto walk = [&](const Variable& g) {
       gate_layernorm(h, g, gate, Variable(), scale, scale, {}).backward(dy);
@@ -222,8 +220,8 @@ TEST_CASE("gpu: dbias whoever else makes the gradient", "[gpu][sums]") {
   const auto check = [&](const char* name, std::int64_t rows, std::int64_t D,
                          const std::function<Variable(const Variable& y, const Variable& scale)>& f) {
     CAPTURE(name, rows, D);
-    const Tensor in = random({rows, 6}, 1), weight = random({D, 6}, 2), b = random({D}, 3),
-                 s = random({D}, 4), c = random({rows, D}, 5);
+    const Tensor in = random_on_gpu({rows, 6}, 1), weight = random_on_gpu({D, 6}, 2),
+                 b = random_on_gpu({D}, 3), s = random_on_gpu({D}, 4), c = random_on_gpu({rows, D}, 5);
     const auto gradient = [&](Device device) {
       const Variable w = parameter(weight.to(device)), bias = parameter(b.to(device)),
                      scale = parameter(s.to(device));
@@ -270,8 +268,9 @@ TEST_CASE("gpu: dbias whoever else makes the gradient", "[gpu][sums]") {
 TEST_CASE("gpu: dbias from sums takes no kernel of its own", "[gpu][sums]") {
   if (skip_without_gpu()) return;
 #if defined(WEDGE_EMULATOR)
-  const Variable x = random({70, 6}, 1), w = parameter(random({8, 6}, 2)), s = parameter(random({8}, 3));
-  const Tensor dy = random({70, 8}, 4);
+  const Variable x = random_on_gpu({70, 6}, 1), w = parameter(random_on_gpu({8, 6}, 2)),
+                 s = parameter(random_on_gpu({8}, 3));
+  const Tensor dy = random_on_gpu({70, 8}, 4);
   const auto calls = [&](const Variable& y) {
     const Variable out = layernorm(y, s, s);
     const std::uint64_t before = emulator::calls();
@@ -279,7 +278,7 @@ TEST_CASE("gpu: dbias from sums takes no kernel of its own", "[gpu][sums]") {
     return emulator::calls() - before;
   };
   calls(linear(x, w));  // parameters have a gradient from here on
-  const Variable bias = parameter(random({8}, 5));
+  const Variable bias = parameter(random_on_gpu({8}, 5));
   CHECK(calls(linear(x, w, bias)) == calls(linear(x, w)));
 #endif
 }

@@ -221,4 +221,13 @@ inline Tensor before(bool added_to, const Tensor& something) {
   return added_to ? something : Tensor::full(something.shape(), NAN, something.dtype());
 }
 
+// A copy that is dense, but not all of the memory that it lies in: no copy in bfloat16 is kept with it.
+inline Tensor part_of(const Tensor& t) {
+  Shape shape = t.shape();
+  shape[0] *= 2;
+  Tensor part = Tensor::zeros(shape, t.dtype()).to(t.device()).slice(0, t.size(0), 2 * t.size(0));
+  part.copy_from(t);
+  return part;
+}
+
 }  // namespace wedge::test

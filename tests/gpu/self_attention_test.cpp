@@ -76,14 +76,6 @@ TEST_CASE("gpu: self_attention of parts of tensors, after its guard, added to gr
   std::vector<Tensor> whole;
   for (const Tensor& t : draw_values(draw, s)) whole.push_back(t.to(DType::f32).to(Device::cuda));
   const Tensor dy = draw.normal({s.B, s.L, s.M}).to(Device::cuda);
-  // Dense, but not all of what they lie in: no copy in bfloat16 is kept with them.
-  const auto part_of = [](const Tensor& t) {
-    Shape shape = t.shape();
-    shape[0] *= 2;
-    Tensor part = Tensor::zeros(shape).to(Device::cuda).slice(0, t.size(0), 2 * t.size(0));
-    part.copy_from(t);
-    return part;
-  };
   std::vector<Tensor> parts;
   for (const Tensor& t : whole) parts.push_back(part_of(t));
   std::vector<Variable> in;

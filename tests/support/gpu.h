@@ -1,9 +1,13 @@
 // Tests that need a GPU: a real one, or the emulator's.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
+#include <utility>
 
 #include "tensor/cuda/gpu.h"
+#include "tensor/rng.h"
+#include "tensor/tensor.h"
 
 namespace wedge::test {
 
@@ -14,6 +18,12 @@ inline bool skip_without_gpu() {
   }
   std::puts("skipped: no GPU");
   return true;
+}
+
+// Normal numbers of float32 on it.
+inline Tensor random_on_gpu(Shape shape, std::uint64_t seed) {
+  Rng rng(seed);
+  return Tensor::normal(std::move(shape), rng, 0, 1).to(Device::cuda);
 }
 
 }  // namespace wedge::test
