@@ -55,8 +55,8 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
           const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(ctx.grad());
-          const bool alone =
-              rows > 1;  // one row may be the weight or the bias too, and be added to afterwards
+          // One row may be the weight or the bias too, and be added to afterwards.
+          const bool alone = rows > 1;
           LayernormBackward<T> args{rows,
                                     D,
                                     ctx.grad().data<T>(),
