@@ -108,3 +108,83 @@ TEST_CASE("emulator: whoever waits or allocates during a capture loses it", "[em
   cudaGetLastError();
   cudaEventDestroy(event);
 }
+
+namespace {
+
+// x reversed into y, on a second stream then y into z, while on the first x is filled with zeros; the second
+// stream waits for the first, and the first for it, where it is told to.
+struct Forked {
+  cudaError_t ended;
+  bool right = true;  // z is x as it was, for all seeds
+};
+Forked run_forked(bool forks, bool joins) {
+  const Stream stream, beside;
+  DeviceArray<float> x(Values{1, 2, 3, 4}), y(Values(4, 0)), z(Values(4, 0)), w(Values(4, 0));
+  cudaEvent_t event;
+  REQUIRE(cudaEventCreate(&event) == cudaSuccess);
+  const auto order = [&](const Stream& before, const Stream& after) {
+    CHECK(cudaEventRecord(event, before.handle) == cudaSuccess);
+    CHECK(cudaStreamWaitEvent(after.handle, event) == cudaSuccess);
+  };
+  REQUIRE(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  if (!forks) order(stream, beside);  // too early
+  reverse(4, x.data(), y.data(), stream.handle);
+  if (forks) order(stream, beside);
+  reverse(4, y.data(), z.data(), beside.handle);
+  cudaStreamCaptureStatus status{};
+  CHECK(cudaStreamIsCapturing(beside.handle, &status) == cudaSuccess);
+  CHECK(status == cudaStreamCaptureStatusActive);
+  CHECK(cudaMemsetAsync(x.data(), 0, 4 * sizeof(float), stream.handle) == cudaSuccess);
+  if (joins) order(beside, stream);
+  CHECK(cudaMemcpyAsync(w.data(), z.data(), 4 * sizeof(float), cudaMemcpyDeviceToDevice, stream.handle) ==
+        cudaSuccess);
+  if (!joins) order(beside, stream);  // too late
+
+  cudaGraph_t graph;
+  Forked result{cudaStreamEndCapture(stream.handle, &graph)};
+  REQUIRE(result.ended == cudaSuccess);
+  CHECK(cudaStreamIsCapturing(beside.handle, &status) == cudaSuccess);
+  CHECK(status == cudaStreamCaptureStatusNone);
+  cudaGraphExec_t executable;
+  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    emulator::set_seed(seed);
+    x.set({1, 2, 3, 4});
+    z.set(Values(4, 0));
+    y.set(Values(4, 0));
+    CHECK(cudaGraphLaunch(executable, stream.handle) == cudaSuccess);
+    result.right = result.right && w.values() == Values{1, 2, 3, 4};
+  }
+  CHECK(cudaStreamWaitEvent(beside.handle, event) == cudaErrorCapturedEvent);  // of a capture that is over
+  cudaGetLastError();
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaEventDestroy(event);
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("emulator: of two streams in a graph either may run ahead, but for their events", "[emulator]") {
+  CHECK(run_forked(true, true).right);
+  CHECK_FALSE(run_forked(false, true).right);
+  CHECK_FALSE(run_forked(true, false).right);
+}
+
+TEST_CASE("emulator: a capture ends when its streams have come together", "[emulator]") {
+  const Stream stream, beside;
+  const DeviceArray<float> x(Values{1, 2}), y(Values(2, 0));
+  cudaEvent_t event;
+  REQUIRE(cudaEventCreate(&event) == cudaSuccess);
+  REQUIRE(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  CHECK(cudaEventRecord(event, stream.handle) == cudaSuccess);
+  CHECK(cudaStreamWaitEvent(beside.handle, event) == cudaSuccess);
+  reverse(2, x.data(), y.data(), beside.handle);
+  cudaGraph_t graph;
+  CHECK(cudaStreamEndCapture(beside.handle, &graph) == cudaErrorIllegalState);
+  CHECK(cudaStreamEndCapture(stream.handle, &graph) == cudaErrorStreamCaptureUnjoined);
+  CHECK(graph == nullptr);
+  CHECK(std::string(cudaGetErrorName(cudaErrorStreamCaptureUnjoined)) == "cudaErrorStreamCaptureUnjoined");
+  cudaGetLastError();
+  cudaEventDestroy(event);
+}

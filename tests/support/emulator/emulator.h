@@ -43,13 +43,13 @@ void run(const Launch& launch, const Body& body) {
 
 // Whether work for this stream is being captured into a graph; captures it; says that it is done now instead.
 bool is_captured(cudaStream_t stream);
-void capture_work(std::function<void()> work);
+void capture_work(cudaStream_t stream, std::function<void()> work);
 void count_call();
 
 // Runs the kernel, or captures it with a copy of `body`.
 template <class Body>
 void submit(const Launch& launch, const Body& body) {
-  if (is_captured(launch.stream)) return capture_work([launch, body] { run(launch, body); });
+  if (is_captured(launch.stream)) return capture_work(launch.stream, [launch, body] { run(launch, body); });
   count_call();
   run(launch, body);
 }

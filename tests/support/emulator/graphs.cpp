@@ -1,42 +1,106 @@
-// Graphs: the work that is given to a stream between the begin and the end of its capture, as closures with
-// copies of their arguments, run again by every launch.
+// Graphs: the work that is given to a stream, and to those that wait for it, between the begin and the end of
+// its capture, as closures with copies of their arguments, run again by every launch in an order that the
+// seed draws from those that the streams and events allow.
 #include "graphs.h"
 
+#include <algorithm>
+#include <map>
+#include <set>
 #include <utility>
-#include <vector>
 
 #include "arena.h"
 
+namespace {
+
+struct Node {
+  std::function<void()> work;
+  std::vector<std::size_t> after;  // earlier nodes
+};
+
+}  // namespace
+
 struct CUgraph_st {
-  std::vector<std::function<void()>> work;
+  std::vector<Node> nodes;
 };
 struct CUgraphExec_st {
-  std::vector<std::function<void()>> work;
+  std::vector<Node> nodes;
 };
 
 namespace wedge::emulator {
 namespace {
 
 struct Capture {
-  cudaStream_t stream = nullptr;
+  cudaStream_t origin = nullptr;
   cudaStreamCaptureMode mode{};
   CUgraph_st* graph = nullptr;  // null: none is under way
+  std::uint64_t number = 0;
+  std::map<cudaStream_t, std::vector<std::size_t>> last = {};  // what a stream's next work comes after
   bool lost = false;
 };
 Capture capture;
-std::uint64_t call_count = 0;
+std::uint64_t call_count = 0, capture_count = 0;
 
 cudaError_t fail(cudaError_t status) {
   return arena().last_error = status;
 }
 
+void add(std::vector<std::size_t>& to, const std::vector<std::size_t>& nodes) {
+  for (const std::size_t node : nodes)
+    if (std::ranges::find(to, node) == to.end()) to.push_back(node);
+}
+
+// Whether the origin's next work would come after all that was captured.
+bool all_joined() {
+  std::set<std::size_t> before;
+  std::vector<std::size_t> open = capture.last[capture.origin];
+  while (!open.empty()) {
+    const std::size_t node = open.back();
+    open.pop_back();
+    if (before.insert(node).second) add(open, capture.graph->nodes[node].after);
+  }
+  return std::ranges::all_of(capture.last, [&](const auto& stream) {
+    return std::ranges::all_of(stream.second, [&](std::size_t node) { return before.contains(node); });
+  });
+}
+
+// Runs every node once, after those that it comes after. Of the nodes that could run, a launch takes always
+// the earliest, always the latest, or any: a stream runs far ahead of another, or far behind.
+void run_in_some_order(const std::vector<Node>& nodes) {
+  std::vector<std::vector<std::size_t>> next(nodes.size());
+  std::vector<std::size_t> waits_for(nodes.size());
+  std::vector<std::size_t> ready;  // ascending
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    waits_for[i] = nodes[i].after.size();
+    for (const std::size_t before : nodes[i].after) next[before].push_back(i);
+    if (waits_for[i] == 0) ready.push_back(i);
+  }
+  const std::uint64_t order = draw() % 3;
+  while (!ready.empty()) {
+    const std::size_t at = order == 0 ? 0 : order == 1 ? ready.size() - 1 : draw() % ready.size();
+    const std::size_t node = ready[at];
+    ready.erase(ready.begin() + static_cast<std::ptrdiff_t>(at));
+    nodes[node].work();
+    for (const std::size_t i : next[node])
+      if (--waits_for[i] == 0) ready.insert(std::ranges::upper_bound(ready, i), i);
+  }
+}
+
 }  // namespace
 
 bool is_captured(cudaStream_t stream) {
-  return capture.graph != nullptr && stream == capture.stream;
+  return capture.graph != nullptr && capture.last.contains(stream);
 }
-void capture_work(std::function<void()> work) {
-  capture.graph->work.push_back(std::move(work));
+void capture_work(cudaStream_t stream, std::function<void()> work) {
+  std::vector<Node>& nodes = capture.graph->nodes;
+  nodes.push_back({std::move(work), std::exchange(capture.last[stream], {nodes.size()})});
+}
+CapturedPoint captured_point(cudaStream_t stream) {
+  return {capture.number, capture.last[stream]};
+}
+cudaError_t wait_for(cudaStream_t stream, const CapturedPoint& point) {
+  if (capture.graph == nullptr || point.of != capture.number) return fail(cudaErrorCapturedEvent);
+  add(capture.last[stream], point.nodes);
+  return cudaSuccess;
 }
 void count_call() {
   ++call_count;
@@ -59,16 +123,17 @@ using namespace wedge::emulator;
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (stream == nullptr) return fail(cudaErrorStreamCaptureUnsupported);
   if (capture.graph != nullptr) return fail(cudaErrorIllegalState);
-  capture = {stream, mode, new CUgraph_st, false};
+  capture = {stream, mode, new CUgraph_st, ++capture_count, {{stream, {}}}, false};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
-  if (!is_captured(stream)) return fail(cudaErrorIllegalState);
+  if (capture.graph == nullptr || stream != capture.origin) return fail(cudaErrorIllegalState);
+  const bool joined = all_joined();
   CUgraph_st* const captured = std::exchange(capture.graph, nullptr);
-  if (capture.lost) {
+  if (capture.lost || !joined) {
     delete captured;
-    return fail(cudaErrorStreamCaptureInvalidated);
+    return fail(capture.lost ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   *graph = captured;
   return cudaSuccess;
@@ -82,17 +147,17 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::size_t* count) {
   if (nodes != nullptr) return fail(cudaErrorNotSupported);
-  *count = graph->work.size();
+  *count = graph->nodes.size();
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  *executable = new CUgraphExec_st{graph->work};
+  *executable = new CUgraphExec_st{graph->nodes};
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (is_captured(stream)) return fail(cudaErrorNotSupported);  // a child graph, on a GPU
   count_call();
-  for (const auto& work : executable->work) work();
+  run_in_some_order(executable->nodes);
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {

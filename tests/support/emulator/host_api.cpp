@@ -50,6 +50,8 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated:
       return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
     case cudaErrorStreamCaptureIsolation:
       return "cudaErrorStreamCaptureIsolation";
     case cudaErrorCapturedEvent:
@@ -83,6 +85,8 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
       return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
     case cudaErrorStreamCaptureIsolation:
       return "dependency created on uncaptured work in another stream";
     case cudaErrorCapturedEvent:
@@ -260,7 +264,7 @@ cudaError_t submit(cudaStream_t stream, const char* what, const Work& work) {
     wedge::emulator::count_call();
     return work();
   }
-  wedge::emulator::capture_work([what, work] {
+  wedge::emulator::capture_work(stream, [what, work] {
     const cudaError_t status = work();
     WEDGE_CHECK(status == cudaSuccess, "emulator: {} in a graph: {}", what, cudaGetErrorString(status));
   });

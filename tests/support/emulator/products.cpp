@@ -122,7 +122,7 @@ void multiply(cudaStream_t stream, const Product& p) {
   }
   matrix_c(p).check_in_device_memory("C", p.batches);
   check_vector("the bias", p.bias, p.float_bias, p.m);
-  if (is_captured(stream)) return capture_work([p] { compute(p); });
+  if (is_captured(stream)) return capture_work(stream, [p] { compute(p); });
   count_call();
   compute(p);
 }

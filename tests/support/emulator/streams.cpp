@@ -1,9 +1,12 @@
-// Streams and events. Work is done when it is given, so a stream is a name and an event a time.
+// Streams and events. Work is done when it is given, or captured: so a stream is a name, and an event a time
+// or a point of the capture.
 #include <chrono>
 
 #include "arena.h"
 #include "graphs.h"
 
+using wedge::emulator::captured_point;
+using wedge::emulator::CapturedPoint;
 using wedge::emulator::is_captured;
 using wedge::emulator::refuse_in_capture;
 
@@ -11,8 +14,9 @@ struct CUstream_st {
   unsigned flags;
 };
 struct CUevent_st {
-  bool recorded, captured;
-  std::chrono::steady_clock::time_point time;
+  bool recorded = false;
+  std::chrono::steady_clock::time_point time = {};
+  CapturedPoint captured = {};  // of a capture: not recorded
 };
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
@@ -22,6 +26,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
 }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(stream, flags);
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
@@ -29,14 +41,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return refuse_in_capture(is_captured(stream));
 }
-// A fork of a capture into another stream is not modelled.
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (is_captured(stream) == event->captured) return cudaSuccess;
+  if (event->captured.of != 0) return wedge::emulator::wait_for(stream, event->captured);
+  if (!is_captured(stream)) return cudaSuccess;
   return wedge::emulator::arena().last_error = cudaErrorStreamCaptureIsolation;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st{false, false, {}};
+  *event = new CUevent_st;
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -48,11 +60,11 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const bool captured = is_captured(stream);
-  *event = {!captured, captured, std::chrono::steady_clock::now()};
+  *event = {!captured, std::chrono::steady_clock::now(), captured ? captured_point(stream) : CapturedPoint{}};
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (event->captured) return wedge::emulator::arena().last_error = cudaErrorCapturedEvent;
+  if (event->captured.of != 0) return wedge::emulator::arena().last_error = cudaErrorCapturedEvent;
   return refuse_in_capture(false);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
