@@ -5,6 +5,7 @@
 #include "autograd/compute.h"
 #include "autograd/node.h"
 #include "kernels/deferred_totals.h"
+#include "tensor/cuda/side_stream.h"
 
 namespace wedge {
 
@@ -35,15 +36,18 @@ namespace {
 
 // One call of run_backward.
 struct Walk {
+  Walk* around = nullptr;                      // the one that it is called within, if any
   std::vector<std::shared_ptr<Node>> arrived;  // nodes with a gradient that wait for their turn
-  // Leaves whose gradient it has written to, and whether that was their first. What waits in `totals` goes
-  // to their memory, so they stay until the end.
+  // Leaves whose gradient it has written to, and whether that was their first. What waits in `totals` and
+  // `side` goes to their memory, so they stay until the end.
   struct Written {
     std::shared_ptr<VariableState> leaf;
     bool is_first;
   };
   std::vector<Written> written;
-  std::optional<cu::DeferredTotals> totals;  // on a GPU
+  // On a GPU
+  std::optional<cu::DeferredTotals> totals;
+  std::optional<cu::SideStream> side;
 };
 thread_local Walk* t_walk = nullptr;
 
@@ -52,15 +56,21 @@ void mark_arrived(const std::shared_ptr<Node>& node) {
 }
 
 // A kernel is about to write to the leaf's gradient. Nobody reads that before backward returns, and who
-// writes to it next comes by here.
-void mark_written(const std::shared_ptr<VariableState>& leaf, bool is_first) {
-  if (t_walk == nullptr) return;
+// writes to it next comes by here: so it may be written on the stream that is returned, if any.
+cu::SideStream* mark_written(const std::shared_ptr<VariableState>& leaf, bool is_first) {
+  if (t_walk == nullptr) return nullptr;
   t_walk->written.push_back({leaf, is_first});
   const Tensor& grad = leaf->grad;
-  if (!t_walk->totals || grad.dtype() != DType::f32 || grad.device() != Device::cuda) return;
-  const std::span<const float> place(grad.data<float>(), static_cast<std::size_t>(grad.numel()));
-  cu::DeferredTotals::settle(place);
-  t_walk->totals->may_wait(place);
+  if constexpr (kWithCuda) {
+    if (!t_walk->totals || grad.dtype() != DType::f32 || grad.device() != Device::cuda) return nullptr;
+    const std::span<const float> place(grad.data<float>(), static_cast<std::size_t>(grad.numel()));
+    cu::DeferredTotals::settle(place);
+    t_walk->totals->may_wait(place);
+    for (Walk* walk = t_walk; walk != nullptr; walk = walk->around)
+      if (walk->side) walk->side->settle(place);
+    return &*t_walk->side;
+  }
+  return nullptr;
 }
 
 bool is_wanted(const Node::Edge& edge) {
@@ -78,9 +88,9 @@ GradSink BackwardContext::sink(int i) const {
   if (edge.leaf) {
     VariableState& leaf = *edge.leaf;
     if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
-    mark_written(edge.leaf, !leaf.has_grad);
+    cu::SideStream* const side = mark_written(edge.leaf, !leaf.has_grad);
     leaf.grad.bump_version();  // a bfloat16 copy of what there was is out of date, here and below
-    return {leaf.grad, std::exchange(leaf.has_grad, true)};
+    return {leaf.grad, std::exchange(leaf.has_grad, true), {}, side};
   }
   if (!edge.producer) return {};
   Node& producer = *edge.producer;
@@ -155,11 +165,17 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(older)> queue(
       older);
   Walk walk;
-  if (grad.device() == Device::cuda) walk.totals.emplace();
+  if constexpr (kWithCuda) {
+    if (grad.device() == Device::cuda) {
+      walk.totals.emplace();
+      walk.side.emplace();
+    }
+  }
   struct Scope {
-    Walk* previous;
-    ~Scope() { t_walk = previous; }
-  } scope{std::exchange(t_walk, &walk)};
+    Walk& walk;
+    explicit Scope(Walk& w) : walk(w) { walk.around = std::exchange(t_walk, &walk); }
+    ~Scope() { t_walk = walk.around; }
+  } scope(walk);
 
   state_->node->grad = grad.contiguous();
   state_->node->grad_owned = false;
@@ -181,6 +197,8 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
       for (auto& producer : walk.arrived) queue.push(std::move(producer));
       walk.arrived.clear();
     }
+    if constexpr (kWithCuda)
+      if (walk.side) walk.side->join();
     if (walk.totals) walk.totals->add_up();
   } catch (...) {
     // Gradients that wait for nodes that will not run now must not meet those of another backward.

@@ -6,6 +6,7 @@
 #include "kernels/exec.h"
 #include "kernels/reduce.h"
 #include "tensor/cuda/gpu.h"
+#include "tensor/cuda/side_stream.h"
 #include "tensor/tensor.h"
 
 namespace wedge::compute {
@@ -45,6 +46,22 @@ inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
 // `sink` (+)= the sum of ctx.grad() over all dimensions but the last, from such partial sums: false where
 // there are none.
 bool add_up_sums(const BackwardContext& ctx, const GradSink& sink);
+
+// Calls body(exec), which fills `sink` from `reads`: beside what follows, where sink is a leaf's on a GPU. It
+// asks for no sinks, and nobody changes what it reads before backward returns.
+template <class Body>
+void beside(Exec exec, const GradSink& sink, std::vector<Tensor> reads, const Body& body) {
+  if constexpr (kWithCuda) {
+    if (sink.side != nullptr) {
+      const Tensor& to = sink.tensor;
+      return sink.side->run(std::move(reads), {to.data<float>(), static_cast<std::size_t>(to.numel())}, [&] {
+        exec.stream = cu::stream();
+        body(exec);
+      });
+    }
+  }
+  body(exec);
+}
 
 // Null for an undefined tensor.
 template <class T>

@@ -20,6 +20,9 @@ namespace wedge {
 
 struct Node;
 struct VariableState;
+namespace cu {
+class SideStream;
+}
 
 // A tensor with a place in the graph. A cheap handle: copies are the same variable.
 class Variable {
@@ -122,11 +125,13 @@ struct GradUse {
 
 // Where the gradient of one input goes: a dense tensor of the input's shape, whether the kernel must add to
 // it or may assign it (and then must write every element), and what the op that made the input will do with
-// it.
+// it. Where it is a leaf's on a GPU, which nobody reads before backward returns, it may be written beside
+// what follows (compute::beside).
 struct GradSink {
   Tensor tensor;
   bool add = false;
   GradUse use = {};
+  cu::SideStream* side = nullptr;
   explicit operator bool() const { return tensor.defined(); }
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tensor/cuda/gpu.h"
+
 namespace wedge::cu {
 namespace {
 
@@ -18,7 +20,9 @@ bool overlap(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
-DeferredTotals::DeferredTotals() : around_(std::exchange(t_innermost, this)) {}
+DeferredTotals::DeferredTotals() : around_(std::exchange(t_innermost, this)) {
+  if constexpr (kWithCuda) stream_ = cu::stream();
+}
 
 DeferredTotals::~DeferredTotals() {
   t_innermost = around_;
@@ -44,10 +48,9 @@ void DeferredTotals::add_up() {
 bool DeferredTotals::take(void* stream, const std::shared_ptr<Storage>& partials,
                           std::span<const ColumnTotal<float>> totals) {
   DeferredTotals* const scope = t_innermost;
-  if (scope == nullptr) return false;
+  if (scope == nullptr || stream != scope->stream_) return false;
   for (const ColumnTotal<float>& total : totals)
     if (!scope->lets_wait(place_of(total))) return false;
-  scope->stream_ = stream;
   for (const ColumnTotal<float>& total : totals) scope->push(total, partials);
   if (scope->held_bytes_ > kMostBytes) scope->add_up();
   return true;

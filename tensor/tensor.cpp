@@ -227,6 +227,11 @@ const BFloat16* Tensor::bf16_copy(std::int64_t rows_multiple) const {
   return bf16_copy_made_in(true, rows_multiple);
 }
 
+std::size_t Tensor::storage_bytes() const {
+  const Storage::Rounded& rounded = storage_->rounded();
+  return storage_->bytes() + (rounded.values != nullptr ? rounded.values->bytes() : 0);
+}
+
 std::int64_t Tensor::bf16_copy_rows() const {
   const Storage::Rounded& rounded = storage_->rounded();
   if (rounded.values == nullptr || numel_ == 0) return size(0);

@@ -102,6 +102,8 @@ class Tensor {
   BFloat16* bf16_target() const;  // null where no copy was asked for yet
   void bf16_is_current() const;
 
+  // Of the whole storage, with its bfloat16 copy.
+  std::size_t storage_bytes() const;
   // Whether no other tensor shares the storage.
   bool is_unique() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }

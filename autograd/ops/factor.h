@@ -11,12 +11,16 @@ namespace wedge {
 class Factor {
  public:
   Factor(const Tensor& t, const BFloat16* kept)
-      : made_(kept == nullptr ? t.to(DType::bf16) : Tensor()),
-        data_(kept == nullptr ? made_.data<BFloat16>() : kept) {}
+      : tensor_(kept == nullptr ? t.to(DType::bf16) : t),
+        data_(kept == nullptr ? tensor_.data<BFloat16>() : kept) {}
+  // One that is bfloat16 itself.
+  Factor(const Tensor& t) : tensor_(t), data_(t.data<BFloat16>()) {}  // NOLINT: a tensor is its own factor
   const BFloat16* data() const { return data_; }
+  // Who keeps it alive.
+  const Tensor& tensor() const { return tensor_; }
 
  private:
-  Tensor made_;
+  Tensor tensor_;
   const BFloat16* data_;
 };
 inline Factor weight_factor(const Exec& exec, const Tensor& w) {
@@ -38,21 +42,40 @@ inline Exec exec_with_bf16_products(const Tensor& t) {
 struct RoundedLinear {
   std::int64_t rows, K, N;
 
-  // dW (+)= dyᵀ x and dbias (+)= Σ dy, each where it is wanted; dbias of float32 `dy` if that is not null.
-  void weight_gradients(const Exec& exec, const float* dy, const BFloat16* dy_rounded, const BFloat16* x,
-                        const GradSink& dw, const GradSink& db) const {
-    if (!dw && !db) return;
+  // dW (+)= dyᵀ x, beside what follows
+  void weight_gradient(const Exec& exec, const Factor& dy, const Factor& x, const GradSink& dw) const {
+    if (!dw) return;
+    compute::beside(exec, dw, {dy.tensor(), x.tensor()}, [&](const Exec& aside) {
+      gemm<float>(aside, {.trans_a = true,
+                          .M = N,
+                          .N = K,
+                          .K = rows,
+                          .A = nullptr,
+                          .lda = N,
+                          .B = nullptr,
+                          .ldb = K,
+                          .beta = dw.add ? 1.0f : 0.0f,
+                          .C = dw.tensor.data<float>(),
+                          .ldc = K,
+                          .A_rounded = dy.data(),
+                          .B_rounded = x.data()});
+    });
+  }
+  // dbias (+)= Σ dy; of float32 `dy` if that is not null.
+  void bias_gradient(const Exec& exec, const float* dy, const BFloat16* dy_rounded,
+                     const GradSink& db) const {
+    if (!db) return;
     linear_backward_weight<float>(exec, {.rows = rows,
                                          .K = K,
                                          .N = N,
                                          .dy = dy,
                                          .x = nullptr,
-                                         .dweight = compute::data_or_null<float>(dw.tensor),
-                                         .dbias = compute::data_or_null<float>(db.tensor),
-                                         .dweight_add = dw.add,
+                                         .dweight = nullptr,
+                                         .dbias = db.tensor.data<float>(),
+                                         .dweight_add = false,
                                          .dbias_add = db.add,
                                          .dy_rounded = dy_rounded,
-                                         .x_rounded = x});
+                                         .x_rounded = nullptr});
   }
   // dy W in bfloat16, [rows, K]
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight, BFloat16* dx) const {

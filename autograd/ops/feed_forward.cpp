@@ -65,9 +65,9 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                        const Factor dy_factor = activation_factor(exec, dy);
                        const RoundedLinear up{s.rows, s.K, s.N}, down{s.rows, s.N, s.M};
                        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-                       const bool summed = compute::add_up_sums(ctx, db2);
-                       down.weight_gradients(exec, dy.data<float>(), dy_factor.data(), g.data<BFloat16>(),
-                                             dw2, summed ? GradSink() : db2);
+                       if (!compute::add_up_sums(ctx, db2))
+                         down.bias_gradient(exec, dy.data<float>(), dy_factor.data(), db2);
+                       down.weight_gradient(exec, dy_factor, g, dw2);
                        const Tensor dg = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
                        const Tensor du = Tensor::empty({s.rows, s.N}, DType::bf16, dy.device());
                        down.input_gradient(exec, dy_factor.data(),
@@ -81,8 +81,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                                     dg.data<BFloat16>(), du.data<BFloat16>(),
                                     db ? db.tensor.data<float>() : nullptr, db.add});
                        if (const GradSink dw = ctx.sink(1))
-                         up.weight_gradients(exec, nullptr, du.data<BFloat16>(),
-                                             activation_factor(exec, in.get("feed_forward")).data(), dw, {});
+                         up.weight_gradient(exec, du, activation_factor(exec, in.get("feed_forward")), dw);
                        if (const GradSink dx = ctx.sink(0))
                          up.input_gradient(exec, du.data<BFloat16>(),
                                            weight_factor(exec, w1.get("feed_forward")).data(), dx);

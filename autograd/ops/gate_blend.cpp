@@ -73,20 +73,24 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
             gemm<T>(exec, product);
           }
           if (!dw) return;
-          for (const bool is_g : {false, true})
-            gemm<T>(exec, {.trans_a = true,
-                           .M = D,
-                           .N = D,
-                           .K = rows,
-                           .A = in_du,
-                           .lda = D,
-                           .B = is_g ? in_g : in_h,
-                           .ldb = D,
-                           .beta = dw.add ? T(1) : T(0),
-                           .C = out(dw) + (is_g ? D : 0),
-                           .ldc = 2 * D,
-                           .A_rounded = du_rounded,
-                           .B_rounded = compute::rounded_activation(exec, is_g ? g : h)});
+          const BFloat16 *const h_rounded = compute::rounded_activation(exec, h),
+                                *const g_rounded = compute::rounded_activation(exec, g);
+          compute::beside(exec, dw, {h, g, du.defined() ? du : du_copy}, [&](const Exec& aside) {
+            for (const bool is_g : {false, true})
+              gemm<T>(aside, {.trans_a = true,
+                              .M = D,
+                              .N = D,
+                              .K = rows,
+                              .A = in_du,
+                              .lda = D,
+                              .B = is_g ? in_g : in_h,
+                              .ldb = D,
+                              .beta = dw.add ? T(1) : T(0),
+                              .C = out(dw) + (is_g ? D : 0),
+                              .ldc = 2 * D,
+                              .A_rounded = du_rounded,
+                              .B_rounded = is_g ? g_rounded : h_rounded});
+          });
         });
       });
 }

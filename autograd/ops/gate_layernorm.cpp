@@ -131,9 +131,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
         dh.finish();
         dg.finish();
         if (dg_sums) ctx.give_sums(1, std::move(dg_sums));
-        if (const GradSink dw = ctx.sink(2))
-          RoundedLinear{rows, 2 * D, D}.weight_gradients(exec, nullptr, du.data<BFloat16>(),
-                                                         hg.data<BFloat16>(), dw, {});
+        if (const GradSink dw = ctx.sink(2)) RoundedLinear{rows, 2 * D, D}.weight_gradient(exec, du, hg, dw);
       });
 }
 

@@ -38,37 +38,51 @@ void product(const LinearShape& s, const Tensor& x, const Tensor& weight, const 
                            compute::rounded_activation(exec, x), compute::rounded(exec, weight)});
 }
 
-// dx (+)= dy W, dW (+)= dyᵀ x and dbias (+)= Σ dy, into inputs 0 and 1 and the sink given. One of dy and
-// dy_rounded may be null.
+// The gradient of a layer's output: `values`, its bfloat16 copy or both, of the tensor that holds them.
 template <class T>
-void product_backward(const BackwardContext& ctx, const LinearShape& s, const T* dy,
-                      const BFloat16* dy_rounded, const Tensor& x, const Tensor& weight, const GradSink& db) {
+struct OutputGradient {
+  const T* values;
+  const BFloat16* rounded;
+  Tensor tensor;
+};
+
+// dx (+)= dy W, dW (+)= dyᵀ x and dbias (+)= Σ dy, into inputs 0 and 1 and the sink given.
+template <class T>
+void product_backward(const BackwardContext& ctx, const LinearShape& s, const OutputGradient<T>& dy,
+                      const Tensor& x, const Tensor& weight, const GradSink& db) {
   const Exec exec = compute::exec_of(x);
-  const GradSink dw = ctx.sink(1);
-  if (dw || db)
-    linear_backward_weight<T>(exec, {.rows = s.rows,
-                                     .K = s.K,
-                                     .N = s.N,
-                                     .dy = dy,
-                                     .x = x.data<T>(),
-                                     .dweight = compute::data_or_null<T>(dw.tensor),
-                                     .dbias = compute::data_or_null<T>(db.tensor),
-                                     .dweight_add = dw.add,
-                                     .dbias_add = db.add,
-                                     .dy_rounded = dy_rounded,
-                                     .x_rounded = dw ? compute::rounded_activation(exec, x) : nullptr});
+  LinearBackwardWeight<T> args{.rows = s.rows,
+                               .K = s.K,
+                               .N = s.N,
+                               .dy = dy.values,
+                               .x = x.data<T>(),
+                               .dweight = nullptr,
+                               .dbias = compute::data_or_null<T>(db.tensor),
+                               .dweight_add = false,
+                               .dbias_add = db.add,
+                               .dy_rounded = dy.rounded,
+                               .x_rounded = nullptr};
+  if (db) linear_backward_weight<T>(exec, args);
+  if (const GradSink dw = ctx.sink(1)) {
+    args.dweight = dw.tensor.data<T>();
+    args.dweight_add = dw.add;
+    args.dbias = nullptr;
+    args.x_rounded = compute::rounded_activation(exec, x);
+    compute::beside(exec, dw, {dy.tensor, x},
+                    [&](const Exec& aside) { linear_backward_weight<T>(aside, args); });
+  }
   if (const GradSink dx = ctx.sink(0))
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
                    .K = s.N,
-                   .A = dy,
+                   .A = dy.values,
                    .lda = s.N,
                    .B = weight.data<T>(),
                    .ldb = s.K,
                    .beta = dx.add ? T(1) : T(0),
                    .C = dx.tensor.data<T>(),
                    .ldc = s.K,
-                   .A_rounded = dy_rounded,
+                   .A_rounded = dy.rounded,
                    .B_rounded = compute::rounded(exec, weight)});
 }
 
@@ -93,7 +107,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
         visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
           const GradSink db = has_bias ? ctx.sink(2) : GradSink();
           const bool done = compute::add_up_sums(ctx, db);
-          product_backward<T>(ctx, s, dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy),
+          product_backward<T>(ctx, s,
+                              {dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy), dy},
                               in.get("linear"), w.get("linear"), done ? GradSink() : db);
         });
       },
@@ -125,7 +140,9 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
               compute::exec_of(dy),
               {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
                db ? db.tensor.data<T>() : nullptr, db.add, compute::data_or_null<BFloat16>(du_copy)});
-          product_backward<T>(ctx, s, compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
+          product_backward<T>(ctx, s,
+                              {compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
+                               du.defined() ? du : du_copy},
                               in.get("linear_gelu"), w.get("linear_gelu"), GradSink());
         });
       });

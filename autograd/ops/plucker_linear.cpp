@@ -68,6 +68,15 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
             if (exec.device == Device::cuda)
               sums = compute::sums_into(dz, cu::plucker_linear_dz_pieces(args));
           args.dz_sums = sums.data();
+          // Beside the rest, unless both need a copy of dg that only the kernel makes.
+          if (dweight.side != nullptr && (!exec.bf16_products || dg_rounded != nullptr)) {
+            PluckerLinearBackward<T> of_weight = args;
+            of_weight.dz = nullptr;
+            of_weight.dbias = nullptr;
+            compute::beside(exec, dweight, {in.get("plucker_linear"), s, ctx.grad()},
+                            [&](const Exec& aside) { plucker_linear_backward<T>(aside, of_weight); });
+            args.dweight = nullptr;
+          }
           plucker_linear_backward<T>(exec, args);
           if (sums) ctx.give_sums(0, std::move(sums));
         });

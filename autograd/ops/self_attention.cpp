@@ -67,9 +67,9 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
         const RoundedLinear qkv_layer{s.rows(), s.K, 3 * s.D}, out_layer{s.rows(), s.D, s.M};
         // Each sink is asked for when it is written: two of the inputs may be one variable.
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        const bool summed = compute::add_up_sums(ctx, db2);
-        out_layer.weight_gradients(exec, dy.data<float>(), dy_factor.data(), o.data<BFloat16>(), dw2,
-                                   summed ? GradSink() : db2);
+        if (!compute::add_up_sums(ctx, db2))
+          out_layer.bias_gradient(exec, dy.data<float>(), dy_factor.data(), db2);
+        out_layer.weight_gradient(exec, dy_factor, o, dw2);
         const Tensor d_o = Tensor::empty(o.shape(), DType::bf16, dy.device());
         const Tensor dqkv = Tensor::empty(qkv.shape(), DType::bf16, dy.device());
         out_layer.input_gradient(exec, dy_factor.data(), weight_factor(exec, w2.get(kName)).data(),
@@ -92,9 +92,8 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
         causal_attention_backward<BFloat16>(exec, args);
         if constexpr (kWithCuda)
           if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
-        const Factor x_factor = activation_factor(exec, in.get(kName));
-        qkv_layer.weight_gradients(exec, nullptr, dqkv.data<BFloat16>(), x_factor.data(), dw1,
-                                   sums ? GradSink() : db1);
+        if (!sums) qkv_layer.bias_gradient(exec, nullptr, dqkv.data<BFloat16>(), db1);
+        qkv_layer.weight_gradient(exec, dqkv, activation_factor(exec, in.get(kName)), dw1);
         if (const GradSink dx = ctx.sink(0))
           qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(), weight_factor(exec, w1.get(kName)).data(),
                                    dx);

@@ -4,6 +4,8 @@
 // bfloat16 factors on the tensor cores with sums in float32. Where a bias comes with a product of bfloat16
 // factors that cuBLASLt can do in the same kernel, the product goes there.
 #include <limits>
+#include <map>
+#include <memory>
 #include <mutex>
 
 #include "kernels/cuda/blas_bias.cuh"
@@ -12,54 +14,46 @@
 namespace wedge::cu {
 namespace {
 
-// What cuBLAS recommends on Hopper. With a workspace of its own the handle chooses the same algorithms, and
-// so gives the same bits, whatever else is running; one is enough, since all kernels go to one stream.
+// What cuBLAS recommends on Hopper. With a workspace of its own a handle chooses the same algorithms, and so
+// gives the same bits, whatever else is running.
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
-// The process's handles. Never destroyed: at exit the driver may be gone before them.
+// cuBLAS for one stream, and the products with a bias in the same workspace.
 class Blas {
  public:
-  static Blas& instance() {
-    static Blas* const blas = new Blas;
-    return *blas;
-  }
-
-  // Calls body(handle) with the handle on `stream`, one thread at a time.
-  template <class Body>
-  void with_stream(void* stream, Body&& body) {
-    const std::scoped_lock lock(mutex_);
-    if (!ready_ || stream != stream_) {
-      ready_ = false;
-      // In this order: a change of stream takes the workspace away.
-      check_blas(cublasSetStream(handle_, static_cast<cudaStream_t>(stream)), "matmul: cublasSetStream");
-      check_blas(cublasSetWorkspace(handle_, workspace_, kWorkspaceBytes), "matmul: cublasSetWorkspace");
-      stream_ = stream;
-      ready_ = true;
-    }
-    body(handle_);
-  }
-
-  // BiasProducts::multiply, in the same workspace, one thread at a time.
-  bool multiply(const BiasProduct& p, void* stream) {
-    const std::scoped_lock lock(mutex_);
-    return with_bias_.multiply(p, static_cast<cudaStream_t>(stream));
-  }
-
- private:
-  Blas() : workspace_(allocate(kWorkspaceBytes)), with_bias_(workspace_, kWorkspaceBytes) {
+  explicit Blas(void* stream)
+      : workspace_(allocate(kWorkspaceBytes)), with_bias_(workspace_, kWorkspaceBytes) {
     check_blas(cublasCreate(&handle_), "matmul: cublasCreate");
     constexpr auto kMode =
         static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     check_blas(cublasSetMathMode(handle_, kMode), "matmul: cublasSetMathMode");
+    // In this order: a change of stream takes the workspace away.
+    check_blas(cublasSetStream(handle_, static_cast<cudaStream_t>(stream)), "matmul: cublasSetStream");
+    check_blas(cublasSetWorkspace(handle_, workspace_, kWorkspaceBytes), "matmul: cublasSetWorkspace");
   }
+  cublasHandle_t handle() const { return handle_; }
+  BiasProducts& with_bias() { return with_bias_; }
 
-  std::mutex mutex_;
+ private:
   cublasHandle_t handle_ = nullptr;
   void* workspace_;
   BiasProducts with_bias_;
-  void* stream_ = nullptr;
-  bool ready_ = false;  // the handle is on stream_
 };
+
+// Calls body(blas) with that of the stream, one thread at a time. Those are made at the first use and never
+// destroyed: at exit the driver may be gone before them.
+template <class Body>
+auto with_blas(void* stream, const Body& body) {
+  struct All {
+    std::mutex mutex;
+    std::map<void*, std::unique_ptr<Blas>> of_stream;
+  };
+  static All* const all = new All;
+  const std::scoped_lock lock(all->mutex);
+  std::unique_ptr<Blas>& blas = all->of_stream[stream];
+  if (blas == nullptr) blas = std::make_unique<Blas>(stream);
+  return body(*blas);
+}
 
 constexpr int kThreads = 256;
 
@@ -117,9 +111,11 @@ bool multiply_with(const Exec& exec, const Gemm<BFloat16>& g, const Out* bias, O
   if (bias == nullptr || g.M == 0 || g.N == 0 || g.K == 0 || g.batches != 1) return false;
   const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   // C's columns are the rows of Cᵀ, to which cuBLAS adds a bias.
-  return Blas::instance().multiply({op(g.trans_b), op(g.trans_a), g.N, g.M, g.K, g.alpha, g.B, g.ldb, g.A,
-                                    g.lda, g.beta, out, g.ldc, kBlasType<Out>, bias},
-                                   exec.stream);
+  const BiasProduct product{op(g.trans_b), op(g.trans_a), g.N,    g.M, g.K,   g.alpha,        g.B, g.ldb,
+                            g.A,           g.lda,         g.beta, out, g.ldc, kBlasType<Out>, bias};
+  return with_blas(exec.stream, [&](Blas& blas) {
+    return blas.with_bias().multiply(product, static_cast<cudaStream_t>(exec.stream));
+  });
 }
 
 // The product of bfloat16 copies of the factors, and whether the bias was added with it.
@@ -167,8 +163,8 @@ void gemm_to(const Exec& exec, const Gemm<T>& g, Out* out) {
   const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   const int m = narrow(g.N), n = narrow(g.M), k = narrow(g.K), batches = narrow(g.batches);
   const int lda = narrow(g.ldb), ldb = narrow(g.lda), ldc = narrow(g.ldc);
-  Blas::instance().with_stream(exec.stream, [&](cublasHandle_t handle) {
-    check_blas(cublasGemmStridedBatchedEx(handle, op(g.trans_b), op(g.trans_a), m, n, k, &g.alpha, g.B,
+  with_blas(exec.stream, [&](const Blas& blas) {
+    check_blas(cublasGemmStridedBatchedEx(blas.handle(), op(g.trans_b), op(g.trans_a), m, n, k, &g.alpha, g.B,
                                           kBlasType<T>, lda, g.stride_b, g.A, kBlasType<T>, ldb, g.stride_a,
                                           &g.beta, out, kBlasType<Out>, ldc, g.stride_c, batches,
                                           CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "tensor/check.h"
 #include "tensor/cuda/check.h"
@@ -55,7 +56,9 @@ struct Gpu {
   Gpu() {
     WEDGE_CHECK(device_count() > 0, "cuda: no GPU: {}", why_no_device());
     check(cudaSetDevice(0), "device 0");
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+    int least = 0, greatest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priority of a stream");
+    check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest), "stream");
     check(cudaDeviceGetDefaultMemPool(&pool, 0), "memory pool");
     std::uint64_t keep_everything = UINT64_MAX;
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_everything), "memory pool");
@@ -137,8 +140,24 @@ std::string describe_device() {
                      properties.minor, static_cast<double>(properties.totalGlobalMem) / 0x1p30);
 }
 
+namespace {
+
+thread_local void* t_stream = nullptr;  // null: the process's
+
+cudaStream_t stream_of_thread() {
+  return static_cast<cudaStream_t>(stream());
+}
+
+}  // namespace
+
 void* stream() {
-  return gpu().stream;
+  return t_stream != nullptr ? t_stream : gpu().stream;
+}
+
+StreamScope::StreamScope(void* stream) : previous_(std::exchange(t_stream, stream)) {}
+
+StreamScope::~StreamScope() {
+  t_stream = previous_;
 }
 
 bool is_capturing() {
@@ -159,13 +178,13 @@ void refuse_in_capture(const char* what) {
 
 void synchronize() {
   refuse_in_capture("synchronize");
-  check(cudaStreamSynchronize(gpu().stream), "a kernel or copy");
+  check(cudaStreamSynchronize(stream_of_thread()), "a kernel or copy");
 }
 
 std::byte* allocate(std::size_t bytes) {
   refuse_in_capture("allocation");
   void* block = nullptr;
-  const cudaError_t status = cudaMallocAsync(&block, bytes, gpu().stream);
+  const cudaError_t status = cudaMallocAsync(&block, bytes, stream_of_thread());
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();  // the error was seen: the next call must not report it again
     std::size_t free = 0, total = 0;
@@ -177,7 +196,7 @@ std::byte* allocate(std::size_t bytes) {
 }
 
 void release(std::byte* block) noexcept {
-  if (cudaFreeAsync(block, gpu().stream) != cudaSuccess) (void)cudaGetLastError();  // as in check()
+  if (cudaFreeAsync(block, stream_of_thread()) != cudaSuccess) (void)cudaGetLastError();  // as in check()
 }
 
 void trim() noexcept {
@@ -190,16 +209,16 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
   if (from_device != to_device) refuse_in_capture("copy between the host and the GPU");
   if (from_device == Device::cpu)
     return gpu().staging.copy(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes,
-                              gpu().stream);
+                              stream_of_thread());
   const bool to_host = to_device == Device::cpu;
   check(cudaMemcpyAsync(to, from, bytes, to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice,
-                        gpu().stream),
+                        stream_of_thread()),
         "copy from the GPU");
   if (to_host) synchronize();
 }
 
 void fill_bytes(void* to, unsigned char value, std::size_t bytes) {
-  if (bytes > 0) check(cudaMemsetAsync(to, value, bytes, gpu().stream), "fill");
+  if (bytes > 0) check(cudaMemsetAsync(to, value, bytes, stream_of_thread()), "fill");
 }
 
 }  // namespace wedge::cu

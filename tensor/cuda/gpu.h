@@ -1,6 +1,6 @@
 // The GPU as host code sees it, without a CUDA header. A build without CUDA declares these and never calls
 // them: every use is behind `if constexpr (kWithCuda)`. All work goes to one stream, in the order of the
-// calls.
+// calls; what may be done beside it goes to a second (side_stream.h).
 #pragma once
 
 #include <cstddef>
@@ -28,8 +28,19 @@ int multiprocessors();
 // Bytes of shared memory that a block can have: 163 KiB (compute capability 8.0), 99 (8.6, 8.9), 227 (9.0).
 std::size_t shared_bytes_of_block();
 
-// The stream that all kernels and copies of this process go to (a cudaStream_t).
+// The stream that kernels and copies of this thread go to (a cudaStream_t): the process's, or another while a
+// StreamScope lives.
 void* stream();
+class StreamScope {
+ public:
+  explicit StreamScope(void* stream);
+  ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  void* previous_;
+};
 // Waits until everything that was given to the stream is done, and throws wedge::Error if any of it failed.
 void synchronize();
 
