@@ -87,7 +87,7 @@ GradSink BackwardContext::sink(int i) const {
   Node::Edge& edge = node_.inputs[i];
   if (edge.leaf) {
     VariableState& leaf = *edge.leaf;
-    if (!leaf.grad.defined()) leaf.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
+    if (!leaf.grad.defined()) leaf.grad = empty_gradient(edge.shape, edge.dtype, grad_.device());
     cu::SideStream* const side = mark_written(edge.leaf, !leaf.has_grad);
     leaf.grad.bump_version();  // a bfloat16 copy of what there was is out of date, here and below
     return {leaf.grad, std::exchange(leaf.has_grad, true), {}, side};

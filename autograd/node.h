@@ -43,4 +43,8 @@ struct VariableState {
   bool has_grad = false;
 };
 
+// Memory for a leaf's gradient, not initialised. On a GPU, where products like their sizes to be multiples of
+// 8, a matrix's is of that many rows (Tensor::capacity), which belong to nobody else.
+Tensor empty_gradient(const Shape& shape, DType dtype, Device device);
+
 }  // namespace wedge

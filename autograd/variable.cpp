@@ -61,8 +61,16 @@ void Variable::zero_grad() const {
 
 Tensor Variable::grad_buffer() const {
   WEDGE_CHECK(requires_grad() && !state_->node, "grad_buffer: expected a leaf that wants a gradient");
-  if (!state_->grad.defined()) state_->grad = Tensor::zeros(shape(), dtype(), value().device());
+  if (!state_->grad.defined()) {
+    state_->grad = empty_gradient(shape(), dtype(), value().device());
+    state_->grad.fill(0);
+  }
   return state_->grad;
+}
+
+Tensor empty_gradient(const Shape& shape, DType dtype, Device device) {
+  if (device == Device::cpu || shape.size() != 2) return Tensor::empty(shape, dtype, device);
+  return Tensor::empty({(shape[0] + 7) / 8 * 8, shape[1]}, dtype, device).slice(0, 0, shape[0]);
 }
 
 void Variable::set_value(Tensor value) const {

@@ -3,10 +3,11 @@
 // each model and precision.
 //
 //   train_step_bench [key=value ...]     model=attention,grassmann device=cpu amp=false steps=8 batch=16
-//                                        length=128 layers=6 threads=2 vocab=30522 dropout=0.1
+//                                        length=128 layers=6 threads=2 vocab=30522 dropout=0.1 side=true
 //
 // device=cuda times steps that are replays of a graph, by events, as the trainer runs them; amp=false,true
-// takes products of float32 factors and of bfloat16 copies of them, held against gemm in that type.
+// takes products of float32 factors and of bfloat16 copies of them, held against gemm in that type;
+// side=true,false makes weight gradients beside the rest of backward and in their place.
 // A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
 // arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
 // are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device.
@@ -23,6 +24,7 @@
 #include "kernels/matmul.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
+#include "tensor/cuda/side_stream.h"
 #include "tensor/rng.h"
 
 using namespace wedge;
@@ -83,8 +85,9 @@ double median(std::vector<double> v) {
 }
 
 nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps, Device device,
-                               bool amp) {
+                               bool amp, bool side) {
   const Bf16ProductsGuard reduced(amp);
+  if constexpr (kWithCuda) cu::set_side_stream(side);
   const std::int64_t tokens = batch * config.max_context_len;
   auto model = make_language_model(config, 42, DType::f32, device);
   AdamW optimizer(model->named_parameters(), {});
@@ -157,6 +160,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   if constexpr (kWithCuda) {
     if (device == Device::cuda) {
       line["gpu"] = cu::describe_device();
+      line["side_stream"] = side;
       line["graph"] = step.is_graph();
       if (!step.is_graph()) line["why_no_graph"] = step.why_no_graph();
     }
@@ -194,7 +198,8 @@ int main(int argc, char** argv) {
                                                 {"layers", "6"},
                                                 {"threads", "2"},
                                                 {"vocab", "30522"},
-                                                {"dropout", "0.1"}};
+                                                {"dropout", "0.1"},
+                                                {"side", "true"}};
   try {
     for (int i = 1; i < argc; ++i) {
       const std::string argument = argv[i];
@@ -210,17 +215,26 @@ int main(int argc, char** argv) {
     config.num_layers = std::stoll(options["layers"]);
     config.dropout_rate = std::stod(options["dropout"]);
     const Device device = device_named(options["device"]);
-    for (const std::string& model : words_of(options["model"]))
-      for (const std::string& amp : words_of(options["amp"])) {
-        WEDGE_CHECK(amp == "false" || (amp == "true" && device == Device::cuda),
-                    "amp: expected false, or on the GPU true, got '{}'", amp);
-        config.tensor_lifting_strategy = model;
-        const auto line =
-            measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device, amp == "true");
-        std::printf("%s\n", line.dump().c_str());
-        std::fflush(stdout);
-        release_cached_memory();
+    const auto on_gpu_or = [&](const char* option, bool otherwise) {
+      std::vector<bool> values;
+      for (const std::string& word : words_of(options[option])) {
+        values.push_back(word == "true");
+        WEDGE_CHECK(
+            (word == "true" || word == "false") && (device == Device::cuda || values.back() == otherwise),
+            "{}: expected true or false, and on the CPU {}, got '{}'", option, otherwise, word);
       }
+      return values;
+    };
+    for (const std::string& model : words_of(options["model"]))
+      for (const bool amp : on_gpu_or("amp", false))
+        for (const bool side : on_gpu_or("side", true)) {
+          config.tensor_lifting_strategy = model;
+          const auto line =
+              measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device, amp, side);
+          std::printf("%s\n", line.dump().c_str());
+          std::fflush(stdout);
+          release_cached_memory();
+        }
   } catch (const std::exception& e) {
     std::fprintf(stderr, "train_step_bench: error: %s\n", e.what());
     return 2;

@@ -20,7 +20,8 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 // On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
 // bfloat16 products bfloat16 (as under PyTorch's autocast); maxima, exponentials and sums are float32 always,
-// and logits are where only the loss is wanted.
+// and logits are where only the loss is wanted. There G of the last rows, mostly of all, can be kept, and
+// with it what they add to dweight be made later.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;
@@ -34,7 +35,16 @@ struct LinearCrossEntropy {
   // zeros from row V on.
   const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
   std::int64_t rounded_rows = V;
+  // CUDA: G of the last linear_cross_entropy_kept_rows(...) rows =, [.., padded_classes(V)], zeros from
+  // column V on: bfloat16 with Exec::bf16_products, else T. dweight is then of the rows before. Or null.
+  void* kept = nullptr;
 };
+
+namespace cu {
+// How many rows that is, at least 1 where there are rows. With `rows` of them there is no dweight before.
+template <class T>
+std::int64_t linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V);
+}  // namespace cu
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)
 

@@ -104,6 +104,10 @@ class Tensor {
 
   // Of the whole storage, with its bfloat16 copy.
   std::size_t storage_bytes() const;
+  // How many elements the storage has from the first of this tensor on.
+  std::int64_t capacity() const {
+    return static_cast<std::int64_t>(storage_->bytes() / size_of(dtype_)) - offset_;
+  }
   // Whether no other tensor shares the storage.
   bool is_unique() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }

@@ -1,10 +1,76 @@
 #include "kernels/linear_cross_entropy.h"
 
+#include <optional>
+
 #include "autograd/compute.h"
 #include "autograd/ops.h"
+#include "autograd/ops/factor.h"
 #include "autograd/ops/indices.h"
 
 namespace wedge {
+namespace {
+
+// [V, D] with room for padded_classes(V) rows, like `like`.
+Tensor empty_padded(std::int64_t V, std::int64_t D, const Tensor& like) {
+  return Tensor::empty({padded_classes(V), D}, like.dtype(), like.device()).slice(0, 0, V);
+}
+
+// sink (+)= grad · gradient, grad a scalar
+void scale_into(const GradSink& sink, const Tensor& grad, const Tensor& gradient) {
+  visit_floating(grad.dtype(), "linear_cross_entropy", [&]<class T>(T) {
+    axpy<T>(compute::exec_of(gradient),
+            {gradient.numel(), T(1), grad.data<T>(), gradient.data<T>(), sink.tensor.data<T>(), sink.add});
+  });
+}
+
+// G of the last rows, on a GPU.
+class LaterGradient {
+ public:
+  LaterGradient() = default;
+  LaterGradient(const Tensor& x, std::int64_t rows, std::int64_t V) : all_rows_(rows), V_(V) {
+    if constexpr (kWithCuda) {
+      const Exec exec = compute::exec_of(x);
+      if (exec.device != Device::cuda) return;
+      rows_ = cu::linear_cross_entropy_kept_rows<float>(exec, rows, V);
+      kept_ =
+          Tensor::empty({rows_, padded_classes(V)}, exec.bf16_products ? DType::bf16 : x.dtype(), x.device());
+    }
+  }
+  std::int64_t rows() const { return rows_; }
+  void* kept() const { return kept_.defined() ? kept_.raw() : nullptr; }
+
+  // dweight [V, D] (+)= Gᵀ x of these rows, beside what follows; with zeros for the classes that make V a
+  // multiple of 8, where there is room for them.
+  void add(const GradSink& dweight, const Tensor& x) const {
+    const std::int64_t D = x.size(-1), padded = padded_classes(V_), first = (all_rows_ - rows_) * D;
+    const bool rounds = kept_.dtype() == DType::bf16;
+    Exec exec = compute::exec_of(x);
+    exec.bf16_products = rounds;
+    std::optional<Factor> factor;
+    if (rounds) factor = activation_factor(exec, x);
+    const Gemm<float> product{.trans_a = true,
+                              .M = dweight.tensor.capacity() >= padded * D ? padded : V_,
+                              .N = D,
+                              .K = rows_,
+                              .A = rounds ? nullptr : kept_.data<float>(),
+                              .lda = padded,
+                              .B = x.data<float>() + first,
+                              .ldb = D,
+                              .beta = dweight.add ? 1.0f : 0.0f,
+                              .C = dweight.tensor.data<float>(),
+                              .ldc = D,
+                              .A_rounded = rounds ? kept_.data<BFloat16>() : nullptr,
+                              .B_rounded = rounds ? factor->data() + first : nullptr};
+    compute::beside(exec, dweight, {kept_, rounds ? factor->tensor() : x},
+                    [&](const Exec& aside) { gemm<float>(aside, product); });
+  }
+
+ private:
+  std::int64_t all_rows_ = 0, V_ = 0, rows_ = 0;
+  Tensor kept_;
+};
+
+}  // namespace
 
 Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& targets) {
   Shape lead = x.shape();
@@ -23,33 +89,43 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   const Tensor ids = checked_indices("linear_cross_entropy", targets, V, in);
   compute::check_one_device("linear_cross_entropy", {&in, &w});
   const Tensor loss = Tensor::empty({}, x.dtype(), in.device());
-  // The gradients of this loss, made while the logits are at hand; backward only scales them.
+  // The gradients of this loss, made while the logits are at hand; backward only scales them. On a GPU
+  // dweight of the last rows, mostly of all, is left to backward, and may be made where it goes.
+  const bool wants_dw = needs_graph({weight});
   const Tensor dx = needs_graph({x}) ? Tensor::empty({rows, D}, x.dtype(), in.device()) : Tensor();
-  Tensor dw;
-  if (needs_graph({weight}))
-    dw = Tensor::empty({padded_classes(V), D}, x.dtype(), in.device()).slice(0, 0, V);
+  const LaterGradient later = wants_dw ? LaterGradient(in, rows, V) : LaterGradient();
+  const Tensor dw = wants_dw && later.rows() < rows ? empty_padded(V, D, in) : Tensor();
   visit_floating(x.dtype(), "linear_cross_entropy", [&]<class T>(T) {
     const auto out = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
     const Exec exec = compute::exec_of(loss);
-    linear_cross_entropy<T>(exec, {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(),
-                                   loss.data<T>(), out(dx), out(dw), compute::rounded_activation(exec, in),
-                                   compute::rounded(exec, w, padded_classes(1)), w.bf16_copy_rows()});
+    linear_cross_entropy<T>(
+        exec, {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(), loss.data<T>(), out(dx),
+               out(dw), compute::rounded_activation(exec, in), compute::rounded(exec, w, padded_classes(1)),
+               w.bf16_copy_rows(), later.kept()});
   });
-  return make_output(
-      "linear_cross_entropy", loss, {x, weight}, [dx, dw, in_shape = in.shape()](const BackwardContext& ctx) {
-        visit_floating(ctx.grad().dtype(), "linear_cross_entropy", [&]<class T>(T) {
-          const auto give = [&](int i, const Tensor& gradient) {
-            if (const GradSink sink = ctx.sink(i))
-              axpy<T>(compute::exec_of(gradient), {gradient.numel(), T(1), ctx.grad().data<T>(),
-                                                   gradient.data<T>(), sink.tensor.data<T>(), sink.add});
-          };
-          if (dx.defined() && ctx.grad_is_one())
-            ctx.accumulate(0, dx.reshape(in_shape));
-          else
-            give(0, dx);
-          give(1, dw);
-        });
-      });
+  const Saved factor = later.rows() > 0 ? Saved(in) : Saved();
+  return make_output("linear_cross_entropy", loss, {x, weight},
+                     [dx, dw, later, factor, V, D, in_shape = in.shape()](const BackwardContext& ctx) {
+                       const Tensor& grad = ctx.grad();
+                       if (dx.defined() && ctx.grad_is_one())
+                         ctx.accumulate(0, dx.reshape(in_shape));
+                       else if (const GradSink sink = ctx.sink(0))
+                         scale_into(sink, grad, dx);
+                       GradSink sink = ctx.sink(1);
+                       if (!sink) return;
+                       if (later.rows() == 0) return scale_into(sink, grad, dw);
+                       const Tensor& x = factor.get("linear_cross_entropy");
+                       if (!ctx.grad_is_one()) {
+                         const Tensor whole = dw.defined() ? dw : empty_padded(V, D, x);
+                         later.add({whole, dw.defined()}, x);
+                         return scale_into(sink, grad, whole);
+                       }
+                       if (dw.defined()) {
+                         scale_into(sink, grad, dw);
+                         sink.add = true;
+                       }
+                       later.add(sink, x);
+                     });
 }
 
 }  // namespace wedge

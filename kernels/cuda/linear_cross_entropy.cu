@@ -2,8 +2,8 @@
 // and dweight = Gᵀ x, G = (softmax - onehot) / T.
 //
 // Layout: logits are made for so many rows at a time that they stay in L2, and a kernel turns them into
-// losses and, in their place, rows of G. The two other products take more of G at once, up to five halves of
-// L2: each adds to dweight, which is as large as a chunk of logits.
+// losses and, in their place, rows of G. The two other products take more of G at once, up to five times L2:
+// each after the first adds to dweight, which is as large as a chunk of logits.
 //   rows       a block takes row after row: one is in registers from its maximum over the sum of exponentials
 //              to G, and where rows are long the next comes to shared memory meanwhile
 //   long_rows  of more than 32,768 columns, are read twice
@@ -292,19 +292,29 @@ std::int64_t rows_in(std::int64_t bytes, std::size_t row_bytes, std::int64_t all
   return rows < all ? rows : all;
 }
 
+// What the rows are taken in: G of `of_gradient` rows lies in memory at once, logits are made of `chunk`.
+struct Parts {
+  std::int64_t of_gradient, chunk;
+};
+Parts parts_of(std::int64_t rows, std::int64_t V, std::size_t logit_bytes, bool gradients) {
+  const auto l2 = static_cast<std::int64_t>(l2_bytes());
+  const std::size_t row_bytes = static_cast<std::size_t>(padded_classes(V)) * logit_bytes;
+  const std::int64_t most = gradients ? rows_in(5 * l2, row_bytes, rows) : rows;
+  const std::int64_t chunk = rows_in(l2 * 5 / 8, row_bytes, most);
+  return {gradients ? most : chunk, chunk};
+}
+
 // The loss with x and W given as the products' factors of type In; W has rows of zeros from V to
 // `weight_rows`, which is V or padded_classes(V). Logits are Logit: In, where gradients are wanted.
 template <class Logit, class In, class T>
 void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x, const In* weight,
                std::int64_t weight_rows) {
   const std::int64_t V = args.V, D = args.D, stride = padded_classes(V);
-  const bool gradients = args.dx != nullptr || args.dweight != nullptr;
-  const auto l2 = static_cast<std::int64_t>(l2_bytes());
-  const std::int64_t most = gradients ? rows_in(l2 * 5 / 2, stride * sizeof(Logit), args.rows) : args.rows;
-  const std::int64_t chunk = rows_in(l2 * 5 / 8, stride * sizeof(Logit), most);
-  const std::int64_t of_gradient = gradients ? most : chunk;
+  const bool gradients = args.dx != nullptr || args.dweight != nullptr || args.kept != nullptr;
+  const auto [of_gradient, chunk] = parts_of(args.rows, V, sizeof(Logit), gradients);
+  const bool keeps = gradients && args.kept != nullptr;
   const Scratch<double> losses(args.rows);
-  const Scratch<Logit> logits(of_gradient * stride);
+  const Scratch<Logit> own(keeps && args.rows <= of_gradient ? 0 : of_gradient * stride);
   if (args.rows == 0 && args.dweight != nullptr)
     check(cudaMemsetAsync(args.dweight, 0, static_cast<std::size_t>(stride * D) * sizeof(float),
                           static_cast<cudaStream_t>(exec.stream)),
@@ -312,6 +322,8 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
   const auto at_most = [](std::int64_t rows, std::int64_t limit) { return rows < limit ? rows : limit; };
   for (std::int64_t first = 0; first < args.rows; first += of_gradient) {
     const std::int64_t count = at_most(args.rows - first, of_gradient);
+    const bool kept = keeps && first + count == args.rows;
+    Logit* const logits = kept ? static_cast<Logit*>(args.kept) : own.data();
     for (std::int64_t row = 0; row < count; row += chunk) {
       const std::int64_t rows = at_most(count - row, chunk);
       gemm_to<In, Logit>(exec,
@@ -325,10 +337,9 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
                           .ldb = D,
                           .C = nullptr,
                           .ldc = stride},
-                         logits.data() + row * stride);
-      launch_rows<Logit>(
-          exec, {rows, V, stride, logits.data() + row * stride, gradients, args.targets + first + row,
-                 losses.data() + first + row, static_cast<float>(args.rows)});
+                         logits + row * stride);
+      launch_rows<Logit>(exec, {rows, V, stride, logits + row * stride, gradients, args.targets + first + row,
+                                losses.data() + first + row, static_cast<float>(args.rows)});
     }
     if constexpr (std::is_same_v<Logit, In>) {
       if (args.dx != nullptr)
@@ -336,20 +347,20 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
                        {.M = count,
                         .N = D,
                         .K = weight_rows,
-                        .A = logits.data(),
+                        .A = logits,
                         .lda = stride,
                         .B = weight,
                         .ldb = D,
                         .C = nullptr,
                         .ldc = D},
                        args.dx + first * D);
-      if (args.dweight != nullptr)
+      if (args.dweight != nullptr && !kept)
         gemm_to<In, float>(exec,
                            {.trans_a = true,
                             .M = stride,
                             .N = D,
                             .K = count,
-                            .A = logits.data(),
+                            .A = logits,
                             .lda = stride,
                             .B = x + first * D,
                             .ldb = D,
@@ -366,8 +377,17 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
 }  // namespace
 
 template <class T>
+std::int64_t linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V) {
+  const std::size_t logit_bytes = exec.bf16_products ? sizeof(BFloat16) : sizeof(T);
+  const std::int64_t of_gradient = parts_of(rows, V, logit_bytes, true).of_gradient;
+  return rows == 0 ? 0 : (rows - 1) % of_gradient + 1;
+}
+template std::int64_t linear_cross_entropy_kept_rows<float>(const Exec&, std::int64_t, std::int64_t);
+template std::int64_t linear_cross_entropy_kept_rows<BFloat16>(const Exec&, std::int64_t, std::int64_t);
+
+template <class T>
 void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
-  const bool gradients = args.dx != nullptr || args.dweight != nullptr;
+  const bool gradients = args.dx != nullptr || args.dweight != nullptr || args.kept != nullptr;
   if constexpr (std::is_same_v<T, float>) {
     if (exec.bf16_products) {
       const std::int64_t in_x = args.rows * args.D, in_weight = args.V * args.D;

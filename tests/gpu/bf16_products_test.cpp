@@ -166,6 +166,40 @@ TEST_CASE("gpu: the head's loss in bfloat16", "[gpu][bf16]") {
   check_linear_cross_entropy<BFloat16>();
 }
 
+// With one part of the rows and with two (1 MB of L2 in the emulator), a gradient of one and another, added
+// to what is there and not: beside the CPU.
+TEST_CASE("gpu: the head's gradient of the weight that is left to backward", "[gpu][bf16][side]") {
+  if (skip_without_gpu()) return;
+  for (const bool bf16 : {false, true})
+    for (const std::int64_t rows : {20, 300})
+      for (const double scale : {1.0, 0.5}) {
+        CAPTURE(bf16, rows, scale);
+        const Bf16ProductsGuard reduced(bf16);
+        Draw draw(6, DType::f32);
+        const std::int64_t V = 9003, D = 4;
+        const Tensor x = draw.normal({rows, D}), weight = draw.normal({V, D}, 0.5),
+                     targets = draw.ids({rows}, V);
+        const auto gradients = [&](Device device) {
+          const Variable in = parameter(x.to(device)), w = parameter(weight.to(device));
+          for (int pass = 0; pass < 2; ++pass) {
+            const Variable loss = linear_cross_entropy(in, w, targets.to(device));
+            scale == 1 ? loss.backward() : (loss * scale).backward();
+          }
+          return std::vector{in.grad().to_vector(), w.grad().to_vector()};
+        };
+        const auto want = gradients(Device::cpu), got = gradients(Device::cuda);
+        for (std::size_t which = 0; which < want.size(); ++which) {
+          double off = 0, size = 0;
+          for (std::size_t i = 0; i < want[which].size(); ++i) {
+            off = std::max(off, std::abs(got[which][i] - want[which][i]));
+            size = std::max(size, std::abs(want[which][i]));
+          }
+          CAPTURE(which);
+          CHECK(off <= (bf16 ? 0.02 : 1e-5) * size);
+        }
+      }
+}
+
 #if defined(WEDGE_EMULATOR)
 // Where a block's next row has no room in shared memory, every row has a block, and all bits are the same.
 TEST_CASE("gpu: the head's loss where a row does not fit in shared memory", "[gpu][bf16]") {
