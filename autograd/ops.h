@@ -113,7 +113,7 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
 struct Dropout {
   double rate = 0;         // in [0, 1)
   std::uint32_t site = 0;  // a number of its own for every dropout of a model
-  Tensor counter;          // int64 [3]: seed, step, micro_step; a new tensor for every forward pass
+  Tensor counter = {};     // int64 [3]: seed, step, micro_step; a new tensor for every forward pass
   bool active() const { return rate > 0 && counter.defined(); }
 };
 // x · mask / (1 - rate)
