@@ -167,7 +167,7 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
   Walk walk;
   if constexpr (kWithCuda) {
     if (grad.device() == Device::cuda) {
-      walk.totals.emplace();
+      walk.totals.emplace(cu::stream());
       walk.side.emplace();
     }
   }
@@ -197,9 +197,9 @@ void Variable::run_backward(const Tensor& grad, bool is_one) const {
       for (auto& producer : walk.arrived) queue.push(std::move(producer));
       walk.arrived.clear();
     }
+    if (walk.totals) walk.totals->add_up();
     if constexpr (kWithCuda)
       if (walk.side) walk.side->join();
-    if (walk.totals) walk.totals->add_up();
   } catch (...) {
     // Gradients that wait for nodes that will not run now must not meet those of another backward.
     for (; !queue.empty(); queue.pop()) walk.arrived.push_back(queue.top());

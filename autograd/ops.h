@@ -104,7 +104,7 @@ Variable layernorm(const Variable& x, const Variable& weight, const Variable& bi
 // Mean over all rows of -log softmax(logits)[target]: logits [..., V], targets int32 [...] -> [].
 Variable cross_entropy(const Variable& logits, const Tensor& targets);
 // cross_entropy(x Wᵀ, targets) without ever holding all logits: x [..., D], weight [V, D], targets int32
-// [...] -> [].
+// [...] -> []. On a GPU backward needs x again, and throws where its storage was changed meanwhile.
 Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& targets);
 
 // ---- Dropout ----

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "tensor/cuda/gpu.h"
-
 namespace wedge::cu {
 namespace {
 
@@ -20,9 +18,7 @@ bool overlap(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
-DeferredTotals::DeferredTotals() : around_(std::exchange(t_innermost, this)) {
-  if constexpr (kWithCuda) stream_ = cu::stream();
-}
+DeferredTotals::DeferredTotals(void* stream) : around_(std::exchange(t_innermost, this)), stream_(stream) {}
 
 DeferredTotals::~DeferredTotals() {
   t_innermost = around_;
@@ -93,7 +89,7 @@ void add_up(void* stream, const PartialSums& sums, float* out, bool add) {
   const ColumnTotal<float> total{
       sums.data(), out, sums.columns, sums.columns, static_cast<std::int32_t>(sums.pieces), add ? 1 : 0};
   if (DeferredTotals::take(stream, sums.partials, {&total, 1})) return;
-  DeferredTotals at_once;
+  DeferredTotals at_once(stream);
   at_once.may_wait(place_of(total));
   DeferredTotals::take(stream, sums.partials, {&total, 1});
   at_once.add_up();

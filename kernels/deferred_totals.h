@@ -28,16 +28,16 @@ struct DeferredTable {
   ColumnTotal<float> of[kMost];
 };
 
-// While one lives, totals on this thread and stream may wait in it, if they go to memory of which may_wait()
-// was told: memory that stays, and that nobody touches before settle() or add_up(). They are added in the
-// order in which they came, with the bits that they have without it. Those of scopes within each other are
-// apart.
+// While one lives, totals of this thread on its stream may wait in it, if they go to memory of which
+// may_wait() was told: memory that stays, and that nobody touches before settle() or add_up(). They are added
+// in the order in which they came, with the bits that they have without it. Those of scopes within each other
+// are apart.
 class DeferredTotals {
  public:
   // Partial sums that wait, at most: beyond, what waits is added.
   static constexpr std::size_t kMostBytes = std::size_t{32} << 20;
 
-  DeferredTotals();
+  explicit DeferredTotals(void* stream);
   // Forgets what waits.
   ~DeferredTotals();
   DeferredTotals(const DeferredTotals&) = delete;
@@ -59,7 +59,7 @@ class DeferredTotals {
   void push(const ColumnTotal<float>& total, const std::shared_ptr<Storage>& partials);
 
   DeferredTotals* around_;
-  void* stream_ = nullptr;  // that it was made on
+  void* stream_;
   std::vector<std::span<const float>> places_;
   std::vector<std::shared_ptr<Storage>> held_;
   std::size_t held_bytes_ = 0;

@@ -35,15 +35,19 @@ struct LinearCrossEntropy {
   // zeros from row V on.
   const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
   std::int64_t rounded_rows = V;
-  // CUDA: G of the last linear_cross_entropy_kept_rows(...) rows =, [.., padded_classes(V)], zeros from
-  // column V on: bfloat16 with Exec::bf16_products, else T. dweight is then of the rows before. Or null.
+  // CUDA: [HeadRows::part, padded_classes(V)], bfloat16 with Exec::bf16_products, else T: its first
+  // HeadRows::last rows = G of the last rows, zeros from column V on. dweight is then of the rows before. Or
+  // null.
   void* kept = nullptr;
 };
 
 namespace cu {
-// How many rows that is, at least 1 where there are rows. With `rows` of them there is no dweight before.
-template <class T>
-std::int64_t linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V);
+// Rows of which G lies in memory at once, and how many of those are the last, at least 1 where there are any.
+// With all rows in one part there is no dweight before it.
+struct HeadRows {
+  std::int64_t part, last;
+};
+HeadRows linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V);
 }  // namespace cu
 
 WEDGE_KERNEL(linear_cross_entropy, LinearCrossEntropy)

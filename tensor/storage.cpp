@@ -18,6 +18,7 @@ namespace wedge {
 struct BlockCache {
   std::map<std::size_t, std::vector<std::byte*>> free;
   bool closed = false;  // of a pool that is gone: blocks that are freed now go to the device's
+  bool alone = false;   // takes no blocks of the device's
 
   std::byte* take(std::size_t capacity) {
     const auto it = free.find(capacity);
@@ -44,7 +45,7 @@ std::size_t round_up(std::size_t bytes) {
 }
 
 // The blocks of one device. On the GPU a freed one may be handed out again at once: what still reads it comes
-// before what will write it in the one stream that there is.
+// before what will write it in the one stream that they are used on (cuda/side_stream.h has its own).
 struct Pool {
   std::mutex mutex;  // of the caches of memory pools too
   BlockCache cache;
@@ -111,7 +112,8 @@ thread_local std::shared_ptr<BlockCache> t_set_apart;  // of the scope that this
 std::byte* take_block(Pool& p, BlockCache* home, std::size_t capacity, Device device) {
   if (home != nullptr)
     if (std::byte* const block = home->take(capacity)) return block;
-  if (std::byte* const block = p.cache.take(capacity)) return block;
+  if (home == nullptr || !home->alone)
+    if (std::byte* const block = p.cache.take(capacity)) return block;
   try {
     return allocate_block(capacity, device);
   } catch (const Error&) {
@@ -160,7 +162,9 @@ Storage::~Storage() {
   p.live -= capacity_;
 }
 
-MemoryPool::MemoryPool() : cache_(std::make_shared<BlockCache>()) {}
+MemoryPool::MemoryPool(Blocks first) : cache_(std::make_shared<BlockCache>()) {
+  cache_->alone = first == Blocks::fresh;
+}
 
 MemoryPool::~MemoryPool() {
   Pool& p = pool(Device::cuda);

@@ -53,7 +53,11 @@ class Storage {
 // else is handed what that work writes to.
 class MemoryPool {
  public:
-  MemoryPool();
+  // Where blocks come from that it does not have yet: what others have freed, or the driver. Fresh ones may
+  // be used on a stream of their own.
+  enum class Blocks { freed_by_others, fresh };
+
+  explicit MemoryPool(Blocks first = Blocks::freed_by_others);
   // Gives its blocks to the device's cache.
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;

@@ -31,9 +31,10 @@ class LaterGradient {
     if constexpr (kWithCuda) {
       const Exec exec = compute::exec_of(x);
       if (exec.device != Device::cuda) return;
-      rows_ = cu::linear_cross_entropy_kept_rows<float>(exec, rows, V);
-      kept_ =
-          Tensor::empty({rows_, padded_classes(V)}, exec.bf16_products ? DType::bf16 : x.dtype(), x.device());
+      const cu::HeadRows kept = cu::linear_cross_entropy_kept_rows(exec, rows, V);
+      rows_ = kept.last;
+      kept_ = Tensor::empty({kept.part, padded_classes(V)}, exec.bf16_products ? DType::bf16 : x.dtype(),
+                            x.device());
     }
   }
   std::int64_t rows() const { return rows_; }

@@ -68,8 +68,8 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
             if (exec.device == Device::cuda)
               sums = compute::sums_into(dz, cu::plucker_linear_dz_pieces(args));
           args.dz_sums = sums.data();
-          // Beside the rest, unless both need a copy of dg that only the kernel makes.
-          if (dweight.side != nullptr && (!exec.bf16_products || dg_rounded != nullptr)) {
+          // Beside the rest, unless both need a copy of dg that only the kernel makes: rounded, or padded.
+          if (dweight.side != nullptr && (!exec.bf16_products || (dg_rounded != nullptr && D % 8 == 0))) {
             PluckerLinearBackward<T> of_weight = args;
             of_weight.dz = nullptr;
             of_weight.dbias = nullptr;

@@ -314,7 +314,8 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
   const auto [of_gradient, chunk] = parts_of(args.rows, V, sizeof(Logit), gradients);
   const bool keeps = gradients && args.kept != nullptr;
   const Scratch<double> losses(args.rows);
-  const Scratch<Logit> own(keeps && args.rows <= of_gradient ? 0 : of_gradient * stride);
+  const Scratch<Logit> own(keeps ? 0 : of_gradient * stride);
+  Logit* const logits = keeps ? static_cast<Logit*>(args.kept) : own.data();
   if (args.rows == 0 && args.dweight != nullptr)
     check(cudaMemsetAsync(args.dweight, 0, static_cast<std::size_t>(stride * D) * sizeof(float),
                           static_cast<cudaStream_t>(exec.stream)),
@@ -323,7 +324,6 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
   for (std::int64_t first = 0; first < args.rows; first += of_gradient) {
     const std::int64_t count = at_most(args.rows - first, of_gradient);
     const bool kept = keeps && first + count == args.rows;
-    Logit* const logits = kept ? static_cast<Logit*>(args.kept) : own.data();
     for (std::int64_t row = 0; row < count; row += chunk) {
       const std::int64_t rows = at_most(count - row, chunk);
       gemm_to<In, Logit>(exec,
@@ -376,14 +376,11 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
 
 }  // namespace
 
-template <class T>
-std::int64_t linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V) {
-  const std::size_t logit_bytes = exec.bf16_products ? sizeof(BFloat16) : sizeof(T);
-  const std::int64_t of_gradient = parts_of(rows, V, logit_bytes, true).of_gradient;
-  return rows == 0 ? 0 : (rows - 1) % of_gradient + 1;
+HeadRows linear_cross_entropy_kept_rows(const Exec& exec, std::int64_t rows, std::int64_t V) {
+  const std::size_t logit_bytes = exec.bf16_products ? sizeof(BFloat16) : sizeof(float);
+  const std::int64_t part = parts_of(rows, V, logit_bytes, true).of_gradient;
+  return {part, rows == 0 ? 0 : (rows - 1) % part + 1};
 }
-template std::int64_t linear_cross_entropy_kept_rows<float>(const Exec&, std::int64_t, std::int64_t);
-template std::int64_t linear_cross_entropy_kept_rows<BFloat16>(const Exec&, std::int64_t, std::int64_t);
 
 template <class T>
 void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {

@@ -200,7 +200,7 @@ void release(std::byte* block) noexcept {
 }
 
 void trim() noexcept {
-  const bool done = cudaStreamSynchronize(gpu().stream) == cudaSuccess;
+  const bool done = cudaStreamSynchronize(stream_of_thread()) == cudaSuccess;
   if (cudaMemPoolTrimTo(gpu().pool, 0) != cudaSuccess || !done) (void)cudaGetLastError();
 }
 

@@ -43,7 +43,8 @@ Graph Graph::capture(const std::function<void()>& body) {
       captured, [](cudaGraph_t g) { (void)cudaGraphDestroy(g); });
   Graph graph;
   cudaGraphExec_t executable = nullptr;
-  check(cudaGraphInstantiate(&executable, captured, 0), "graph");
+  // Else the side stream's work would have the priority of the stream that the graph is launched on.
+  check(cudaGraphInstantiate(&executable, captured, cudaGraphInstantiateFlagUseNodePriority), "graph");
   graph.executable_ = {executable, [](cudaGraphExec_t g) { (void)cudaGraphExecDestroy(g); }};
   check(cudaGraphGetNodes(captured, nullptr, &graph.nodes_), "graph");
   return graph;

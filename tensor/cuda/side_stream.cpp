@@ -22,7 +22,8 @@ cudaStream_t first_stream() {
 // What all of the process's SideStreams share. Made at the first use and never destroyed, as the GPU itself.
 struct Side {
   cudaStream_t stream{};
-  MemoryPool memory;  // of the work itself: reused in the order of this stream
+  // Of the work itself: reused in the order of this stream.
+  MemoryPool memory{MemoryPool::Blocks::fresh};
   std::mutex mutex;
   std::vector<cudaEvent_t> idle;
 

@@ -237,7 +237,7 @@ TEST_CASE("gpu: partial sums that wait are of a bounded size", "[gpu][totals]") 
   };
   const Tensor out = Tensor::full({3, D}, 1, DType::f32, Device::cuda);
   const std::size_t before = allocated_bytes(Device::cuda);
-  cu::DeferredTotals totals;
+  cu::DeferredTotals totals(cu::stream());
   const auto take = [&](int i, bool add) {
     const auto storage = make();
     const cu::ColumnTotal<float> total{

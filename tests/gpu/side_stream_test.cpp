@@ -159,6 +159,20 @@ TEST_CASE("gpu: what the side stream reads is kept until it is done", "[gpu][sid
   CHECK(allocated_bytes(Device::cuda) == before);
 }
 
+// Another thread may use it on the first stream again before that is waited for.
+TEST_CASE("gpu: the side stream does not take what the first has freed", "[gpu][side]") {
+  if (skip_without_gpu()) return;
+  const auto make = [] { return Tensor::empty({23456}, DType::f32, Device::cuda); };
+  const Tensor to = zeros(4);
+  void* const freed = make().raw();
+  cu::SideStream side;
+  void* own = nullptr;
+  side.run({}, place(to), [&] { own = make().raw(); });
+  CHECK(own != freed);
+  CHECK(make().raw() == freed);
+  side.run({}, place(to), [&] { CHECK(make().raw() == own); });
+}
+
 TEST_CASE("gpu: work on the side stream that throws is waited for", "[gpu][side]") {
   if (skip_without_gpu()) return;
   const Tensor a = random_on_gpu({8}, 1), b = zeros(8);
@@ -173,6 +187,7 @@ TEST_CASE("gpu: work on the side stream that throws is waited for", "[gpu][side]
       CHECK(throws);
     }
   };
+  body(false);  // makes what the captures use
   for (const bool throws : {false, true}) {
     Tensor(b).fill(0);
     cu::Graph::capture([&] { body(throws); }).replay();
