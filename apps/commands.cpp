@@ -46,12 +46,30 @@ const Command& find_command(const std::string& name) {
       fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
 }
 
-// A command, a key, a group of keys or a preset.
+// "wedge eval, generate" for checkpoint (or checkpoint=); empty where no command has a word of its own so
+// called.
+std::string commands_with_word(const std::string& name) {
+  const std::string bare = name.substr(0, name.find('='));
+  std::string text;
+  for (const Command& command : kCommands) {
+    const std::string words = fmt::format(" {} ", command.own_words);
+    if (words.find(fmt::format(" {}= ", bare)) == std::string::npos &&
+        words.find(fmt::format(" {} ", bare)) == std::string::npos)
+      continue;
+    text += text.empty() ? "wedge " : ", ";
+    text += command.name;
+  }
+  return text;
+}
+
+// A command, a key, a group of keys or a preset, or a word of a command.
 std::string help_about(const std::string& name) {
   if (name == "--man") return man_page();
   for (const Command& command : kCommands)
     if (command.name == name) return command.help();
   if (const auto text = describe_key_or_group(name)) return *text;
+  if (const std::string of = commands_with_word(name); !of.empty())
+    return fmt::format("{} is a word of {}; what it means stands in that command's --help\n", name, of);
   std::vector<std::string_view> names;
   for (const Command& command : kCommands) names.push_back(command.name);
   for (const Key& key : config_keys()) names.push_back(key.name);

@@ -1,5 +1,7 @@
 #include "apps/config.h"
 
+#include <algorithm>
+
 #include "apps/config_keys.h"
 #include "apps/device.h"
 #include "apps/tensorboard.h"
@@ -72,7 +74,13 @@ void update_from_json(Config& config, const Json& json, const std::string& origi
       throw Error(fmt::format("{}: {}", origin, error.what()));
     }
   };
+  const auto is_group = [](const std::string& name) {
+    return std::ranges::any_of(config_keys(),
+                               [&](const Key& key) { return key.name.starts_with(name + "."); });
+  };
   for (const auto& [name, value] : json.items()) {
+    WEDGE_CHECK(value.is_object() || !is_group(name), "{}: {}: expected a group of keys, {{...}}, got {}",
+                origin, name, value.dump());
     if (!value.is_object()) {
       set(name, value);
       continue;

@@ -23,7 +23,10 @@ using Clock = std::chrono::steady_clock;
 std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
   if (!word || *word == "null") return {};
   std::vector<std::string> stops = {*word};
-  if (const Json value = parse_json(*word); value.is_array()) {
+  const Json value = parse_json(*word);
+  WEDGE_CHECK(!value.is_discarded() || !word->starts_with("[\""),
+              "generate: stop: expected a text or a JSON list of texts, got {}", *word);
+  if (value.is_array()) {
     stops.clear();
     for (const Json& stop : value) {
       WEDGE_CHECK(stop.is_string(), "generate: stop: expected a text or a JSON list of texts, got {}", *word);
@@ -120,7 +123,7 @@ int run_generate(const Arguments& arguments) {
   options.temperature = words.number("temperature", 0, 1e6).value_or(1);
   options.top_k = words.integer("top_k", 1);
   options.top_p = words.number("top_p", 0, 1);
-  options.seed = static_cast<std::uint64_t>(words.integer("seed", 0).value_or(42));
+  options.seed = words.natural("seed").value_or(42);
   const std::vector<std::string> stops = parse_stops(words.text("stop"));
   Config run;  // for the two keys that a run has too
   for (const char* name : {"train.device", "train.threads"})

@@ -5,23 +5,27 @@
 #include "apps/commands.h"
 #include "apps/config_keys.h"
 #include "apps/help.h"
+#include "data/unicode.h"
 
 namespace wedge::app {
 
 namespace {
 
-// Text that roff takes as it is.
+// Text that roff takes as it is, in ASCII.
 std::string roff(const std::string& text) {
   std::string out;
   bool line_start = true;
-  for (const char c : text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::int32_t c = data::next_code_point(text, at);
     if (line_start && (c == '.' || c == '\'')) out += "\\&";
     if (c == '\\')
       out += "\\e";
     else if (c == '-')
       out += "\\-";
+    else if (c > 127)
+      out += fmt::format("\\[u{:04X}]", c);
     else
-      out += c;
+      out += static_cast<char>(c);
     line_start = c == '\n';
   }
   return out;

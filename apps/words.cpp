@@ -56,6 +56,15 @@ std::optional<std::int64_t> Words::integer(const std::string& name, std::int64_t
   return value.get<std::int64_t>();
 }
 
+std::optional<std::uint64_t> Words::natural(const std::string& name) const {
+  const auto given = text(name);
+  if (!given || *given == "null") return {};
+  const Json value = parse_json(*given);
+  WEDGE_CHECK(value.is_number_unsigned(), "{}: {}: expected an integer, from 0 to {}, got {}", command_, name,
+              std::numeric_limits<std::uint64_t>::max(), *given);
+  return value.get<std::uint64_t>();
+}
+
 std::optional<double> Words::number(const std::string& name, double low, double high) const {
   const auto given = text(name);
   if (!given || *given == "null") return {};

@@ -26,6 +26,8 @@ class Words {
   // expected and what came, for what is none or out of [low, high].
   std::optional<std::int64_t> integer(const std::string& name, std::int64_t low,
                                       std::int64_t high = std::numeric_limits<std::int64_t>::max()) const;
+  // The same of all that 64 bits hold without a sign.
+  std::optional<std::uint64_t> natural(const std::string& name) const;
   std::optional<double> number(const std::string& name, double low, double high) const;
 
  private:

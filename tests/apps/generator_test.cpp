@@ -161,10 +161,17 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   refused({"prompt=The", "top_k=0"}, "top_k: expected an integer, at least 1, got 0");
   refused({"prompt=The", "max_tokens=many"}, "max_tokens");
   refused({"prompt=The", "stop=[1]"}, "stop: expected a text or a JSON list of texts");
+  refused({"prompt=The", "stop=[\"."}, "stop: expected a text or a JSON list of texts, got [\".");
   refused({"prompt=The", "stop="}, "stop");
+  refused({"prompt=The", "seed=-1"}, "seed: expected an integer, from 0 to 18446744073709551615, got -1");
+  refused({"prompt=The", "seed=18446744073709551616"}, "seed: expected an integer");
+  refused({"prompt=The", "seed=1.5"}, "seed: expected an integer");
   refused({"prompt=The", "tempreature=1"}, "the nearest is temperature=");
   refused({"prompt=The", "prompt=A"}, "prompt is given twice");
   refused({"prompt=The", "train.device=gpu"}, "train.device: must be auto or cpu or cuda, got gpu");
   refused({"prompt=The", "train.threads=0"}, "train.threads");
   CHECK(run_wedge(cwd, {"generate", "checkpoint=nowhere", "prompt=The"}).status == 2);
+  CHECK_THAT(
+      run_wedge(cwd, {"generate", "checkpoint=nowhere", "prompt=The", "seed=18446744073709551615"}).err,
+      Contains("nowhere"));
 }

@@ -19,6 +19,8 @@ namespace fs = std::filesystem;
 
 TEST_CASE("help: every key, group and preset is documented", "[apps][help]") {
   const std::string man = man_page();
+  CHECK(
+      std::ranges::all_of(man, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));  // for any roff
   for (const Key& key : config_keys()) {
     CAPTURE(key.name);
     const auto text = describe_key_or_group(std::string(key.name));
@@ -50,6 +52,8 @@ TEST_CASE("help command", "[apps][help][command]") {
   const Outcome wrong = run_wedge(cwd, {"help", "train.batch_siez"});
   CHECK(wrong.status == 2);
   CHECK_THAT(wrong.err, Contains("no command or key 'train.batch_siez'; the nearest is train.batch_size"));
+  CHECK_THAT(run_wedge(cwd, {"help", "prompt"}).out, Contains("prompt is a word of wedge generate;"));
+  CHECK_THAT(run_wedge(cwd, {"help", "checkpoint=x"}).out, Contains("wedge eval, generate, inspect;"));
   CHECK(run_wedge(cwd, {"completion", "tcsh"}).status == 2);
   CHECK(run_wedge(cwd, {"completion"}).status == 2);
 }
