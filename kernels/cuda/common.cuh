@@ -26,6 +26,23 @@ __device__ T from_float(float x) {
   return static_cast<T>(x);
 }
 
+// kWidth neighbours in float32; `p` is aligned for all of them.
+template <int kWidth>
+using Floats = Pack<float, kWidth>;
+template <int kWidth, class T>
+__device__ Floats<kWidth> load_floats(const T* p) {
+  const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(p);
+  Floats<kWidth> x;
+  for (int k = 0; k < kWidth; ++k) x.v[k] = to_float(pack.v[k]);
+  return x;
+}
+template <int kWidth, class T>
+__device__ void store_floats(T* p, const Floats<kWidth>& x) {
+  Pack<T, kWidth> pack;
+  for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
+  *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+}
+
 // rounded = y in bfloat16, if that is not null: after kernels that do not write it themselves.
 template <class T>
 void round_result(std::int64_t n, const T* y, BFloat16* rounded) {

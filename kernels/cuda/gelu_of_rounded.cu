@@ -5,8 +5,9 @@
 // instructions that they, not the bytes, set the pace.
 //
 // Layout: column tiles as in column_sums.cuh, but where D and the pointers allow it a lane has eight
-// neighbours (16 bytes) of four rows at a time. A thread sums du over its columns, the warps are added in
-// order, and column_sums.cuh adds the pieces. Bytes moved: 2 for each value read or written, once.
+// neighbours (16 bytes), and asks for eight rows before it uses the first: up to 32,768 rows for all that it
+// has, so that arithmetic and memory take turns by the row. A thread sums du over its columns, the warps are
+// added in order, and column_sums.cuh adds the pieces. Bytes moved: 2 for each value read or written, once.
 #include <initializer_list>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -16,25 +17,57 @@
 namespace wedge::cu {
 namespace {
 
-constexpr int kWide = 8;  // bfloat16 of 16 bytes
+constexpr int kWide = 8;      // bfloat16 of 16 bytes
+constexpr int kTogether = 8;  // rows that are loaded before the first is used
 
-struct Gaussian {
-  float cdf, pdf;
+// 1 - Φ(|x|), and e^(-x²/2) of which it is made.
+struct Tail {
+  float tail, exponential;
 };
-
-__device__ inline Gaussian gaussian(float x) {
-  const float pdf = 0.39894228040143268f * exp2_approx(-0.72134752044448170f * x * x);
+__device__ inline Tail gaussian_tail(float x) {
+  constexpr float kPeak = 0.39894228040143268f;
+  const float exponential = exp2_approx(-0.72134752044448170f * x * x);
   const float t = reciprocal_approx(1 + 0.2316419f * fabsf(x));
-  const float tail =
-      pdf * t *
-      (0.319381530f + t * (-0.356563782f + t * (1.781477937f + t * (-1.821255978f + t * 1.330274429f))));
-  return {x < 0 ? tail : 1 - tail, pdf};
+  const float sum =
+      kPeak * 0.319381530f +
+      t * (kPeak * -0.356563782f +
+           t * (kPeak * 1.781477937f + t * (kPeak * -1.821255978f + t * (kPeak * 1.330274429f))));
+  return {exponential * t * sum, exponential};
+}
+// x Φ(x)
+__device__ inline float gelu(float x) {
+  return fmaxf(x, 0) - fabsf(x) * gaussian_tail(x).tail;
+}
+// Φ(x) + x φ(x)
+__device__ inline float gelu_slope(float x) {
+  const Tail t = gaussian_tail(x);
+  return 0.5f + copysignf(0.5f + (fabsf(x) * 0.39894228040143268f * t.exponential - t.tail), x);
 }
 
+// kWidth neighbours as they lie in memory.
 template <int kWidth>
-using Rounded = Pack<BFloat16, kWidth>;
-template <int kWidth>
-using Floats = Pack<float, kWidth>;
+struct Rounded {
+  Pack<std::uint32_t, kWidth / 2> pairs;
+
+  __device__ static Rounded load(const BFloat16* p) {
+    return {*reinterpret_cast<const Pack<std::uint32_t, kWidth / 2>*>(p)};
+  }
+  __device__ Floats<kWidth> values() const {
+    Floats<kWidth> x;
+    for (int k = 0; k < kWidth / 2; ++k) {
+      x.v[2 * k] = __uint_as_float(pairs.v[k] << 16);
+      x.v[2 * k + 1] = __uint_as_float(pairs.v[k] & 0xffff0000u);
+    }
+    return x;
+  }
+};
+template <>
+struct Rounded<1> {
+  BFloat16 value;
+
+  __device__ static Rounded load(const BFloat16* p) { return {*p}; }
+  __device__ Floats<1> values() const { return {{to_float(value)}}; }
+};
 
 template <int kWidth>
 __device__ Floats<kWidth> bias_at(const float* bias, std::int64_t column) {
@@ -56,7 +89,6 @@ __device__ void store(BFloat16* to, const Floats<kWidth>& x) {
 template <int kWidth>
 struct WideTile {
   static constexpr int kColumns = kWarp * kWidth;
-  static constexpr int kTogether = kWidth == 1 ? 1 : 4;  // rows that are loaded before the first is used
   std::int64_t column, first, end;
 
   __device__ WideTile(std::int64_t rows, std::int64_t D) {
@@ -68,60 +100,59 @@ struct WideTile {
 };
 
 template <int kWidth>
-__global__ void __launch_bounds__(kTileThreads) gelu_of_rounded_kernel(GeluOfRounded a) {
-  using Tile = WideTile<kWidth>;
-  const Tile tile(a.rows, a.D);
+__global__ void __launch_bounds__(kTileThreads, 2) gelu_of_rounded_kernel(GeluOfRounded a) {
+  const WideTile<kWidth> tile(a.rows, a.D);
   if (tile.first >= tile.end) return;
   const Floats<kWidth> bias = bias_at<kWidth>(a.bias, tile.column);
-  for (std::int64_t row = tile.first; row < tile.end; row += Tile::kTogether * kTileWarps) {
-    Rounded<kWidth> u[Tile::kTogether];
-    const auto at = [&](int r) { return (row + r * kTileWarps) * a.D + tile.column; };
+  const std::int64_t step = kTileWarps * a.D;  // between rows of a warp
+  const std::int64_t start = tile.first * a.D + tile.column;
+  const BFloat16* in = a.u + start;
+  BFloat16* out = a.y + start;
+  for (std::int64_t row = tile.first; row < tile.end; row += kTogether * kTileWarps) {
+    Rounded<kWidth> u[kTogether];
     WEDGE_UNROLL
-    for (int r = 0; r < Tile::kTogether; ++r)
-      if (row + r * kTileWarps < tile.end) u[r] = *reinterpret_cast<const Rounded<kWidth>*>(a.u + at(r));
+    for (int r = 0; r < kTogether; ++r, in += step)
+      if (row + r * kTileWarps < tile.end) u[r] = Rounded<kWidth>::load(in);
     WEDGE_UNROLL
-    for (int r = 0; r < Tile::kTogether; ++r) {
+    for (int r = 0; r < kTogether; ++r, out += step) {
       if (row + r * kTileWarps >= tile.end) break;
-      Floats<kWidth> y;
+      Floats<kWidth> y = u[r].values();
       WEDGE_UNROLL
-      for (int k = 0; k < kWidth; ++k) {
-        const float v = to_float(u[r].v[k]) + bias.v[k];
-        y.v[k] = v * gaussian(v).cdf;
-      }
-      store(a.y + at(r), y);
+      for (int k = 0; k < kWidth; ++k) y.v[k] = gelu(y.v[k] + bias.v[k]);
+      store(out, y);
     }
   }
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 2)
     gelu_of_rounded_backward_kernel(GeluOfRoundedBackward a, float* partials) {
   using Tile = WideTile<kWidth>;
   WEDGE_SHARED(float, terms, kTileWarps* Tile::kColumns);
   const Tile tile(a.rows, a.D);
   Floats<kWidth> sums{};
   const Floats<kWidth> bias = tile.column < a.D ? bias_at<kWidth>(a.bias, tile.column) : Floats<kWidth>{};
-  for (std::int64_t row = tile.first; row < tile.end; row += Tile::kTogether * kTileWarps) {
-    Rounded<kWidth> u[Tile::kTogether], dy[Tile::kTogether];
-    const auto at = [&](int r) { return (row + r * kTileWarps) * a.D + tile.column; };
+  const std::int64_t step = kTileWarps * a.D;
+  std::int64_t at = tile.first * a.D + tile.column, to = at;
+  for (std::int64_t row = tile.first; row < tile.end; row += kTogether * kTileWarps) {
+    Rounded<kWidth> u[kTogether], dy[kTogether];
     WEDGE_UNROLL
-    for (int r = 0; r < Tile::kTogether; ++r)
+    for (int r = 0; r < kTogether; ++r, at += step)
       if (row + r * kTileWarps < tile.end) {
-        u[r] = *reinterpret_cast<const Rounded<kWidth>*>(a.u + at(r));
-        dy[r] = *reinterpret_cast<const Rounded<kWidth>*>(a.dy + at(r));
+        u[r] = Rounded<kWidth>::load(a.u + at);
+        dy[r] = Rounded<kWidth>::load(a.dy + at);
       }
     WEDGE_UNROLL
-    for (int r = 0; r < Tile::kTogether; ++r) {
+    for (int r = 0; r < kTogether; ++r, to += step) {
       if (row + r * kTileWarps >= tile.end) break;
-      Floats<kWidth> du;
+      const Floats<kWidth> v = u[r].values();
+      Floats<kWidth> du = dy[r].values();
       WEDGE_UNROLL
       for (int k = 0; k < kWidth; ++k) {
-        const float v = to_float(u[r].v[k]) + bias.v[k];
-        const Gaussian g = gaussian(v);
-        du.v[k] = to_float(dy[r].v[k]) * (g.cdf + v * g.pdf);
+        du.v[k] *= gelu_slope(v.v[k] + bias.v[k]);
         sums.v[k] += du.v[k];
       }
-      store(a.du + at(r), du);
+      store(a.du + to, du);
     }
   }
   if (a.dbias == nullptr) return;

@@ -45,15 +45,15 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t row = place.row; row < a.rows; row += place.row_step) {
     const std::int64_t at = row * a.D;
     const auto make = [&](std::int64_t c) {
-      Floats<kWidth> s = load<kWidth>(a.x + at + c);
+      Floats<kWidth> s = load_floats<kWidth>(a.x + at + c);
       if (mask.on() && !a.masks_output) apply(mask, at + c, s);
       if (a.residual != nullptr) {
-        const Floats<kWidth> residual = load<kWidth>(a.residual + at + c);
+        const Floats<kWidth> residual = load_floats<kWidth>(a.residual + at + c);
         for (int k = 0; k < kWidth; ++k) s.v[k] += residual.v[k];
       }
       return s;
     };
-    const auto again = [&](std::int64_t c) { return staged ? load<kWidth>(stage + c) : make(c); };
+    const auto again = [&](std::int64_t c) { return staged ? load_floats<kWidth>(stage + c) : make(c); };
 
     float sum = 0;
     for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
@@ -72,7 +72,8 @@ __global__ void __launch_bounds__(kThreads)
     const float rstd = 1 / sqrtf(team_sum<kTeam>(squares) / width + eps);
 
     for (std::int64_t c = place.column; c < a.D; c += place.kStep) {
-      const Floats<kWidth> s = again(c), weight = load<kWidth>(a.weight + c), bias = load<kWidth>(a.bias + c);
+      const Floats<kWidth> s = again(c), weight = load_floats<kWidth>(a.weight + c),
+                           bias = load_floats<kWidth>(a.bias + c);
       Floats<kWidth> y;
       for (int k = 0; k < kWidth; ++k) y.v[k] = (s.v[k] - mean) * rstd * weight.v[k] + bias.v[k];
       if (mask.on() && a.masks_output) apply(mask, at + c, y);
@@ -96,8 +97,8 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t at = row * a.D;
     const float mean = a.mean[row], rstd = a.rstd[row];
     const auto make = [&](std::int64_t c, Floats<kWidth>& g, Floats<kWidth>& xhat) {
-      const Floats<kWidth> weight = load<kWidth>(a.weight + c), s = load<kWidth>(a.s + at + c);
-      Floats<kWidth> dy = load<kWidth>(a.dy + at + c);
+      const Floats<kWidth> weight = load_floats<kWidth>(a.weight + c), s = load_floats<kWidth>(a.s + at + c);
+      Floats<kWidth> dy = load_floats<kWidth>(a.dy + at + c);
       if (mask.on() && a.masks_output) apply(mask, at + c, dy);
       for (int k = 0; k < kWidth; ++k) {
         g.v[k] = dy.v[k] * weight.v[k];

@@ -33,7 +33,7 @@ __device__ Row<kGroups> load_row(const T* p, std::int64_t D) {
   Row<kGroups> row = {};
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g)
-    if (column_of(g) < D) row.group[g] = load<4>(p + column_of(g));
+    if (column_of(g) < D) row.group[g] = load_floats<4>(p + column_of(g));
   return row;
 }
 
@@ -167,14 +167,14 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       for (int k = 0; k < 4; ++k)
         ds.v[k] = rstd * (dy.group[g].v[k] * weight.group[g].v[k] - mean_g - xhat.group[g].v[k] * mean_gx);
       if (a.dresidual != nullptr) {
-        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load<4>(a.dresidual + at + c);
+        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load_floats<4>(a.dresidual + at + c);
         Floats<4> sum = ds;
         for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
         store(a.dresidual + at + c, sum);
       }
       if (a.dx == nullptr) continue;
       // x and the residual may be one variable.
-      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load<4>(a.dx + at + c);
+      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load_floats<4>(a.dx + at + c);
       if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
       for (int k = 0; k < 4; ++k) {
         ds.v[k] += old_dx.group[g].v[k];

@@ -13,27 +13,14 @@ namespace wedge::cu::norm {
 inline constexpr int kThreads = 256;
 inline constexpr std::int64_t kWarpWidth = 1024;  // the widest row that a warp takes alone
 
-template <int kWidth>
-using Floats = Pack<float, kWidth>;
-
-template <int kWidth, class T>
-__device__ Floats<kWidth> load(const T* p) {
-  const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(p);
-  Floats<kWidth> x;
-  for (int k = 0; k < kWidth; ++k) x.v[k] = to_float(pack.v[k]);
-  return x;
-}
-
 // p (+)= x; returns what p holds then, before it is rounded to T.
 template <int kWidth, class T>
 __device__ Floats<kWidth> store(T* p, Floats<kWidth> x, bool add = false) {
   if (add) {
-    const Floats<kWidth> old = load<kWidth>(p);
+    const Floats<kWidth> old = load_floats<kWidth>(p);
     for (int k = 0; k < kWidth; ++k) x.v[k] += old.v[k];
   }
-  Pack<T, kWidth> pack;
-  for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
-  *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+  store_floats(p, x);
   return x;
 }
 
