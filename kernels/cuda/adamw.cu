@@ -2,11 +2,12 @@
 //
 // Layout: tensors are cut into pieces of kPiece elements; a launch takes up to kTensors of them, whose
 // pointers travel in the kernel's parameters, and a block finds the tensor of its piece by a binary search
-// over the numbers of pieces before each. The norm: each piece is summed in double by a block into scratch
-// memory, and one last block adds those in order. Norm, clip factor and bias corrections are computed from
-// what lies in device memory, so that nothing is read back and a captured step can be replayed. Bytes a
-// parameter: the step reads 4 floats and writes 3, and 2 bytes more where a bfloat16 copy is kept; the norm
-// reads 1 float.
+// over the numbers of pieces before each; a thread takes four neighbours (16 bytes of float32) where sizes
+// and pointers allow it, 16 elements of the norm and 8 of a step before it uses the first. The norm: each
+// piece is summed in double by a block into scratch memory, and one last block adds those in order. Norm,
+// clip factor and bias corrections are computed from what lies in device memory, so that nothing is read back
+// and a captured step can be replayed. Bytes a parameter: the step reads 4 floats and writes 3, and 2 bytes
+// more where a bfloat16 copy is kept; the norm reads 1 float.
 #include "kernels/adamw.h"
 
 #include <algorithm>
@@ -18,7 +19,6 @@ namespace wedge::cu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kUnroll = 4;
 constexpr std::int64_t kPiece = 4096;
 constexpr std::int64_t kStepBlocks = 2048;  // more would only compute the scalars more often
 constexpr double kLargest = std::numeric_limits<double>::max();
@@ -54,6 +54,26 @@ __device__ Piece<T> piece_of(const Table<T>& table, int piece) {
   const AdamWTensor<T>& tensor = table.tensors[low];
   const std::int64_t begin = (piece - table.first_piece[low]) * kPiece;
   return {tensor, begin, begin + kPiece < tensor.n ? begin + kPiece : tensor.n};
+}
+
+template <class T>
+__device__ bool by_fours(const AdamWTensor<T>& t) {
+  const auto aligned = [](const void* p, std::size_t bytes) {
+    return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+  };
+  constexpr std::size_t kBytes = 4 * sizeof(T);
+  return t.n % 4 == 0 && aligned(t.p, kBytes) && aligned(t.g, kBytes) && aligned(t.m, kBytes) &&
+         aligned(t.v, kBytes) && aligned(t.rounded, 4 * sizeof(BFloat16));
+}
+
+// Calls body(first, step) until it has had all of this thread's elements of the piece: the kWidth from
+// first + j · step on, j < kUnroll, that are below its end.
+template <int kWidth, int kUnroll, class T, class Body>
+__device__ void for_elements(const Piece<T>& piece, const Body& body) {
+  constexpr std::int64_t kStep = kWidth * kThreads;
+  for (std::int64_t first = piece.begin + kWidth * static_cast<std::int64_t>(threadIdx.x); first < piece.end;
+       first += kUnroll * kStep)
+    body(first, kStep);
 }
 
 // Cuts `tensors` into tables and calls body(table, number of pieces before it) with each; returns the number
@@ -108,6 +128,40 @@ __device__ Rates rates_of(const StepConstants& with) {
           static_cast<float>(1.0 - with.beta2)};
 }
 
+template <int kWidth, class T>
+__device__ void update(const Piece<T>& piece, const Rates& k) {
+  constexpr int kUnroll = kWidth == 4 ? 2 : 4;
+  const AdamWTensor<T> tensor = piece.tensor;
+  for_elements<kWidth, kUnroll>(piece, [&](std::int64_t first, std::int64_t step) {
+    Floats<kWidth> p[kUnroll] = {}, g[kUnroll] = {}, m[kUnroll] = {}, v[kUnroll] = {};
+    WEDGE_UNROLL
+    for (int j = 0; j < kUnroll; ++j) {
+      const std::int64_t i = first + j * step;
+      if (i >= piece.end) continue;
+      p[j] = load_floats<kWidth>(tensor.p + i);
+      if (tensor.g != nullptr) g[j] = load_floats<kWidth>(tensor.g + i);
+      m[j] = load_floats<kWidth>(tensor.m + i);
+      v[j] = load_floats<kWidth>(tensor.v + i);
+    }
+    WEDGE_UNROLL
+    for (int j = 0; j < kUnroll; ++j) {
+      const std::int64_t i = first + j * step;
+      if (i >= piece.end) break;
+      for (int e = 0; e < kWidth; ++e) {
+        const float grad = g[j].v[e] * k.grad_scale;
+        float &x = p[j].v[e], &mean = m[j].v[e], &square = v[j].v[e];
+        mean += k.rate1 * (grad - mean);
+        square = k.beta2 * square + k.rate2 * grad * grad;
+        x = x * k.decay - k.step_size * mean / (sqrtf(square) / k.sqrt_correction + k.eps);
+      }
+      store_floats(tensor.p + i, p[j]);
+      if (tensor.rounded != nullptr) store_floats(tensor.rounded + i, p[j]);
+      store_floats(tensor.m + i, m[j]);
+      store_floats(tensor.v + i, v[j]);
+    }
+  });
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads) adamw_step_kernel(Table<T> table, StepConstants with) {
   // Divisions and a root in double: one thread does them for the block.
@@ -118,31 +172,24 @@ __global__ void __launch_bounds__(kThreads) adamw_step_kernel(Table<T> table, St
   if (!k.finite) return;
   for (int at = static_cast<int>(blockIdx.x); at < table.pieces; at += static_cast<int>(gridDim.x)) {
     const Piece<T> piece = piece_of(table, at);
-    const AdamWTensor<T> tensor = piece.tensor;
-    for (std::int64_t first = piece.begin + threadIdx.x; first < piece.end; first += kUnroll * kThreads) {
-      float p[kUnroll], g[kUnroll], m[kUnroll], v[kUnroll];
-      for (int j = 0; j < kUnroll; ++j) {
-        const std::int64_t i = first + j * kThreads;
-        const bool inside = i < piece.end;
-        p[j] = inside ? to_float(tensor.p[i]) : 0.0f;
-        g[j] = inside && tensor.g != nullptr ? to_float(tensor.g[i]) : 0.0f;
-        m[j] = inside ? to_float(tensor.m[i]) : 0.0f;
-        v[j] = inside ? to_float(tensor.v[i]) : 0.0f;
-      }
-      for (int j = 0; j < kUnroll; ++j) {
-        const std::int64_t i = first + j * kThreads;
-        if (i >= piece.end) break;
-        const float grad = g[j] * k.grad_scale;
-        m[j] += k.rate1 * (grad - m[j]);
-        v[j] = k.beta2 * v[j] + k.rate2 * grad * grad;
-        p[j] = p[j] * k.decay - k.step_size * m[j] / (sqrtf(v[j]) / k.sqrt_correction + k.eps);
-        tensor.p[i] = from_float<T>(p[j]);
-        if (tensor.rounded != nullptr) tensor.rounded[i] = from_float<BFloat16>(p[j]);
-        tensor.m[i] = from_float<T>(m[j]);
-        tensor.v[i] = from_float<T>(v[j]);
-      }
-    }
+    by_fours(piece.tensor) ? update<4>(piece, k) : update<1>(piece, k);
   }
+}
+
+template <int kWidth, class T>
+__device__ double sum_of_squares(const Piece<T>& piece) {
+  constexpr int kUnroll = 4;
+  double sum = 0;
+  for_elements<kWidth, kUnroll>(piece, [&](std::int64_t first, std::int64_t step) {
+    Floats<kWidth> g[kUnroll] = {};
+    WEDGE_UNROLL
+    for (int j = 0; j < kUnroll; ++j)
+      if (first + j * step < piece.end) g[j] = load_floats<kWidth>(piece.tensor.g + first + j * step);
+    WEDGE_UNROLL
+    for (int j = 0; j < kUnroll; ++j)
+      for (int e = 0; e < kWidth; ++e) sum += static_cast<double>(g[j].v[e]) * static_cast<double>(g[j].v[e]);
+  });
+  return sum;
 }
 
 // sums[piece] = Σ g² over the piece.
@@ -151,18 +198,8 @@ __global__ void __launch_bounds__(kThreads) squared_norm_kernel(Table<T> table, 
   WEDGE_SHARED(double, shared, kWarp);
   for (int at = static_cast<int>(blockIdx.x); at < table.pieces; at += static_cast<int>(gridDim.x)) {
     const Piece<T> piece = piece_of(table, at);
-    const T* g = piece.tensor.g;
-    double sum = 0;
-    for (std::int64_t first = piece.begin + threadIdx.x; first < piece.end; first += kUnroll * kThreads) {
-      float loaded[kUnroll];
-      for (int j = 0; j < kUnroll; ++j) {
-        const std::int64_t i = first + j * kThreads;
-        loaded[j] = i < piece.end ? to_float(g[i]) : 0.0f;
-      }
-      for (int j = 0; j < kUnroll; ++j)
-        sum += static_cast<double>(loaded[j]) * static_cast<double>(loaded[j]);
-    }
-    sum = block_sum(sum, static_cast<double*>(shared));
+    const double own = by_fours(piece.tensor) ? sum_of_squares<4>(piece) : sum_of_squares<1>(piece);
+    const double sum = block_sum(own, static_cast<double*>(shared));
     if (threadIdx.x == 0) sums[at] = sum;
   }
 }

@@ -1,11 +1,14 @@
 // y = f(x) with its gradient, y = a op b with broadcasting, and y (+)= alpha · factor · x.
 //
-// Layout: a thread takes kPerThread elements at the distance of a block's width, and loads them all before it
-// computes, so that enough bytes are under way without any demand on alignment. The operands of a binary
-// function are read through strides, after dimensions over which both step evenly have become one.
-// Backward of a unary function needs x or y, whichever the slope is cheaper from, and reads only that one.
-// Bytes: each operand once; an operand that is broadcast comes from the cache.
+// Layout: a thread takes two groups of four neighbours (16 bytes of float32), or four elements at the
+// distance of a block's width where pointers are not aligned for that, and loads them all before it computes,
+// so that enough bytes are under way. The operands of a binary function are read through strides, after
+// dimensions over which both step evenly have become one, unless they are dense. Backward of a unary function
+// needs x or y, whichever the slope is cheaper from, and reads only that one. Bytes: each operand once; an
+// operand that is broadcast comes from the cache.
 #include "kernels/elementwise.h"
+
+#include <initializer_list>
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/strides.h"
@@ -14,8 +17,6 @@ namespace wedge::cu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPerThread = 4;
-constexpr std::int64_t kChunk = std::int64_t{kThreads} * kPerThread;  // elements that a block takes at a time
 
 constexpr float kHalfSqrt2 = 0.70710678118654752f;
 constexpr float kInverseSqrt2Pi = 0.39894228040143268f;
@@ -94,76 +95,121 @@ __device__ float binary_value(BinaryOp op, float a, float b) {
   return 0.0f;
 }
 
-// This thread's elements of the chunk that starts at `first`: element j is at first + j · kThreads.
-__device__ std::int64_t first_chunk() {
-  return blockIdx.x * kChunk + threadIdx.x;
-}
-__device__ std::int64_t next_chunk() {
-  return gridDim.x * kChunk;
-}
-template <class T>
-__device__ void load_chunk(const T* x, std::int64_t first, std::int64_t n, float (&out)[kPerThread]) {
-  for (int j = 0; j < kPerThread; ++j) {
-    const std::int64_t i = first + j * kThreads;
-    out[j] = i < n ? to_float(x[i]) : 0.0f;
-  }
-}
-// y (+)= value; the additions load before they store, too.
-template <class T>
-__device__ void put_chunk(T* y, std::int64_t first, std::int64_t n, bool add, float (&value)[kPerThread]) {
-  if (add) {
-    float old[kPerThread];
-    load_chunk(y, first, n, old);
-    for (int j = 0; j < kPerThread; ++j) value[j] = old[j] + value[j];
-  }
-  for (int j = 0; j < kPerThread; ++j) {
-    const std::int64_t i = first + j * kThreads;
-    if (i < n) y[i] = from_float<T>(value[j]);
-  }
-}
+// This thread's elements of one chunk of many: kGroups of kWidth neighbours, group g from `first` +
+// g · kThreads · kWidth on; of n in all.
+template <int kWidth_>
+struct Chunk {
+  static constexpr int kWidth = kWidth_, kGroups = kWidth == 4 ? 2 : 4, kCount = kWidth * kGroups;
+  static constexpr std::int64_t kElements = std::int64_t{kThreads} * kCount;  // that a block takes at a time
+  using Values = float[kCount];
 
-template <class T>
+  std::int64_t first, n;
+
+  // Calls use(chunk) with each of this thread's.
+  template <class Use>
+  __device__ static void for_each(std::int64_t n, const Use& use) {
+    const std::int64_t own = static_cast<std::int64_t>(threadIdx.x) * kWidth;
+    for (std::int64_t first = blockIdx.x * kElements + own; first < n; first += gridDim.x * kElements)
+      use(Chunk{first, n});
+  }
+
+  __device__ std::int64_t at(int group) const {
+    return first + static_cast<std::int64_t>(group) * kThreads * kWidth;
+  }
+
+  __device__ bool is_whole() const { return at(kGroups - 1) + kWidth <= n; }
+
+  // 0 beyond the end.
+  template <class T>
+  __device__ void load(const T* x, Values& out) const {
+    if (is_whole()) {
+      WEDGE_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        const Floats<kWidth> group = load_floats<kWidth>(x + at(g));
+        for (int e = 0; e < kWidth; ++e) out[g * kWidth + e] = group.v[e];
+      }
+      return;
+    }
+    for (int g = 0; g < kGroups; ++g)
+      for (int e = 0; e < kWidth; ++e) out[g * kWidth + e] = at(g) + e < n ? to_float(x[at(g) + e]) : 0.0f;
+  }
+  // y (+)= value; the additions load before they store, too.
+  template <class T>
+  __device__ void put(T* y, bool add, Values& value) const {
+    if (add) {
+      Values old;
+      load(y, old);
+      for (int k = 0; k < kCount; ++k) value[k] = old[k] + value[k];
+    }
+    if (is_whole()) {
+      WEDGE_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        Floats<kWidth> group;
+        for (int e = 0; e < kWidth; ++e) group.v[e] = value[g * kWidth + e];
+        store_floats(y + at(g), group);
+      }
+      return;
+    }
+    for (int g = 0; g < kGroups; ++g)
+      for (int e = 0; e < kWidth; ++e)
+        if (at(g) + e < n) y[at(g) + e] = from_float<T>(value[g * kWidth + e]);
+  }
+};
+
+template <class Chunk, class T>
 __global__ void __launch_bounds__(kThreads) unary_forward_kernel(UnaryForward<T> args) {
-  for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
-    float value[kPerThread];
-    load_chunk(args.x, first, args.n, value);
-    for (int j = 0; j < kPerThread; ++j) value[j] = unary_value(args.op, value[j]);
-    put_chunk(args.y, first, args.n, false, value);
-  }
+  Chunk::for_each(args.n, [&](const Chunk& chunk) {
+    typename Chunk::Values value;
+    chunk.load(args.x, value);
+    for (float& x : value) x = unary_value(args.op, x);
+    chunk.put(args.y, false, value);
+  });
 }
 
-template <class T>
+template <class Chunk, class T>
 __global__ void __launch_bounds__(kThreads) unary_backward_kernel(UnaryBackward<T> args) {
-  const T* source = slope_is_from_y(args.op) ? args.y : args.x;
-  for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
-    float at[kPerThread], dy[kPerThread];
-    load_chunk(source, first, args.n, at);
-    load_chunk(args.dy, first, args.n, dy);
-    for (int j = 0; j < kPerThread; ++j) dy[j] *= unary_slope(args.op, at[j]);
-    put_chunk(args.dx, first, args.n, args.dx_add, dy);
-  }
+  const T* const source = slope_is_from_y(args.op) ? args.y : args.x;
+  Chunk::for_each(args.n, [&](const Chunk& chunk) {
+    typename Chunk::Values at, dy;
+    chunk.load(source, at);
+    chunk.load(args.dy, dy);
+    for (int k = 0; k < Chunk::kCount; ++k) dy[k] *= unary_slope(args.op, at[k]);
+    chunk.put(args.dx, args.dx_add, dy);
+  });
 }
 
-template <class T>
+template <class Chunk, class T>
 __global__ void __launch_bounds__(kThreads) axpy_kernel(Axpy<T> args) {
   const float alpha =
       args.factor != nullptr ? to_float(args.alpha) * to_float(*args.factor) : to_float(args.alpha);
-  for (std::int64_t first = first_chunk(); first < args.n; first += next_chunk()) {
-    float value[kPerThread];
-    load_chunk(args.x, first, args.n, value);
-    for (int j = 0; j < kPerThread; ++j) value[j] *= alpha;
-    put_chunk(args.y, first, args.n, args.y_add, value);
-  }
+  Chunk::for_each(args.n, [&](const Chunk& chunk) {
+    typename Chunk::Values value;
+    chunk.load(args.x, value);
+    for (float& x : value) x *= alpha;
+    chunk.put(args.y, args.y_add, value);
+  });
+}
+
+template <class Chunk, class T>
+__global__ void __launch_bounds__(kThreads) binary_dense_kernel(Binary<T> args, std::int64_t n) {
+  Chunk::for_each(n, [&](const Chunk& chunk) {
+    typename Chunk::Values a, b;
+    chunk.load(args.a, a);
+    chunk.load(args.b, b);
+    for (int k = 0; k < Chunk::kCount; ++k) a[k] = binary_value(args.op, a[k], b[k]);
+    chunk.put(args.y, false, a);
+  });
 }
 
 // `Index` is 32 bits wide where the number of elements allows it: divisions of 64 bits cost several times
 // more.
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::int64_t n) {
-  for (std::int64_t first = first_chunk(); first < n; first += next_chunk()) {
-    float a[kPerThread], b[kPerThread];
-    for (int j = 0; j < kPerThread; ++j) {
-      const std::int64_t i = first + j * kThreads;
+  using Elements = Chunk<1>;
+  Elements::for_each(n, [&](const Elements& chunk) {
+    Elements::Values a, b;
+    for (int k = 0; k < Elements::kCount; ++k) {
+      const std::int64_t i = chunk.at(k);
       Index rest = static_cast<Index>(i < n ? i : 0);
       std::int64_t at_a = 0, at_b = 0;
       for (int d = args.rank - 1; d > 0; --d) {
@@ -174,45 +220,64 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::i
         at_a += index * args.a_strides[d];
         at_b += index * args.b_strides[d];
       }
-      a[j] = to_float(args.a[at_a + static_cast<std::int64_t>(rest) * args.a_strides[0]]);
-      b[j] = to_float(args.b[at_b + static_cast<std::int64_t>(rest) * args.b_strides[0]]);
+      a[k] = to_float(args.a[at_a + static_cast<std::int64_t>(rest) * args.a_strides[0]]);
+      b[k] = to_float(args.b[at_b + static_cast<std::int64_t>(rest) * args.b_strides[0]]);
     }
-    for (int j = 0; j < kPerThread; ++j) a[j] = binary_value(args.op, a[j], b[j]);
-    put_chunk(args.y, first, n, false, a);
-  }
+    for (int k = 0; k < Elements::kCount; ++k) a[k] = binary_value(args.op, a[k], b[k]);
+    chunk.put(args.y, false, a);
+  });
 }
 
-template <class Kernel, class... Args>
+// Calls go.operator()<Chunk>() with the widest that the pointers allow.
+template <class T, class Go>
+void choose_chunk(std::initializer_list<const T*> pointers, const Go& go) {
+  for (const T* p : pointers)
+    if (!is_aligned(p, 4 * sizeof(T))) return go.template operator()<Chunk<1>>();
+  go.template operator()<Chunk<4>>();
+}
+
+template <class Chunk, class Kernel, class... Args>
 void launch_chunks(const char* name, const Exec& exec, std::int64_t n, Kernel kernel, const Args&... args) {
-  if (n > 0) launch(name, kernel, blocks_for(n, kChunk), kThreads, 0, exec.stream, args...);
+  if (n > 0) launch(name, kernel, blocks_for(n, Chunk::kElements), kThreads, 0, exec.stream, args...);
 }
 
 }  // namespace
 
 template <class T>
 void unary_forward(const Exec& exec, const UnaryForward<T>& args) {
-  launch_chunks("unary_forward", exec, args.n, unary_forward_kernel<T>, args);
+  choose_chunk<T>({args.x, args.y}, [&]<class Chunk>() {
+    launch_chunks<Chunk>("unary_forward", exec, args.n, unary_forward_kernel<Chunk, T>, args);
+  });
 }
 
 template <class T>
 void unary_backward(const Exec& exec, const UnaryBackward<T>& args) {
-  launch_chunks("unary_backward", exec, args.n, unary_backward_kernel<T>, args);
+  choose_chunk<T>({args.x, args.y, args.dy, args.dx}, [&]<class Chunk>() {
+    launch_chunks<Chunk>("unary_backward", exec, args.n, unary_backward_kernel<Chunk, T>, args);
+  });
 }
 
 template <class T>
 void binary(const Exec& exec, const Binary<T>& args) {
   std::int64_t n = 1;
   for (int d = 0; d < args.rank; ++d) n *= args.sizes[d];
+  const Binary<T> in_few = collapse(args);
+  if (in_few.rank == 1 && in_few.a_strides[0] == 1 && in_few.b_strides[0] == 1)
+    return choose_chunk<T>({args.a, args.b, args.y}, [&]<class Chunk>() {
+      launch_chunks<Chunk>("binary_dense", exec, n, binary_dense_kernel<Chunk, T>, in_few, n);
+    });
   if (n < (std::int64_t{1} << 31)) {
-    launch_chunks("binary", exec, n, binary_kernel<T, std::uint32_t>, collapse(args), n);
+    launch_chunks<Chunk<1>>("binary", exec, n, binary_kernel<T, std::uint32_t>, in_few, n);
   } else {
-    launch_chunks("binary", exec, n, binary_kernel<T, std::int64_t>, collapse(args), n);
+    launch_chunks<Chunk<1>>("binary", exec, n, binary_kernel<T, std::int64_t>, in_few, n);
   }
 }
 
 template <class T>
 void axpy(const Exec& exec, const Axpy<T>& args) {
-  launch_chunks("axpy", exec, args.n, axpy_kernel<T>, args);
+  choose_chunk<T>({args.x, args.y}, [&]<class Chunk>() {
+    launch_chunks<Chunk>("axpy", exec, args.n, axpy_kernel<Chunk, T>, args);
+  });
 }
 
 }  // namespace wedge::cu
