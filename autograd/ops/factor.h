@@ -45,37 +45,22 @@ struct RoundedLinear {
   // dW (+)= dyᵀ x, beside what follows
   void weight_gradient(const Exec& exec, const Factor& dy, const Factor& x, const GradSink& dw) const {
     if (!dw) return;
-    compute::beside(exec, dw, {dy.tensor(), x.tensor()}, [&](const Exec& aside) {
-      gemm<float>(aside, {.trans_a = true,
-                          .M = N,
-                          .N = K,
-                          .K = rows,
-                          .A = nullptr,
-                          .lda = N,
-                          .B = nullptr,
-                          .ldb = K,
-                          .beta = dw.add ? 1.0f : 0.0f,
-                          .C = dw.tensor.data<float>(),
-                          .ldc = K,
-                          .A_rounded = dy.data(),
-                          .B_rounded = x.data()});
-    });
+    LinearBackwardWeight<float> args = gradients(dy.data());
+    args.x_rounded = x.data();
+    args.dweight = dw.tensor.data<float>();
+    args.dweight_add = dw.add;
+    compute::beside(exec, dw, {dy.tensor(), x.tensor()},
+                    [&](const Exec& aside) { linear_backward_weight<float>(aside, args); });
   }
   // dbias (+)= Σ dy; of float32 `dy` if that is not null.
   void bias_gradient(const Exec& exec, const float* dy, const BFloat16* dy_rounded,
                      const GradSink& db) const {
     if (!db) return;
-    linear_backward_weight<float>(exec, {.rows = rows,
-                                         .K = K,
-                                         .N = N,
-                                         .dy = dy,
-                                         .x = nullptr,
-                                         .dweight = nullptr,
-                                         .dbias = db.tensor.data<float>(),
-                                         .dweight_add = false,
-                                         .dbias_add = db.add,
-                                         .dy_rounded = dy_rounded,
-                                         .x_rounded = nullptr});
+    LinearBackwardWeight<float> args = gradients(dy_rounded);
+    args.dy = dy;
+    args.dbias = db.tensor.data<float>();
+    args.dbias_add = db.add;
+    linear_backward_weight<float>(exec, args);
   }
   // dy W in bfloat16, [rows, K]
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight, BFloat16* dx) const {
@@ -97,6 +82,22 @@ struct RoundedLinear {
                        .ldc = K,
                        .A_rounded = dy,
                        .B_rounded = weight});
+  }
+
+ private:
+  // None yet.
+  LinearBackwardWeight<float> gradients(const BFloat16* dy) const {
+    return {.rows = rows,
+            .K = K,
+            .N = N,
+            .dy = nullptr,
+            .x = nullptr,
+            .dweight = nullptr,
+            .dbias = nullptr,
+            .dweight_add = false,
+            .dbias_add = false,
+            .dy_rounded = dy,
+            .x_rounded = nullptr};
   }
 };
 

@@ -27,7 +27,7 @@ void scale_into(const GradSink& sink, const Tensor& grad, const Tensor& gradient
 class LaterGradient {
  public:
   LaterGradient() = default;
-  LaterGradient(const Tensor& x, std::int64_t rows, std::int64_t V) : all_rows_(rows), V_(V) {
+  LaterGradient(const Tensor& x, std::int64_t rows, std::int64_t V) {
     if constexpr (kWithCuda) {
       const Exec exec = compute::exec_of(x);
       if (exec.device != Device::cuda) return;
@@ -43,14 +43,15 @@ class LaterGradient {
   // dweight [V, D] (+)= Gᵀ x of these rows, beside what follows; with zeros for the classes that make V a
   // multiple of 8, where there is room for them.
   void add(const GradSink& dweight, const Tensor& x) const {
-    const std::int64_t D = x.size(-1), padded = padded_classes(V_), first = (all_rows_ - rows_) * D;
+    const std::int64_t V = dweight.tensor.size(0), D = x.size(-1), padded = padded_classes(V),
+                       first = x.numel() - rows_ * D;
     const bool rounds = kept_.dtype() == DType::bf16;
     Exec exec = compute::exec_of(x);
     exec.bf16_products = rounds;
     std::optional<Factor> factor;
     if (rounds) factor = activation_factor(exec, x);
     const Gemm<float> product{.trans_a = true,
-                              .M = dweight.tensor.capacity() >= padded * D ? padded : V_,
+                              .M = dweight.tensor.capacity() >= padded * D ? padded : V,
                               .N = D,
                               .K = rows_,
                               .A = rounds ? nullptr : kept_.data<float>(),
@@ -67,7 +68,7 @@ class LaterGradient {
   }
 
  private:
-  std::int64_t all_rows_ = 0, V_ = 0, rows_ = 0;
+  std::int64_t rows_ = 0;
   Tensor kept_;
 };
 
