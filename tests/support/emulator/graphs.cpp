@@ -15,6 +15,7 @@ namespace {
 struct Node {
   std::function<void()> work;
   std::vector<std::size_t> after;  // earlier nodes
+  int priority;
 };
 
 }  // namespace
@@ -92,7 +93,8 @@ bool is_captured(cudaStream_t stream) {
 }
 void capture_work(cudaStream_t stream, std::function<void()> work) {
   std::vector<Node>& nodes = capture.graph->nodes;
-  nodes.push_back({std::move(work), std::exchange(capture.last[stream], {nodes.size()})});
+  nodes.push_back(
+      {std::move(work), std::exchange(capture.last[stream], {nodes.size()}), priority_of(stream)});
 }
 CapturedPoint captured_point(cudaStream_t stream) {
   return {capture.number, capture.last[stream]};
@@ -153,6 +155,9 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::si
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
   if ((flags & ~static_cast<unsigned long long>(cudaGraphInstantiateFlagUseNodePriority)) != 0)
     return fail(cudaErrorInvalidValue);
+  // A GPU would take it and forget that one stream's work was to come first.
+  const auto differs = [&](const Node& node) { return node.priority != graph->nodes[0].priority; };
+  if (flags == 0 && std::ranges::any_of(graph->nodes, differs)) return fail(cudaErrorInvalidValue);
   *executable = new CUgraphExec_st{graph->nodes};
   return cudaSuccess;
 }

@@ -14,6 +14,8 @@ namespace wedge::emulator {
 // where there is no capture.
 cudaError_t refuse_in_capture(bool conflicting);
 
+int priority_of(cudaStream_t stream);
+
 // A point of a capture: what comes after it comes after these nodes. `of` is the capture's number, 0: none.
 struct CapturedPoint {
   std::uint64_t of = 0;

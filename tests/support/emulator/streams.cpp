@@ -12,6 +12,7 @@ using wedge::emulator::refuse_in_capture;
 
 struct CUstream_st {
   unsigned flags;
+  int priority;
 };
 struct CUevent_st {
   bool recorded = false;
@@ -20,14 +21,18 @@ struct CUevent_st {
 };
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  *stream = new CUstream_st{flags};
+  *stream = new CUstream_st{flags, 0};
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
 }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
-  return cudaStreamCreateWithFlags(stream, flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
+  *stream = new CUstream_st{flags, priority};
+  return cudaSuccess;
+}
+int wedge::emulator::priority_of(cudaStream_t stream) {
+  return stream == nullptr ? 0 : stream->priority;
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   *least = 0;
