@@ -1,11 +1,13 @@
 // Elementwise kernels, reductions, embedding and AdamW in bfloat16. kernel_check.h has the criterion; the
 // numbers that naive() is given are counted here.
+#include "autograd/compute.h"
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/reduce.h"
 #include "tests/cases/case.h"
 #include "tests/gpu/kernel_check.h"
+#include "tests/support/gpu.h"
 
 using namespace wedge;
 using namespace wedge::test;
@@ -287,11 +289,12 @@ TEST_CASE("gpu: AdamW in bfloat16", "[gpu][bf16]") {
           n, Operand("p", draw.normal({n}), naive(3)), has_gradient ? Operand(draw.normal({n})) : Operand(),
           Operand("m", draw.normal({n}, 0.1), naive(4)), Operand("v", draw.uniform({n}, 0.5, 1), naive(4))};
     };
-    const Parameter all[] = {parameter(5, true), parameter(4099, true), parameter(37, false)};
+    const Parameter all[] = {parameter(5, true), parameter(4099, true), parameter(37, false),
+                             parameter(4104, true)};  // the last by fours
     const Operand norm("norm", Tensor::full({1}, NAN), {1e-12, 1e-12}, DType::f64);
     const Operand scalars(Tensor::from<double>(std::vector{0.1, 0.5, 0.4, 0.3}, {4}), DType::f64);
     check_kernel({&norm, &all[0].p, &all[0].m, &all[0].v, &all[1].p, &all[1].m, &all[1].v, &all[2].p,
-                  &all[2].m, &all[2].v},
+                  &all[2].m, &all[2].v, &all[3].p, &all[3].m, &all[3].v},
                  [&]<class T>(const Side<T>& on) {
                    std::vector<AdamWTensor<T>> tensors;
                    for (const Parameter& each : all)
@@ -307,5 +310,26 @@ TEST_CASE("gpu: AdamW in bfloat16", "[gpu][bf16]") {
                                            .scalars = reinterpret_cast<const AdamWScalars*>(four),
                                            .squared_norm = on(norm)});
                  });
+  }
+}
+
+// A slice may begin where four neighbours cannot be read at once.
+TEST_CASE("gpu: elementwise functions of slices that are not aligned", "[gpu]") {
+  if (skip_without_gpu()) return;
+  constexpr std::int64_t kCount = 4100;
+  for (const std::int64_t at : {1, 2, 4}) {
+    CAPTURE(at);
+    const auto part = [&](std::uint64_t seed) {
+      return random_on_gpu({kCount + at}, seed).slice(0, at, at + kCount);
+    };
+    const Tensor x = part(1), y = part(2);
+    const auto run = [](const Tensor& a, const Tensor& b) {
+      const Tensor sum = compute::binary(BinaryOp::add, a, b, "add"), e = compute::unary(UnaryOp::exp, a);
+      compute::add_into(b, a);
+      return std::vector{sum.to_vector(), e.to_vector(), b.to_vector()};
+    };
+    const auto want = run(x.clone(), y.clone());
+    CHECK(run(x, y) == want);
+    CHECK(want[0] == want[2]);
   }
 }

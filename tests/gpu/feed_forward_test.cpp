@@ -115,3 +115,23 @@ TEST_CASE("gpu: GELU of bfloat16 is exact to its last digit", "[gpu][bf16]") {
     CHECK(std::abs(got[i] - want) <= std::abs(want) * 0x1p-8 + std::abs(xs[i]) * 1e-7);
   }
 }
+
+// Beyond 32,768 rows a warp has more than it asks for at once.
+TEST_CASE("gpu: GELU of bfloat16 does not depend on how its elements are laid out", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  constexpr std::int64_t kRows = 33001, kD = 8, kCount = kRows * kD;
+  const Tensor u = random_on_gpu({kCount}, 1).to(DType::bf16),
+               dy = random_on_gpu({kCount}, 2).to(DType::bf16);
+  const auto run = [&](std::int64_t rows, std::int64_t D) {
+    const Tensor y = Tensor::empty({kCount}, DType::bf16, Device::cuda),
+                 du = Tensor::empty({kCount}, DType::bf16, Device::cuda);
+    if constexpr (kWithCuda) {
+      const Exec exec = compute::exec_of(y);
+      cu::gelu_of_rounded(exec, {rows, D, u.data<BFloat16>(), nullptr, y.data<BFloat16>()});
+      cu::gelu_of_rounded_backward(exec, {rows, D, u.data<BFloat16>(), nullptr, dy.data<BFloat16>(),
+                                          du.data<BFloat16>(), nullptr, false});
+    }
+    return std::vector{y.to_vector(), du.to_vector()};
+  };
+  CHECK(run(kRows, kD) == run(1, kCount));
+}

@@ -1,5 +1,5 @@
-// What most tests include from outside, parsed once for each target of tests. Every file still includes what it
-// uses: the sources of other targets are compiled without this.
+// What most tests include from outside, parsed once for each target of tests. Every file still includes what
+// it uses: the sources of other targets are compiled without this.
 #pragma once
 
 #include <fmt/format.h>
