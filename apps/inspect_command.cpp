@@ -7,7 +7,7 @@
 #include "apps/console.h"
 #include "apps/files.h"
 #include "apps/help.h"
-#include "apps/inspection.h"
+#include "apps/inspection_report.h"
 #include "apps/words.h"
 #include "tensor/check.h"
 

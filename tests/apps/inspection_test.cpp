@@ -1,5 +1,5 @@
 // wedge inspect against plain float64 loops over the model's own weights.
-#include "apps/inspection.h"
+#include "apps/inspection_report.h"
 
 #include <cmath>
 #include <filesystem>
