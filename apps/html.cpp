@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "data/unicode.h"
+
 namespace wedge::app {
 
 namespace {
@@ -19,6 +21,18 @@ void insert_after_each(std::string& text, const std::string& before, const std::
   for (std::size_t at = text.find(before); at != std::string::npos;
        at = text.find(before, at + before.size() + inserted.size()))
     text.insert(at + before.size(), inserted);
+}
+
+// Names of files are any bytes; a page is UTF-8. What is not becomes U+FFFD.
+std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  while (const auto bad = data::find_invalid_utf8(text)) {
+    valid += text.substr(0, *bad);
+    valid += "\uFFFD";
+    text.remove_prefix(*bad + 1);
+  }
+  valid += text;
+  return valid;
 }
 
 }  // namespace
@@ -88,11 +102,11 @@ void HtmlPage::fold(const std::string& summary, const std::string& text) {
 }
 
 std::string HtmlPage::finish() const {
-  return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width\"><title>{}</title>"
-      "<style>{}</style></head><body>\n{}</body></html>\n",
-      html_escape(title_), kStyle, body_);
+  return valid_utf8(
+      fmt::format("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                  "<meta name=\"viewport\" content=\"width=device-width\"><title>{}</title>"
+                  "<style>{}</style></head><body>\n{}</body></html>\n",
+                  html_escape(title_), kStyle, body_));
 }
 
 }  // namespace wedge::app

@@ -72,6 +72,12 @@ class Run {
       metrics_.emplace(folder_->metrics());  // holds the folder's lock
       WEDGE_CHECK(!state_ || !std::filesystem::exists(folder_->results()),
                   "{}: another process has gone on with this run, and finished it", folder_->path.string());
+      // Before it had the lock, another process may have gone on, and taken old states away.
+      if (state_ && !std::filesystem::exists(*state_)) {
+        const auto newest = newest_state(*folder_);
+        WEDGE_CHECK(newest, "{}: it is gone, and no other state is beside it", state_->string());
+        state_ = newest;
+      }
       // The write that can be refused comes before those that empty what an earlier run left.
       if (!state_) write_file(folder_->config(), result_.config.dump(2) + "\n");
       folder_->remove_leftovers();

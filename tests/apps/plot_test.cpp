@@ -6,6 +6,7 @@
 #include "apps/html.h"
 #include "apps/learning_curve.h"
 #include "apps/published.h"
+#include "data/unicode.h"
 #include "tests/apps/command_runner.h"
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
@@ -145,6 +146,14 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
       run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
   CHECK(both.status == 0);
   CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), Contains("5%d $x\\/0_attention"));
+
+  // A folder's name is any bytes, a page is UTF-8.
+  const fs::path bytes = cwd / "\xff\xc3";
+  fs::copy(cwd / root, bytes, fs::copy_options::recursive);
+  CHECK(run_wedge(cwd, {"report", "\xff\xc3"}).status == 0);
+  const std::string page = slurp(bytes / "report.html");
+  CHECK_FALSE(data::find_invalid_utf8(page));
+  CHECK_THAT(page, Contains("<title>wedge: \uFFFD\uFFFD</title>"));
 
   // A run that was stopped has curves and no result.
   fs::remove(cwd / root / "1_grassmann" / "results.json");

@@ -108,6 +108,24 @@ TEST_CASE("run state: stopped again and again, with every setting that follows t
   check_same_end(bench.folder("whole"), bench.folder("stopped"));
 }
 
+TEST_CASE("run state: one that another process has gone on from and removed gives way to the newest",
+          "[apps][resume]") {
+  const Bench bench({"model=grassmann"});
+  bench.run("whole");
+  bench.run_until("run", 3);
+  const RunFolder here = bench.folder("run");
+  const auto chosen = newest_state(here);
+  bench.run_until("run", 5);
+  bench.run_until("run", 8);
+  REQUIRE_FALSE(fs::exists(*chosen));
+  StopAfter never(-1);
+  train(bench.config, bench.corpus, &here, never, chosen);
+  check_same_end(bench.folder("whole"), here);
+  fs::remove(here.results());
+  for (const fs::path& state : here.states()) fs::remove(state);
+  CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen), Contains("it is gone"));
+}
+
 TEST_CASE("run state: one for each interval and epoch, the newest two are kept", "[apps][resume]") {
   const Bench bench({"train.checkpoint_every=4"});
   bench.run_until("run", 11);
