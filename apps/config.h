@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "models/model_config.h"
+#include "tensor/json.h"
 
 namespace wedge::app {
 

@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "autograd/compute.h"
 #include "bench/stopwatch.h"
@@ -25,6 +24,7 @@
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "tensor/cuda/side_stream.h"
+#include "tensor/json.h"
 #include "tensor/rng.h"
 
 using namespace wedge;

@@ -12,13 +12,13 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <string_view>
 #include <tuple>
 
 #include "tensor/check.h"
+#include "tensor/json.h"
 
 namespace wedge {
 namespace {

@@ -8,11 +8,12 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "tensor/json.h"
 
 namespace wedge::test {
 
@@ -79,7 +80,7 @@ inline std::string without_times(const std::filesystem::path& jsonl) {
   std::string text;
   std::istringstream lines(slurp(jsonl));
   for (std::string line; std::getline(lines, line);) {
-    nlohmann::json json = nlohmann::json::parse(line);
+    auto json = nlohmann::ordered_json::parse(line);
     json.erase("tokens_per_second");
     text += json.dump() + "\n";
   }

@@ -1,4 +1,4 @@
-// Every operation, at every size of tests/cases, on the CPU and, in a build with CUDA, on the GPU.
+// Every operation, at every size of tests/cases, on the CPU and, where there is one, on a GPU.
 #include "tests/autograd/check_case.h"
 #include "tests/cases/all.h"
 #include "tests/support/catch.h"
@@ -19,7 +19,6 @@ void check_all(const std::vector<cases::Case>& all, const std::vector<test::Targ
 
 }  // namespace
 
-#if defined(WEDGE_WITH_CUDA)
 #define WEDGE_OP_TEST(name, all)          \
   TEST_CASE(name, "[ops]") {              \
     check_all(all, test::cpu_targets());  \
@@ -28,12 +27,6 @@ void check_all(const std::vector<cases::Case>& all, const std::vector<test::Targ
     if (test::skip_without_gpu()) return; \
     check_all(all, test::gpu_targets());  \
   }
-#else
-#define WEDGE_OP_TEST(name, all)         \
-  TEST_CASE(name, "[ops]") {             \
-    check_all(all, test::cpu_targets()); \
-  }
-#endif
 
 WEDGE_OP_TEST("plucker_linear agrees with its definition", cases::plucker_linear_cases())
 WEDGE_OP_TEST("gate_blend agrees with its twin", cases::gate_blend_cases())

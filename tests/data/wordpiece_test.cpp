@@ -3,11 +3,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "data/text_source.h"
 #include "data/unicode.h"
 #include "tensor/check.h"
+#include "tensor/json.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 

@@ -1,10 +1,10 @@
 // Both models against PyTorch: logits, loss, every parameter's gradient and ten AdamW steps, from the
 // goldens.
-#include <nlohmann/json.hpp>
 
 #include "models/language_model.h"
 #include "models/optimizer.h"
 #include "models/schedule.h"
+#include "tensor/json.h"
 #include "tensor/safetensors.h"
 #include "tests/support/catch.h"
 

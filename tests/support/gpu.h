@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <utility>
 
 #include "tensor/cuda/gpu.h"
@@ -12,13 +11,7 @@
 namespace wedge::test {
 
 // Says so when there is none.
-inline bool skip_without_gpu() {
-  if constexpr (kWithCuda) {
-    if (cu::device_count() > 0) return false;
-  }
-  std::puts("skipped: no GPU");
-  return true;
-}
+bool skip_without_gpu();
 
 // Normal numbers of float32 on it.
 inline Tensor random_on_gpu(Shape shape, std::uint64_t seed) {
