@@ -10,14 +10,14 @@ Usage: ./quickstart.sh         install what is missing, build, train both models
        ./quickstart.sh test    install what is missing, build with Parquet, and run the tests
        ./quickstart.sh test all   the same with PyTorch, pandas and TensorBoard, for the tests that use them
 
-Packages come from apt (Debian, Ubuntu; as root or through sudo). Elsewhere install a C++20 compiler, CMake, Ninja,
-Eigen 3, fmt, nlohmann-json, utf8proc, zlib, and OpenBLAS (OpenMP build), and run the same command.
+Packages come from apt (Debian, Ubuntu; as root or through sudo). Elsewhere install GCC 12 or later, or clang, CMake, Ninja,
+Eigen 3, fmt, nlohmann-json, utf8proc and zlib, and run the same command.
 EOF
 }
 
 say() { printf '== %s\n' "$*"; }
 
-packages=(g++ cmake ninja-build libopenblas-openmp-dev libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev zlib1g-dev)
+packages=(g++ cmake ninja-build libeigen3-dev libfmt-dev nlohmann-json3-dev libutf8proc-dev zlib1g-dev)
 test_packages=(catch2 libbenchmark-dev libprotobuf-dev protobuf-compiler gnuplot-nox python3 python3-venv)
 
 install_missing() {

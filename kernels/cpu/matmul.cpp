@@ -1,90 +1,167 @@
-// Where there is a BLAS, its gemm is called as Eigen declares it: Eigen's own expression would clear C first
-// and then accumulate, two passes over the largest tensor of a step that beta = 0 saves.
+// C is made in tiles that stay in registers (tile.h). What they are made of is packed first, so that the
+// innermost loop reads A and B one after another: a panel of B stays in L1, a block of A's panels in L2, what
+// is packed of B in L3 (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). In
+// which order an element's sum is added never depends on the threads, so neither do the bits: on K, and for
+// up to kFewRows rows on how B lies.
 #include "kernels/matmul.h"
 
-#include <Eigen/Core>
-#if defined(WEDGE_WITH_BLAS)
-#include <Eigen/src/misc/blas.h>
-#endif
 #include <algorithm>
-#include <limits>
 
 #include "kernels/cpu/parallel.h"
-#include "tensor/check.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tile.h"
 
 namespace wedge::cpu {
 namespace {
 
-template <class T>
-using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-template <class T>
-using ConstMatrixMap = Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>>;
-template <class T>
-using MatrixMap = Eigen::Map<Matrix<T>, 0, Eigen::OuterStride<>>;
+constexpr std::int64_t kDepth = 256;            // of K: a panel of B is 16 KB at 64 bytes a step
+constexpr std::int64_t kBlockPanels = 32;       // of A: 192 rows of 256 floats are 196 KB
+constexpr std::int64_t kPackedBytes = 1 << 20;  // of B, and twice that of A
+constexpr std::int64_t kFewRows = 4;            // that do without packing
+constexpr std::int64_t kGrain = 1 << 18;        // multiplications that are worth a second thread
 
-#if defined(WEDGE_WITH_BLAS)
-void blas_gemm(char* ta, char* tb, int* m, int* n, int* k, float* alpha, float* a, int* lda, float* b,
-               int* ldb, float* beta, float* c, int* ldc) {
-  sgemm_(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) {
+  return (n + by - 1) / by;
 }
-void blas_gemm(char* ta, char* tb, int* m, int* n, int* k, double* alpha, double* a, int* lda, double* b,
-               int* ldb, double* beta, double* c, int* ldc) {
-  dgemm_(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+// The size of equal parts of n, multiples of `unit`, of at most about `most`.
+std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
+  const std::int64_t parts = ceil_div(n, std::max(most, unit));
+  return ceil_div(ceil_div(n, parts), unit) * unit;
 }
-void blas_gemv(char* t, int* m, int* n, float* alpha, float* a, int* lda, float* x, int* x_step, float* beta,
-               float* y, int* y_step) {
-  sgemv_(t, m, n, alpha, a, lda, x, x_step, beta, y, y_step);
+
+// One operand as rows of A, or columns of B, R of them a panel.
+template <int R, class T>
+struct Operand {
+  const T* data;
+  std::int64_t ld;
+  bool along_depth;  // the steps of K lie side by side
+
+  const T* at(std::int64_t row, std::int64_t k) const {
+    return data + (along_depth ? row * ld + k : k * ld + row);
+  }
+  // Packs panels [begin, end) of `rows` rows from `row` on: steps [k0, k1) in blocks of `depth`, which
+  // `block` elements of `packed` are for.
+  void pack(std::int64_t row, std::int64_t rows, std::int64_t k0, std::int64_t k1, std::int64_t depth,
+            std::int64_t block, std::int64_t begin, std::int64_t end, T* packed) const {
+    // In the order in which they lie in memory.
+    const std::int64_t together = along_depth ? 1 : std::max<std::int64_t>(1, end - begin);
+    for (std::int64_t p = begin; p < end; p += together)
+      for (std::int64_t k = k0; k < k1; k += depth) {
+        const std::int64_t steps = std::min(depth, k1 - k);
+        pack_panels<R>(at(row + p * R, k), ld, along_depth, steps, std::min((p + together) * R, rows) - p * R,
+                       packed + (k - k0) / depth * block + p * panel_stride<R, T>(steps));
+      }
+  }
+};
+
+template <class T>
+void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
+  constexpr int MR = kTileRows, NR = kTileColumns<T>;
+  constexpr std::int64_t capacity = kPackedBytes / static_cast<std::int64_t>(sizeof(T));
+  const Operand<MR, T> a{A, g.lda, !g.trans_a};
+  const Operand<NR, T> b{B, g.ldb, g.trans_b};
+  // Packed at once: `columns_at_once` of B and `rows_at_once` of A, in blocks of `depth` steps.
+  const std::int64_t depth = part_of(g.K, kDepth, 8);
+  const std::int64_t depth_at_once = part_of(g.K, capacity / part_of(g.N, g.N, NR), depth);
+  const std::int64_t columns_at_once = part_of(g.N, capacity / depth_at_once, NR);
+  const std::int64_t rows_at_once = part_of(g.M, 2 * capacity / depth_at_once, MR);
+  const std::int64_t a_block = rows_at_once / MR * panel_stride<MR, T>(depth),
+                     b_block = columns_at_once / NR * panel_stride<NR, T>(depth);
+  const Scratch<T> packed_a(depth_at_once / depth * a_block), packed_b(depth_at_once / depth * b_block);
+  for (std::int64_t n = 0; n < g.N; n += columns_at_once)
+    for (std::int64_t k0 = 0; k0 < g.K; k0 += depth_at_once)
+      for (std::int64_t m = 0; m < g.M; m += rows_at_once) {
+        const std::int64_t columns = std::min(columns_at_once, g.N - n),
+                           rows = std::min(rows_at_once, g.M - m);
+        const std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
+        const std::int64_t k1 = std::min(g.K, k0 + depth_at_once);
+        const std::int64_t to_pack = a_panels + (m == 0 ? b_panels : 0);
+        parallel_for(
+            to_pack, ceil_div(kElementGrain, NR * (k1 - k0)), [&](std::int64_t begin, std::int64_t end) {
+              a.pack(m, rows, k0, k1, depth, a_block, begin, std::min(end, a_panels), packed_a.data());
+              b.pack(n, columns, k0, k1, depth, b_block, std::max(begin - a_panels, std::int64_t{0}),
+                     end - a_panels, packed_b.data());
+            });
+        // The unit of work: a block of A's panels with one panel of B.
+        const std::int64_t wanted = std::min(a_panels, ceil_div(omp_get_max_threads(), b_panels));
+        const std::int64_t height = ceil_div(a_panels, std::max(wanted, ceil_div(a_panels, kBlockPanels)));
+        const std::int64_t blocks = ceil_div(a_panels, height);
+        const std::int64_t unit = height * MR * NR * (k1 - k0);
+        parallel_for(blocks * b_panels, ceil_div(kGrain, unit), [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t block = begin / b_panels; block * b_panels < end; ++block) {
+            const std::int64_t first = std::max<std::int64_t>(0, begin - block * b_panels),
+                               last = std::min(b_panels, end - block * b_panels),
+                               bottom = std::min(a_panels, (block + 1) * height);
+            for (std::int64_t k = k0; k < k1; k += depth) {
+              const std::int64_t steps = std::min(depth, k1 - k);
+              const T* const left = packed_a.data() + (k - k0) / depth * a_block;
+              const T* const right = packed_b.data() + (k - k0) / depth * b_block;
+              for (std::int64_t j = first; j < last; ++j)
+                for (std::int64_t i = block * height; i < bottom; ++i)
+                  multiply_tile<T>(steps, left + i * panel_stride<MR, T>(steps),
+                                   right + j * panel_stride<NR, T>(steps), g.alpha, k == 0 ? g.beta : T(1),
+                                   C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
+                                   static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
+                                   static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)));
+            }
+          }
+        });
+      }
 }
-void blas_gemv(char* t, int* m, int* n, double* alpha, double* a, int* lda, double* x, int* x_step,
-               double* beta, double* y, int* y_step) {
-  dgemv_(t, m, n, alpha, a, lda, x, x_step, beta, y, y_step);
+
+// A few rows, as in decoding, meet every element of B few times: packing would cost more than the product.
+template <class T>
+void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
+  const std::int64_t step = g.trans_a ? g.lda : 1, next = g.trans_a ? 1 : g.lda;
+  const auto columns = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = 0; i < g.M; ++i) {
+      T* const c = C + i * g.ldc;
+      for (std::int64_t j = begin; j < end; ++j) c[j] = g.beta == T(0) ? T(0) : g.beta * c[j];
+      const auto x = [&](std::int64_t k) { return g.alpha * A[i * next + k * step]; };
+      std::int64_t k = 0;
+      for (; k + 4 <= g.K; k += 4) {  // c is read and written once for four steps
+        const T x0 = x(k), x1 = x(k + 1), x2 = x(k + 2), x3 = x(k + 3);
+        const T *const b0 = B + k * g.ldb, *const b1 = b0 + g.ldb, *const b2 = b1 + g.ldb,
+                       *const b3 = b2 + g.ldb;
+#pragma omp simd
+        for (std::int64_t j = begin; j < end; ++j)
+          c[j] += (x0 * b0[j] + x1 * b1[j]) + (x2 * b2[j] + x3 * b3[j]);
+      }
+      for (; k < g.K; ++k) {
+        const T x0 = x(k);
+        const T* const b0 = B + k * g.ldb;
+#pragma omp simd
+        for (std::int64_t j = begin; j < end; ++j) c[j] += x0 * b0[j];
+      }
+    }
+  };
+  const auto dots = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t j = begin; j < end; ++j)
+      for (std::int64_t i = 0; i < g.M; ++i) {
+        T& c = C[i * g.ldc + j];
+        c = g.alpha * dot(A + i * g.lda, B + j * g.ldb, g.K) + (g.beta == T(0) ? T(0) : g.beta * c);
+      }
+  };
+  const std::int64_t grain = ceil_div(kElementGrain, g.M * g.K);
+  if (g.trans_b)
+    parallel_for(g.N, grain, dots);
+  else
+    parallel_for(g.N, ceil_div(grain, kLanes<T>) * kLanes<T>, columns);
 }
-#endif
+
+// The sum over nothing.
+template <class T>
+void scale(const Gemm<T>& g, T* C) {
+  for (std::int64_t i = 0; i < g.M; ++i)
+    for (std::int64_t j = 0; j < g.N; ++j)
+      C[i * g.ldc + j] = g.beta == T(0) ? T(0) : g.beta * C[i * g.ldc + j];
+}
 
 template <class T>
 void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
-#if defined(WEDGE_WITH_BLAS)
-  constexpr std::int64_t kMax = std::numeric_limits<int>::max();
-  WEDGE_CHECK(std::max({g.M, g.N, g.K, g.lda, g.ldb, g.ldc}) <= kMax,
-              "matmul: sizes must fit 32 bits, got {}x{}x{}", g.M, g.N, g.K);
-  // A row-major product is the column-major product of the transposes in the other order.
-  char ta = g.trans_b ? 'T' : 'N', tb = g.trans_a ? 'T' : 'N';
-  int m = static_cast<int>(g.N), n = static_cast<int>(g.M), k = static_cast<int>(g.K);
-  // BLAS refuses a leading dimension of 0, which an empty sum brings.
-  const auto leading = [](std::int64_t ld) { return static_cast<int>(std::max<std::int64_t>(ld, 1)); };
-  int lda = leading(g.ldb), ldb = leading(g.lda), ldc = leading(g.ldc);
-  T alpha = g.alpha, beta = g.beta;
-  // A single row, as in decoding: gemm takes six times as long for it as gemv.
-  if (g.M == 1 && g.K > 0) {
-    int rows = g.trans_b ? k : m, columns = g.trans_b ? m : k, x_step = g.trans_a ? ldb : 1, y_step = 1;
-    if (beta == T(0)) std::fill_n(C, g.N, T(0));  // some gemv multiply what is there, NaN too
-    blas_gemv(&ta, &rows, &columns, &alpha, const_cast<T*>(B), &lda, const_cast<T*>(A), &x_step, &beta, C,
-              &y_step);
-    return;
-  }
-  blas_gemm(&ta, &tb, &m, &n, &k, &alpha, const_cast<T*>(B), &lda, const_cast<T*>(A), &ldb, &beta, C, &ldc);
-#else
-  const auto product = [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t rows = end - begin;
-    MatrixMap<T> c(C + begin * g.ldc, rows, g.N, Eigen::OuterStride<>(g.ldc));
-    const ConstMatrixMap<T> b(B, g.trans_b ? g.N : g.K, g.trans_b ? g.K : g.N, Eigen::OuterStride<>(g.ldb));
-    const ConstMatrixMap<T> a(g.trans_a ? A + begin : A + begin * g.lda, g.trans_a ? g.K : rows,
-                              g.trans_a ? rows : g.K, Eigen::OuterStride<>(g.lda));
-    if (g.beta == T(0))
-      c.setZero();
-    else if (g.beta != T(1))
-      c *= g.beta;
-    if (g.trans_a && g.trans_b)
-      c.noalias() += g.alpha * a.transpose() * b.transpose();
-    else if (g.trans_a)
-      c.noalias() += g.alpha * a.transpose() * b;
-    else if (g.trans_b)
-      c.noalias() += g.alpha * a * b.transpose();
-    else
-      c.noalias() += g.alpha * a * b;
-  };
-  parallel_for(g.M, 16, product);
-#endif
+  if (g.K == 0) return scale(g, C);
+  if (g.M <= kFewRows && !(g.trans_a && g.trans_b)) return few_rows(g, A, B, C);
+  product(g, A, B, C);
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ build() {
 
   local common="-std=c++20 -O2 -DNDEBUG -I. -DWEDGE_WITH_CUDA"
   host="$cxx $common -march=native -fopenmp -isystem $packages -isystem $cuda/include -DFMT_HEADER_ONLY"
-  host+=" -DEIGEN_DONT_PARALLELIZE -DWEDGE_CATCH2_MAJOR=2 -DWEDGE_VERSION='\"gpu\"' ${CXX_FLAGS:-}"
+  host+=" -DWEDGE_CATCH2_MAJOR=2 -DWEDGE_VERSION='\"gpu\"' ${CXX_FLAGS:-}"
   device="$nvcc $common -arch=$arch -lineinfo ${NVCC_FLAGS:-}"
   export host device
 
@@ -59,7 +59,7 @@ build() {
   find tensor kernels autograd models data apps -name '*.cpp' ! -name main.cpp > build-gpu/library.txt
   find tensor kernels -name '*.cu' >> build-gpu/library.txt
   { echo apps/main.cpp; ls tests/gpu/*.cpp; printf '%s\n' tests/autograd/check_case.cpp tests/autograd/ops_test.cpp \
-      tests/autograd/token_position_test.cpp tests/support/main.cpp; } > build-gpu/programs.txt
+      tests/autograd/token_position_test.cpp tests/support/gpu.cpp tests/support/main.cpp; } > build-gpu/programs.txt
   # A file is compiled again when it, or any header, is newer than its object.
   local newest
   newest=$(find . \( -name '*.h' -o -name '*.cuh' \) -not -path './build*' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)

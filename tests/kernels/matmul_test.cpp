@@ -1,6 +1,8 @@
 // gemm against three loops: every transposition, padding between rows, alpha, beta, batches.
 #include "kernels/matmul.h"
 
+#include <omp.h>
+
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -94,6 +96,47 @@ TEMPLATE_TEST_CASE("products of every transposition agree with three loops", "[m
             CAPTURE(ta, tb, M, N, K, padding, alpha, beta);
             CHECK(error_of(g, padding) <= 1);
           }
+}
+
+// More than is packed at once: rows; columns and depth; depth of few columns.
+TEMPLATE_TEST_CASE("products larger than what is packed at once agree with three loops", "[matmul]", float,
+                   double) {
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const auto& [M, N, K] :
+           {std::tuple{2800, 20, 400}, {20, 2100, 300}, {7, 17, 17000}, {391, 49, 513}}) {
+        Gemm<TestType> g = product<TestType>(ta, tb, M, N, K);
+        g.alpha = static_cast<TestType>(0.5);
+        g.beta = static_cast<TestType>(-1);
+        CAPTURE(ta, tb, M, N, K);
+        CHECK(error_of(g, 1) <= 1);
+      }
+}
+
+TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[matmul]", float, double) {
+  const int before = omp_get_max_threads();
+  for (const bool tb : {false, true})
+    for (const auto& [M, N, K] :
+         {std::tuple{300, 700, 600}, {2, 50003, 37}, {13, 3001, 40}, {100, 5, 3000}}) {
+      Gemm<TestType> g = product<TestType>(false, tb, M, N, K);
+      const auto a = drawn<TestType>(M * K, 1), b = drawn<TestType>(N * K, 2);
+      g.lda = K;
+      g.ldb = tb ? K : N;
+      g.ldc = N;
+      g.A = a.data();
+      g.B = b.data();
+      std::vector<TestType> first;
+      for (const int threads : {1, 2, 3, 7}) {
+        omp_set_num_threads(threads);
+        std::vector<TestType> c(static_cast<std::size_t>(M * N));
+        g.C = c.data();
+        gemm<TestType>(Exec{}, g);
+        if (first.empty()) first = c;
+        CAPTURE(tb, M, N, K, threads);
+        CHECK(c == first);
+      }
+    }
+  omp_set_num_threads(before);
 }
 
 TEMPLATE_TEST_CASE("a batch is as many products", "[matmul]", float, double) {

@@ -1,0 +1,189 @@
+// What a matrix product is made of: the product of two packed panels, and packing.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace wedge::cpu {
+
+// A tile of C stays in registers while panels of A and B go by: kRows x 2 vectors of sums, two vectors of B,
+// one element of A in all lanes. 6 rows fill 16 registers, 12 most of 32.
+#if defined(WEDGE_VECTOR_BYTES)  // other machines' sizes, in tests
+inline constexpr int kVectorBytes = WEDGE_VECTOR_BYTES;
+#elif defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+#elif defined(__x86_64__)
+inline constexpr int kVectorBytes = 32;  // in pairs where there is no AVX
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int kTileRows = 12;
+#else
+inline constexpr int kTileRows = 6;
+#endif
+// A build for any x86-64 chooses when it starts. (clang has no such clones of templates.)
+#if defined(__x86_64__) && !defined(__AVX2__) && defined(__GNUC__) && !defined(__clang__) && \
+    defined(__GLIBC__)
+#define WEDGE_CLONES [[gnu::target_clones("arch=haswell", "default")]]
+#else
+#define WEDGE_CLONES
+#endif
+
+template <class T>
+inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+template <class T>
+inline constexpr int kTileColumns = 2 * kLanes<T>;
+
+template <class T>
+struct Vector {
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
+  // In memory, at any address: clang forgets an aligned() of the type itself on its way through a template.
+  struct __attribute__((packed, may_alias)) Anywhere {
+    Type v;
+  };
+};
+template <class T>
+inline auto& lanes(T* at) {
+  return *reinterpret_cast<typename Vector<T>::Anywhere*>(at);
+}
+template <class T>
+inline const auto& lanes(const T* at) {
+  return *reinterpret_cast<const typename Vector<T>::Anywhere*>(at);
+}
+
+// C = alpha a b + beta C for the first `rows` x `columns` of a tile: a is [depth][kTileRows], b is
+// [depth][kTileColumns]. With beta 0, C is only written.
+template <class T>
+WEDGE_CLONES void multiply_tile(std::int64_t depth, const T* a, const T* b, T alpha, T beta, T* C,
+                                std::int64_t ldc, int rows, int columns) {
+  using V = typename Vector<T>::Type;
+  constexpr int L = kLanes<T>;
+  V sums[kTileRows][2] = {};
+  for (int i = 0; i < rows; ++i) {
+    __builtin_prefetch(C + i * ldc, 1);
+    __builtin_prefetch(C + i * ldc + columns - 1, 1);
+  }
+#pragma GCC unroll 4
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const V left = lanes(b + k * 2 * L).v, right = lanes(b + k * 2 * L + L).v;
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i) {
+      const T x = a[k * kTileRows + i];
+      sums[i][0] += x * left;
+      sums[i][1] += x * right;
+    }
+  }
+  T edge[kTileRows * 2 * L];
+  const bool whole = rows == kTileRows && columns == 2 * L;
+  T* const to = whole ? C : edge;
+  const std::int64_t ld = whole ? ldc : 2 * L;
+  if (!whole && beta != T(0)) {
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < columns; ++j) edge[i * 2 * L + j] = C[i * ldc + j];
+  }
+  // Indices that the compiler knows, or the sums would not stay in registers.
+#pragma GCC unroll 12
+  for (int i = 0; i < kTileRows; ++i) {
+    T* const row = to + i * ld;
+    V left = alpha * sums[i][0], right = alpha * sums[i][1];
+    if (beta != T(0)) {
+      left += beta * lanes(row).v;
+      right += beta * lanes(row + L).v;
+    }
+    lanes(row).v = left;
+    lanes(row + L).v = right;
+  }
+  if (!whole)
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < columns; ++j) C[i * ldc + j] = edge[i * 2 * L + j];
+}
+
+// Transposes kLanes vectors: swaps what lies off the diagonal in blocks of half the size, then in those of a
+// quarter, ...
+template <int Size, class V, int... I>
+inline void swap_blocks(V* rows, std::integer_sequence<int, I...>) {
+  constexpr int L = sizeof...(I);
+#pragma GCC unroll 16
+  for (int r = 0; r < L; ++r) {
+    if (r & Size) continue;
+    const V above = rows[r], below = rows[r + Size];
+    rows[r] = __builtin_shufflevector(above, below, ((I & Size) ? L + I - Size : I)...);
+    rows[r + Size] = __builtin_shufflevector(above, below, ((I & Size) ? L + I : I + Size)...);
+  }
+  if constexpr (Size > 1) swap_blocks<Size / 2>(rows, std::integer_sequence<int, I...>());
+}
+
+// From a packed panel to the next, in elements: a line of cache more than it holds, or all would meet in the
+// same sets.
+template <int R, class T>
+constexpr std::int64_t panel_stride(std::int64_t depth) {
+  return depth * R + 64 / static_cast<std::int64_t>(sizeof(T));
+}
+
+// Packs `depth` steps of `count` rows of A, or columns of B, as [panel][depth][R], with zeros where the last
+// panel has less than R. Element (step k, row r) is in[r * ld + k] where `along_depth`, else in[k * ld + r].
+template <int R, class T>
+void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
+                 T* out) {
+  constexpr int L = kLanes<T>;
+  const std::int64_t stride = panel_stride<R, T>(depth), whole = count / R, rest = count % R;
+  if (!along_depth) {
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t p = 0; p < whole; ++p) {
+        const T* const from = in + k * ld + p * R;
+        __builtin_prefetch(from + 2 * ld);
+        std::memcpy(out + p * stride + k * R, from, R * sizeof(T));
+      }
+  } else {
+    for (std::int64_t p = 0; p < whole; ++p) {
+      const T* const from = in + p * R * ld;
+      T* const to = out + p * stride;
+      std::int64_t k = 0;
+      for (; k + L <= depth; k += L)
+#pragma GCC unroll 8
+        for (int first = 0; first < R; first += L) {
+          typename Vector<T>::Type rows[L] = {};
+          const int n = R - first < L ? R - first : L;
+#pragma GCC unroll 16
+          for (int r = 0; r < n; ++r) {
+            rows[r] = lanes(from + (first + r) * ld + k).v;
+            __builtin_prefetch(from + (first + r + R) * ld + k);  // of the next panel
+          }
+          swap_blocks<L / 2>(rows, std::make_integer_sequence<int, L>());
+#pragma GCC unroll 16
+          for (int step = 0; step < L; ++step)
+            std::memcpy(to + (k + step) * R + first, &rows[step], static_cast<std::size_t>(n) * sizeof(T));
+        }
+      for (; k < depth; ++k)
+        for (int r = 0; r < R; ++r) to[k * R + r] = from[r * ld + k];
+    }
+  }
+  if (rest == 0) return;
+  const T* const from = in + whole * R * (along_depth ? ld : 1);
+  T* const to = out + whole * stride;
+  for (std::int64_t k = 0; k < depth; ++k)
+    for (int r = 0; r < R; ++r) to[k * R + r] = r < rest ? from[along_depth ? r * ld + k : k * ld + r] : T(0);
+}
+
+// Σ x y, in four vectors of sums.
+template <class T>
+T dot(const T* x, const T* y, std::int64_t n) {
+  constexpr int L = kLanes<T>;
+  typename Vector<T>::Type sums[4] = {};
+  std::int64_t i = 0;
+  for (; i + 4 * L <= n; i += 4 * L)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) sums[v] += lanes(x + i + v * L).v * lanes(y + i + v * L).v;
+  for (; i + L <= n; i += L) sums[0] += lanes(x + i).v * lanes(y + i).v;
+  const auto sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  T total = 0;
+  for (int lane = 0; lane < L; ++lane) total += sum[lane];
+  for (; i < n; ++i) total += x[i] * y[i];
+  return total;
+}
+
+}  // namespace wedge::cpu
