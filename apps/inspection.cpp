@@ -76,9 +76,9 @@ double rank_of_means(const States& z, const std::vector<std::int64_t>& lags) {
     for (const std::int64_t lag : lags) {
       if (position % z.L < lag) continue;
       const double norm = wedge_product(z.at(position), z.at(position - lag), p);
-      for (std::size_t i = 0; i < p.size(); ++i)
-        mean[i] += p[i] / std::max(norm, kPluckerEps) / static_cast<double>(n);
+      for (std::size_t i = 0; i < p.size(); ++i) mean[i] += p[i] / std::max(norm, kPluckerEps);
     }
+    for (double& x : mean) x /= static_cast<double>(n);
     sampled.insert(sampled.end(), mean.begin(), mean.end());
   }
   return effective_rank(sampled, z.num_features());

@@ -32,11 +32,14 @@ std::vector<Published> published_for(const Json& config) {
   const auto get = [&](const char* group, const char* key) -> Json {
     return config.contains(group) && config[group].is_object() ? config[group].value(key, Json()) : Json();
   };
-  const Json source = get("data", "source"), rows = get("data", "max_samples_train");
+  const auto text = [&](const char* group, const char* key) -> std::string {
+    const Json value = get(group, key);
+    return value.is_string() ? value.get<std::string>() : "";
+  };
+  const std::string source = text("data", "source");
   if ((source != "parquet" && source != "text") || !get("data", "path").is_null()) return {};
-  const Json init = get("model", "init");
-  const std::string style = (get("model", "pre_norm") == true ? "pre " : "post ") +
-                            (init.is_string() ? init.get<std::string>() : "");
+  const Json rows = get("data", "max_samples_train");
+  const std::string style = (get("model", "pre_norm") == true ? "pre " : "post ") + text("model", "init");
   std::vector<Published> found;
   for (const Experiment& e : kExperiments) {
     if (get("model", "num_layers") != e.layers || get("data", "max_context_len") != e.context_len ||
