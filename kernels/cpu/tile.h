@@ -7,9 +7,9 @@
 
 namespace wedge::cpu {
 
-// A tile of C stays in registers while panels of A and B go by: kRows x 2 vectors of sums, two vectors of B,
-// one element of A in all lanes. 6 rows fill 16 registers, 12 most of 32.
-#if defined(WEDGE_VECTOR_BYTES)  // other machines' sizes, in tests
+// A tile of C stays in registers while panels of A and B go by: kTileRows x 2 vectors of sums, two vectors of
+// B, one element of A in all lanes. 6 rows fill 16 registers, 12 most of 32.
+#if defined(WEDGE_VECTOR_BYTES)  // another machine's size, to try it here by hand
 inline constexpr int kVectorBytes = WEDGE_VECTOR_BYTES;
 #elif defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
