@@ -75,29 +75,33 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
                            rows = std::min(rows_at_once, g.M - m);
         const std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
         const std::int64_t k1 = std::min(g.K, k0 + depth_at_once);
-        const std::int64_t to_pack = a_panels + (m == 0 ? b_panels : 0);
-        parallel_for(
-            to_pack, ceil_div(kElementGrain, NR * (k1 - k0)), [&](std::int64_t begin, std::int64_t end) {
-              a.pack(m, rows, k0, k1, depth, a_block, begin, std::min(end, a_panels), packed_a.data());
-              b.pack(n, columns, k0, k1, depth, b_block, std::max(begin - a_panels, std::int64_t{0}),
-                     end - a_panels, packed_b.data());
-            });
+        // Every thread packs its part of both: panels of B hold more than A's.
+        const std::int64_t a_to_pack = n > 0 && g.M <= rows && g.K <= depth_at_once ? 0 : a_panels;
+        const std::int64_t b_to_pack = m == 0 ? b_panels : 0;
+        const std::int64_t elements = (a_to_pack * MR + b_to_pack * NR) * (k1 - k0);
+        const std::int64_t parts =
+            std::min<std::int64_t>(omp_get_max_threads(), ceil_div(elements, kElementGrain));
+        parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
+          a.pack(m, rows, k0, k1, depth, a_block, a_to_pack * begin / parts, a_to_pack * end / parts,
+                 packed_a.data());
+          b.pack(n, columns, k0, k1, depth, b_block, b_to_pack * begin / parts, b_to_pack * end / parts,
+                 packed_b.data());
+        });
         // The unit of work: a block of A's panels with one panel of B.
         const std::int64_t wanted = std::min(a_panels, ceil_div(omp_get_max_threads(), b_panels));
-        const std::int64_t height = ceil_div(a_panels, std::max(wanted, ceil_div(a_panels, kBlockPanels)));
-        const std::int64_t blocks = ceil_div(a_panels, height);
-        const std::int64_t unit = height * MR * NR * (k1 - k0);
+        const std::int64_t blocks = std::max(wanted, ceil_div(a_panels, kBlockPanels));
+        const std::int64_t unit = ceil_div(a_panels, blocks) * MR * NR * (k1 - k0);
         parallel_for(blocks * b_panels, ceil_div(kGrain, unit), [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t block = begin / b_panels; block * b_panels < end; ++block) {
             const std::int64_t first = std::max<std::int64_t>(0, begin - block * b_panels),
                                last = std::min(b_panels, end - block * b_panels),
-                               bottom = std::min(a_panels, (block + 1) * height);
+                               top = a_panels * block / blocks, bottom = a_panels * (block + 1) / blocks;
             for (std::int64_t k = k0; k < k1; k += depth) {
               const std::int64_t steps = std::min(depth, k1 - k);
               const T* const left = packed_a.data() + (k - k0) / depth * a_block;
               const T* const right = packed_b.data() + (k - k0) / depth * b_block;
               for (std::int64_t j = first; j < last; ++j)
-                for (std::int64_t i = block * height; i < bottom; ++i)
+                for (std::int64_t i = top; i < bottom; ++i)
                   multiply_tile<T>(steps, left + i * panel_stride<MR, T>(steps),
                                    right + j * panel_stride<NR, T>(steps), g.alpha, k == 0 ? g.beta : T(1),
                                    C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,

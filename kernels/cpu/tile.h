@@ -9,7 +9,7 @@ namespace wedge::cpu {
 
 // A tile of C stays in registers while panels of A and B go by: kTileRows x 2 vectors of sums, two vectors of
 // B, one element of A in all lanes. 6 rows fill 16 registers, 12 most of 32.
-#if defined(WEDGE_VECTOR_BYTES)  // another machine's size, to try it here by hand
+#if defined(WEDGE_VECTOR_BYTES)  // another machine's size, for the tests
 inline constexpr int kVectorBytes = WEDGE_VECTOR_BYTES;
 #elif defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
@@ -20,7 +20,9 @@ inline constexpr int kVectorBytes = 32;  // in pairs where there is no AVX
 #else
 inline constexpr int kVectorBytes = 16;
 #endif
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(WEDGE_TILE_ROWS)
+inline constexpr int kTileRows = WEDGE_TILE_ROWS;
+#elif defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kTileRows = 12;
 #else
 inline constexpr int kTileRows = 6;
@@ -121,7 +123,7 @@ inline void swap_blocks(V* rows, std::integer_sequence<int, I...>) {
 }
 
 // From a packed panel to the next, in elements: a line of cache more than it holds, or all would meet in the
-// same sets.
+// same sets. (pack_panels writes there.)
 template <int R, class T>
 constexpr std::int64_t panel_stride(std::int64_t depth) {
   return depth * R + 64 / static_cast<std::int64_t>(sizeof(T));
@@ -133,6 +135,7 @@ template <int R, class T>
 void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
                  T* out) {
   constexpr int L = kLanes<T>;
+  static_assert(((R + L - 1) / L * L - R) * sizeof(T) <= 64, "what is written behind a panel");
   const std::int64_t stride = panel_stride<R, T>(depth), whole = count / R, rest = count % R;
   if (!along_depth) {
     for (std::int64_t k = 0; k < depth; ++k)
@@ -146,9 +149,10 @@ void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t de
       const T* const from = in + p * R * ld;
       T* const to = out + p * stride;
       std::int64_t k = 0;
+      // The last rows first: what their vectors write too much is written over, or is behind the panel.
       for (; k + L <= depth; k += L)
 #pragma GCC unroll 8
-        for (int first = 0; first < R; first += L) {
+        for (int first = (R - 1) / L * L; first >= 0; first -= L) {
           typename Vector<T>::Type rows[L] = {};
           const int n = R - first < L ? R - first : L;
 #pragma GCC unroll 16
@@ -158,8 +162,7 @@ void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t de
           }
           swap_blocks<L / 2>(rows, std::make_integer_sequence<int, L>());
 #pragma GCC unroll 16
-          for (int step = 0; step < L; ++step)
-            std::memcpy(to + (k + step) * R + first, &rows[step], static_cast<std::size_t>(n) * sizeof(T));
+          for (int step = 0; step < L; ++step) lanes(to + (k + step) * R + first).v = rows[step];
         }
       for (; k < depth; ++k)
         for (int r = 0; r < R; ++r) to[k * R + r] = from[r * ld + k];
