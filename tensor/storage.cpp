@@ -1,5 +1,7 @@
 #include "tensor/storage.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +34,7 @@ struct BlockCache {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kBand = 256;
 constexpr unsigned char kSentinel = 0xA5;
 constexpr Device kDevices[] = {Device::cpu, Device::cuda};
@@ -64,8 +67,15 @@ Pool& pool(Device device) {
 std::byte* allocate_block(std::size_t capacity, Device device) {
   if constexpr (kWithCuda)
     if (device == Device::cuda) return cu::allocate(capacity);
-  void* p = std::aligned_alloc(kAlignment, capacity);
-  WEDGE_CHECK(p != nullptr, "storage: out of memory, {} bytes asked for", capacity);
+  // Large blocks in pages of 2 MB where the system has them: a translation for each 4 KB would not fit its
+  // cache.
+  const bool huge = capacity >= 2 * kHugePage;
+  void* p = nullptr;
+  const int error = ::posix_memalign(&p, huge ? kHugePage : kAlignment, capacity);
+  WEDGE_CHECK(error == 0, "storage: out of memory, {} bytes asked for", capacity);
+#ifdef MADV_HUGEPAGE
+  if (huge) ::madvise(p, capacity / kHugePage * kHugePage, MADV_HUGEPAGE);  // a wish: no matter if refused
+#endif
   return static_cast<std::byte*>(p);
 }
 
