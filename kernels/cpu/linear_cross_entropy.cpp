@@ -1,5 +1,7 @@
-// A chunk's row of G is kept as E = exp(logits - max) with Σ E taken off at the target, which is G scaled by
-// T Σ E: the scale goes into the D-wide side of each product instead of another pass over the V-wide one.
+// A chunk's row of G is kept as E = exp(logits - max), but at the target as the others' sum with a minus,
+// which is G scaled by T Σ E: the scale goes into the D-wide side of each product instead of another pass
+// over the V-wide one. So neither p - 1 nor -log p of the target's probability p loses digits where p is
+// nearly 1.
 #include "kernels/linear_cross_entropy.h"
 
 #include <algorithm>
@@ -19,14 +21,15 @@ constexpr std::int64_t kChunk = 512;
 // Elements of a row that are summed while they are still in L1.
 constexpr std::int64_t kRun = 2048;
 
-// row = exp(row - max); returns the sum.
+// row = exp(row - max), and 0 at the target; returns the sum.
 template <class T>
-T exponentiate(T* row, std::int64_t n, T max) {
-  T sum = 0;
+double exponentiate_others(T* row, std::int64_t n, std::int64_t target, T max) {
+  double sum = 0;
   for (std::int64_t i = 0; i < n; i += kRun) {
     auto run = as_array(row + i, std::min(kRun, n - i));
     run = (run - max).exp();
-    sum += run.sum();
+    if (target >= i && target < i + run.size()) run[target - i] = T(0);
+    sum += static_cast<double>(run.sum());
   }
   return sum;
 }
@@ -57,13 +60,14 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t t = first + i, target = args.targets[t];
         auto row = as_array(logits.data() + i * V, V);
-        const T max = row.maxCoeff(), at_target = row[target];
-        const T sum = exponentiate(row.data(), V, max);
-        losses[t] =
-            static_cast<double>(max) + std::log(static_cast<double>(sum)) - static_cast<double>(at_target);
+        const T max = row.maxCoeff();
+        const double below = static_cast<double>(max) - static_cast<double>(row[target]);
+        const double others = exponentiate_others(row.data(), V, target, max), at_target = std::exp(-below);
+        const double sum = others + at_target;
+        losses[t] = at_target > others ? std::log1p(others / at_target) : std::log(sum) + below;
         if (!with_gradients) continue;
-        row[target] -= sum;
-        scale[t] = static_cast<T>(1.0 / (static_cast<double>(sum) * static_cast<double>(args.rows)));
+        row[target] = static_cast<T>(-others);
+        scale[t] = static_cast<T>(1.0 / (sum * static_cast<double>(args.rows)));
         if (args.dweight != nullptr) as_array(scaled_x.data() + i * D, D) = scale[t] * as_array(x + i * D, D);
       }
     });
