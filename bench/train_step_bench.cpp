@@ -4,10 +4,12 @@
 //
 //   train_step_bench [key=value ...]     model=attention,grassmann device=cpu amp=false steps=8 batch=16
 //                                        length=128 layers=6 threads=2 vocab=30522 dropout=0.1 side=true
+//                                        paced=false
 //
 // device=cuda times steps that are replays of a graph, by events, as the trainer runs them; amp=false,true
 // takes products of float32 factors and of bfloat16 copies of them, held against gemm in that type;
-// side=true,false makes weight gradients beside the rest of backward and in their place.
+// side=true,false makes weight gradients beside the rest of backward and in their place. paced=true makes one
+// step for each line it reads and prints its seconds, until there are no more (peers/train_step_in_turn.py).
 // A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
 // arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
 // are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device.
@@ -16,6 +18,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <map>
 
 #include "autograd/compute.h"
@@ -84,8 +87,17 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
+// A step for each line that is read.
+void pace(bench::Stopwatch& step) {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::printf("%.9f\n", step.seconds());
+    std::fflush(stdout);
+  }
+}
+
+// The line of figures; with `paced` nothing.
 nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps, Device device,
-                               bool amp, bool side) {
+                               bool amp, bool side, bool paced) {
   const Bf16ProductsGuard reduced(amp);
   if constexpr (kWithCuda) cu::set_side_stream(side);
   const std::int64_t tokens = batch * config.max_context_len;
@@ -112,6 +124,10 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
         optimizer.step(learning_rate);
       },
       [] {});
+  if (paced) {
+    pace(step);
+    return {};
+  }
   const double peak_mib = static_cast<double>(peak_allocated_bytes(device)) / 1048576;
 
   const auto products = products_of(config, tokens);
@@ -199,7 +215,8 @@ int main(int argc, char** argv) {
                                                 {"threads", "2"},
                                                 {"vocab", "30522"},
                                                 {"dropout", "0.1"},
-                                                {"side", "true"}};
+                                                {"side", "true"},
+                                                {"paced", "false"}};
   try {
     for (int i = 1; i < argc; ++i) {
       const std::string argument = argv[i];
@@ -225,13 +242,16 @@ int main(int argc, char** argv) {
       }
       return values;
     };
+    WEDGE_CHECK(options["paced"] == "true" || options["paced"] == "false",
+                "paced: expected true or false, got '{}'", options["paced"]);
+    const bool paced = options["paced"] == "true";
     for (const std::string& model : words_of(options["model"]))
       for (const bool amp : on_gpu_or("amp", false))
         for (const bool side : on_gpu_or("side", true)) {
           config.tensor_lifting_strategy = model;
-          const auto line =
-              measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device, amp, side);
-          std::printf("%s\n", line.dump().c_str());
+          const auto line = measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device,
+                                    amp, side, paced);
+          if (!paced) std::printf("%s\n", line.dump().c_str());
           std::fflush(stdout);
           release_cached_memory();
         }

@@ -8,6 +8,8 @@ work. What the allocator does is set by the environment (see train_step_best.sh)
 With --device cuda the steps of a round follow each other without the host waiting for the loss, between two CUDA
 events; `seconds_per_step` is the median of five rounds, and memory the most that torch.cuda had in live tensors
 and reserved. --compile takes torch.compile's mode, on either device; --amp is bfloat16 autocast.
+
+With --paced, one step for each line read from standard input, and its seconds for each (train_step_in_turn.py).
 """
 
 import argparse
@@ -16,6 +18,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -61,6 +64,18 @@ def time_on_gpu(step, args):
             "peak_reserved_mib": torch.cuda.max_memory_reserved() / 2**20}
 
 
+def pace(step, args):
+    """Step after step as lines come in."""
+    for index in range(args.warmup):
+        step(index)
+    for _ in sys.stdin:
+        if args.device == "cuda":
+            seconds = timing.seconds_of(lambda: step(0), "cuda")
+        else:
+            seconds = timing.seconds_of(lambda: step(0).item(), "cpu")
+        print(f"{seconds:.9f}", flush=True)
+
+
 def allocator_settings():
     """The environment variables that decide which allocator runs, and how."""
     return {key: value for key, value in os.environ.items()
@@ -83,6 +98,7 @@ def main():
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     parser.add_argument("--optimizer", choices=["fused", "foreach", "loop"], default="fused",
                         help="which of PyTorch's AdamW implementations")
+    parser.add_argument("--paced", action="store_true", help="steps at another program's command")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
 
@@ -96,6 +112,9 @@ def main():
     tokens = torch.randint(config.vocab_size, (args.warmup + args.steps, args.batch, args.length + 1),
                            device=args.device)
     step = make_step(model, optimizer, tokens, args.compile, args.amp)
+    if args.paced:
+        pace(step, args)
+        return
     setup = {"side": "pytorch", "model": args.model, "variant": args.compile or "eager", "amp": args.amp,
              "batch": args.batch, "length": args.length, "optimizer": args.optimizer, "steps": args.steps,
              **timing.stamp(args)}

@@ -1,0 +1,98 @@
+"""Training steps of wedge and of PyTorch in turn, in one run: a factor that a noisy machine leaves alone.
+
+Starts train_step_bench and train_step_torch.py, lets each make a step while the other one waits, and prints a JSON
+line for each model: both medians, and the median and quartiles of the rounds' factors, PyTorch's seconds over
+wedge's. On the CPU PyTorch runs with glibc told to keep its memory and to use huge pages, the fastest of
+train_step_best.sh's settings or near it, unless the environment says otherwise.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+KEEP = {"MALLOC_TOP_PAD_": "268435456", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
+class Stepper:
+    """A program that makes a step for each line, and answers with its seconds."""
+
+    def __init__(self, command, environment=None):
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=os.environ | (environment or {}))
+
+    def step(self):
+        try:
+            print(file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            sys.exit(f"train_step_in_turn: {self.command[0]} ended with status {self.process.wait()}")
+        return float(answer)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(model, args):
+    both = {"batch": args.batch, "length": args.length, "layers": args.layers, "threads": args.threads}
+    wedge = [args.bench, f"model={model}", f"device={args.device}", f"amp={str(args.amp).lower()}", "paced=true"]
+    peer = [sys.executable, str(HERE / "train_step_torch.py"), "--model", model, "--device", args.device, "--paced"]
+    for name, value in both.items():
+        wedge.append(f"{name}={value}")
+        peer += [f"--{name}", str(value)]
+    if args.amp:
+        peer.append("--amp")
+    if args.compile:
+        peer += ["--compile", args.compile]
+    chosen = any(name in os.environ for name in (*KEEP, "LD_PRELOAD"))
+    steppers = [Stepper(wedge), Stepper(peer, None if chosen or args.device == "cuda" else KEEP)]
+    for _ in range(3):
+        for stepper in steppers:
+            stepper.step()
+    rounds = [[stepper.step() for stepper in steppers] for _ in range(args.rounds)]
+    for stepper in steppers:
+        stepper.end()
+    ours, theirs = ([seconds[side] for seconds in rounds] for side in (0, 1))
+    low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
+    tokens = args.batch * args.length
+    return {"model": model, "device": args.device, "amp": args.amp, "variant": args.compile or "eager", **both,
+            "rounds": args.rounds, "wedge_tokens_per_second": round(tokens / statistics.median(ours), 1),
+            "pytorch_tokens_per_second": round(tokens / statistics.median(theirs), 1), "factor": round(middle, 3),
+            "factor_quartiles": [round(low, 3), round(high, 3)], "commit": args.commit,
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["attention", "grassmann", "both"], default="both")
+    parser.add_argument("--rounds", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 products; PyTorch: bfloat16 autocast")
+    parser.add_argument("--compile", metavar="MODE", help="torch.compile, for example max-autotune")
+    parser.add_argument("--bench", default="build/bin/train_step_bench", help="default: %(default)s")
+    parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
+    args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error("--rounds: expected at least 2")
+    if not os.access(args.bench, os.X_OK):
+        parser.error(f"--bench: no program at {args.bench}")
+    for model in ("attention", "grassmann") if args.model == "both" else (args.model,):
+        print(json.dumps(measure(model, args)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
