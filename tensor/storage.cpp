@@ -34,7 +34,7 @@ struct BlockCache {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
+[[maybe_unused]] constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kBand = 256;
 constexpr unsigned char kSentinel = 0xA5;
 constexpr Device kDevices[] = {Device::cpu, Device::cuda};
@@ -67,11 +67,15 @@ Pool& pool(Device device) {
 std::byte* allocate_block(std::size_t capacity, Device device) {
   if constexpr (kWithCuda)
     if (device == Device::cuda) return cu::allocate(capacity);
-  // Large blocks in pages of 2 MB where the system has them: a translation for each 4 KB would not fit its
-  // cache.
+  std::size_t alignment = kAlignment;
+#ifdef MADV_HUGEPAGE
+  // Large blocks in pages of 2 MB: translations for each 4 KB would not fit their cache. That costs up to 2
+  // MB a block of addresses, not of memory.
   const bool huge = capacity >= 2 * kHugePage;
+  if (huge) alignment = kHugePage;
+#endif
   void* p = nullptr;
-  const int error = ::posix_memalign(&p, huge ? kHugePage : kAlignment, capacity);
+  const int error = ::posix_memalign(&p, alignment, capacity);
   WEDGE_CHECK(error == 0, "storage: out of memory, {} bytes asked for", capacity);
 #ifdef MADV_HUGEPAGE
   if (huge) ::madvise(p, capacity / kHugePage * kHugePage, MADV_HUGEPAGE);  // a wish: no matter if refused

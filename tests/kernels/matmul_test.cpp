@@ -43,7 +43,7 @@ double error_of(Gemm<T> g, std::int64_t padding) {
   g.A = a.data();
   g.B = b.data();
   g.C = c.data();
-  gemm<T>(Exec{}, g);
+  cpu::gemm<T>(Exec{}, g);
 
   double worst = 0;
   for (std::int64_t batch = 0; batch < g.batches; ++batch)
@@ -130,7 +130,7 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
         omp_set_num_threads(threads);
         std::vector<TestType> c(static_cast<std::size_t>(M * N));
         g.C = c.data();
-        gemm<TestType>(Exec{}, g);
+        cpu::gemm<TestType>(Exec{}, g);
         if (first.empty()) first = c;
         CAPTURE(tb, M, N, K, threads);
         CHECK(c == first);
@@ -156,7 +156,7 @@ TEST_CASE("an empty sum clears C, or scales it", "[matmul]") {
     g.beta = beta;
     g.ldb = g.ldc = 3;
     g.C = c.data();
-    gemm<double>(Exec{}, g);
+    cpu::gemm<double>(Exec{}, g);
     for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == beta * static_cast<double>(i + 1));
   }
 }
@@ -168,7 +168,7 @@ TEST_CASE("a product without rows or columns writes nothing", "[matmul]") {
     g.lda = g.ldb = g.ldc = 1;
     g.A = g.B = &c;
     g.C = &c;
-    gemm<double>(Exec{}, g);
+    cpu::gemm<double>(Exec{}, g);
     CHECK(c == 7);
   }
 }
