@@ -245,9 +245,13 @@ int main(int argc, char** argv) {
     WEDGE_CHECK(options["paced"] == "true" || options["paced"] == "false",
                 "paced: expected true or false, got '{}'", options["paced"]);
     const bool paced = options["paced"] == "true";
-    for (const std::string& model : words_of(options["model"]))
-      for (const bool amp : on_gpu_or("amp", false))
-        for (const bool side : on_gpu_or("side", true)) {
+    const auto models = words_of(options["model"]);
+    const auto amps = on_gpu_or("amp", false), sides = on_gpu_or("side", true);
+    WEDGE_CHECK(!paced || (models.size() == 1 && amps.size() == 1 && sides.size() == 1),
+                "paced=true: expected one model, one amp and one side");
+    for (const std::string& model : models)
+      for (const bool amp : amps)
+        for (const bool side : sides) {
           config.tensor_lifting_strategy = model;
           const auto line = measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device,
                                     amp, side, paced);

@@ -34,13 +34,15 @@ class Stepper:
             answer = self.process.stdout.readline()
         except BrokenPipeError:
             answer = ""
-        if not answer:
-            sys.exit(f"train_step_in_turn: {self.command[0]} ended with status {self.process.wait()}")
-        return float(answer)
+        return float(answer) if answer else self.fail()
 
     def end(self):
         self.process.stdin.close()
-        self.process.wait()
+        if self.process.wait() != 0:
+            self.fail()
+
+    def fail(self):
+        sys.exit(f"train_step_in_turn: {self.command[0]} ended with status {self.process.wait()}")
 
 
 def measure(model, args):
@@ -55,13 +57,20 @@ def measure(model, args):
     if args.compile:
         peer += ["--compile", args.compile]
     chosen = any(name in os.environ for name in (*KEEP, "LD_PRELOAD"))
-    steppers = [Stepper(wedge), Stepper(peer, None if chosen or args.device == "cuda" else KEEP)]
-    for _ in range(3):
+    steppers = []
+    try:
+        for command, environment in ((wedge, None), (peer, None if chosen or args.device == "cuda" else KEEP)):
+            steppers.append(Stepper(command, environment))
+        for _ in range(3):
+            for stepper in steppers:
+                stepper.step()
+        rounds = [[stepper.step() for stepper in steppers] for _ in range(args.rounds)]
         for stepper in steppers:
-            stepper.step()
-    rounds = [[stepper.step() for stepper in steppers] for _ in range(args.rounds)]
-    for stepper in steppers:
-        stepper.end()
+            stepper.end()
+    finally:
+        for stepper in steppers:
+            stepper.process.kill()
+            stepper.process.wait()
     ours, theirs = ([seconds[side] for seconds in rounds] for side in (0, 1))
     low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
     tokens = args.batch * args.length
@@ -86,13 +95,20 @@ def main():
     parser.add_argument("--bench", default="build/bin/train_step_bench", help="default: %(default)s")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     args = parser.parse_args()
-    if args.rounds < 2:
-        parser.error("--rounds: expected at least 2")
-    if not os.access(args.bench, os.X_OK):
-        parser.error(f"--bench: no program at {args.bench}")
+    for name, least in (("rounds", 2), ("threads", 1), ("batch", 1), ("length", 1), ("layers", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    if args.amp and args.device == "cpu":
+        parser.error("--amp: expected --device cuda, got cpu")
+    args.bench = os.path.abspath(args.bench)
+    if not (os.path.isfile(args.bench) and os.access(args.bench, os.X_OK)):
+        parser.error(f"--bench: expected a program, got {args.bench}")
     for model in ("attention", "grassmann") if args.model == "both" else (args.model,):
         print(json.dumps(measure(model, args)), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
