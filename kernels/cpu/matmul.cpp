@@ -75,7 +75,8 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
                            rows = std::min(rows_at_once, g.M - m);
         const std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
         const std::int64_t k1 = std::min(g.K, k0 + depth_at_once);
-        // Every thread packs its part of both: panels of B hold more than A's.
+        // Every thread packs its part of both: panels of B hold more than A's. What was packed of A is still
+        // there where it is all of it.
         const std::int64_t a_to_pack = n > 0 && g.M <= rows && g.K <= depth_at_once ? 0 : a_panels;
         const std::int64_t b_to_pack = m == 0 ? b_panels : 0;
         const std::int64_t elements = (a_to_pack * MR + b_to_pack * NR) * (k1 - k0);
@@ -146,25 +147,17 @@ void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
         c = g.alpha * dot(A + i * g.lda, B + j * g.ldb, g.K) + (g.beta == T(0) ? T(0) : g.beta * c);
       }
   };
-  const std::int64_t grain = ceil_div(kElementGrain, g.M * g.K);
-  if (g.trans_b)
+  const std::int64_t grain = ceil_div(kElementGrain, g.M * std::max<std::int64_t>(1, g.K));
+  if (g.trans_b && g.K > 0)  // with no steps, B need not be anywhere
     parallel_for(g.N, grain, dots);
   else
     parallel_for(g.N, ceil_div(grain, kLanes<T>) * kLanes<T>, columns);
 }
 
-// The sum over nothing.
-template <class T>
-void scale(const Gemm<T>& g, T* C) {
-  for (std::int64_t i = 0; i < g.M; ++i)
-    for (std::int64_t j = 0; j < g.N; ++j)
-      C[i * g.ldc + j] = g.beta == T(0) ? T(0) : g.beta * C[i * g.ldc + j];
-}
-
 template <class T>
 void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
-  if (g.K == 0) return scale(g, C);
-  if (g.M <= kFewRows && !(g.trans_a && g.trans_b)) return few_rows(g, A, B, C);
+  const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
+  if (few || g.K == 0) return few_rows(g, A, B, C);
   product(g, A, B, C);
 }
 

@@ -150,15 +150,19 @@ TEMPLATE_TEST_CASE("a batch is as many products", "[matmul]", float, double) {
 }
 
 TEST_CASE("an empty sum clears C, or scales it", "[matmul]") {
-  for (const double beta : {0.0, 1.0, 0.5}) {
-    std::vector<double> c = {1, 2, 3, 4, 5, 6};
-    Gemm<double> g = product<double>(false, false, 2, 3, 0);
-    g.beta = beta;
-    g.ldb = g.ldc = 3;
-    g.C = c.data();
-    cpu::gemm<double>(Exec{}, g);
-    for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == beta * static_cast<double>(i + 1));
-  }
+  for (const auto& [ta, tb] : {std::pair{false, false}, {false, true}, {true, true}})
+    for (const std::int64_t M : {2, 6}) {  // few rows, and more
+      for (const double beta : {0.0, 1.0, 0.5}) {
+        std::vector<double> c(static_cast<std::size_t>(3 * M));
+        for (std::size_t i = 0; i < c.size(); ++i) c[i] = static_cast<double>(i + 1);
+        Gemm<double> g = product<double>(ta, tb, M, 3, 0);
+        g.beta = beta;
+        g.lda = g.ldb = g.ldc = 3;
+        g.C = c.data();
+        cpu::gemm<double>(Exec{}, g);
+        for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == beta * static_cast<double>(i + 1));
+      }
+    }
 }
 
 TEST_CASE("a product without rows or columns writes nothing", "[matmul]") {
