@@ -7,13 +7,15 @@ train_step_best.sh's settings or near it, unless the environment says otherwise.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+
+import timing
+from train_step_torch import SIZES, add_setup, at_least
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEEP = {"MALLOC_TOP_PAD_": "268435456", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -46,7 +48,7 @@ class Stepper:
 
 
 def measure(model, args):
-    both = {"batch": args.batch, "length": args.length, "layers": args.layers, "threads": args.threads}
+    both = {name: getattr(args, name) for name in SIZES}
     wedge = [args.bench, f"model={model}", f"device={args.device}", f"amp={str(args.amp).lower()}", "paced=true"]
     peer = [sys.executable, str(HERE / "train_step_torch.py"), "--model", model, "--device", args.device, "--paced"]
     for name, value in both.items():
@@ -74,30 +76,19 @@ def measure(model, args):
     ours, theirs = ([seconds[side] for seconds in rounds] for side in (0, 1))
     low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
     tokens = args.batch * args.length
-    return {"model": model, "device": args.device, "amp": args.amp, "variant": args.compile or "eager", **both,
+    return {"model": model, "amp": args.amp, "variant": args.compile or "eager", **both,
             "rounds": args.rounds, "wedge_tokens_per_second": round(tokens / statistics.median(ours), 1),
             "pytorch_tokens_per_second": round(tokens / statistics.median(theirs), 1), "factor": round(middle, 3),
-            "factor_quartiles": [round(low, 3), round(high, 3)], "commit": args.commit,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+            "factor_quartiles": [round(low, 3), round(high, 3)], **timing.stamp(args)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["attention", "grassmann", "both"], default="both")
-    parser.add_argument("--rounds", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--amp", action="store_true", help="bfloat16 products; PyTorch: bfloat16 autocast")
-    parser.add_argument("--compile", metavar="MODE", help="torch.compile, for example max-autotune")
+    parser.add_argument("--rounds", type=at_least(2), default=20, help="default: %(default)s")
+    add_setup(parser)
     parser.add_argument("--bench", default="build/bin/train_step_bench", help="default: %(default)s")
-    parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     args = parser.parse_args()
-    for name, least in (("rounds", 2), ("threads", 1), ("batch", 1), ("length", 1), ("layers", 1)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name}: expected at least {least}, got {getattr(args, name)}")
     if args.amp and args.device == "cpu":
         parser.error("--amp: expected --device cuda, got cpu")
     args.bench = os.path.abspath(args.bench)

@@ -69,11 +69,7 @@ def pace(step, args):
     for index in range(args.warmup):
         step(index)
     for _ in sys.stdin:
-        if args.device == "cuda":
-            seconds = timing.seconds_of(lambda: step(0), "cuda")
-        else:
-            seconds = timing.seconds_of(lambda: step(0).item(), "cpu")
-        print(f"{seconds:.9f}", flush=True)
+        print(f"{timing.seconds_of(lambda: step(0), args.device):.9f}", flush=True)
 
 
 def allocator_settings():
@@ -82,20 +78,34 @@ def allocator_settings():
             if key.startswith(("MALLOC_", "TCMALLOC_")) or key in ("LD_PRELOAD", "GLIBC_TUNABLES")}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["attention", "grassmann"], required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
-    parser.add_argument("--warmup", type=int, default=3, help="steps before them (default 3)")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--vocab", type=int, default=30522)
+def at_least(least):
+    """The type of a whole number that is not smaller."""
+    def number(text):
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
+        return int(text)
+    return number
+
+
+SIZES = {"threads": 2, "batch": 16, "length": 128, "layers": 6, "vocab": 30522}
+
+
+def add_setup(parser):
+    """The arguments that say which step is made, and where."""
+    for name, default in SIZES.items():
+        parser.add_argument(f"--{name}", type=at_least(1), default=default)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", metavar="MODE", help="torch.compile, for example max-autotune")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["attention", "grassmann"], required=True)
+    add_setup(parser)
+    parser.add_argument("--steps", type=at_least(1), default=10, help="timed steps (default 10)")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before them (default 3)")
     parser.add_argument("--optimizer", choices=["fused", "foreach", "loop"], default="fused",
                         help="which of PyTorch's AdamW implementations")
     parser.add_argument("--paced", action="store_true", help="steps at another program's command")
