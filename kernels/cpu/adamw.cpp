@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 
@@ -53,6 +54,7 @@ void adamw_step(const Exec&, const AdamWStep<T>& args) {
   const T rate2 = static_cast<T>(1.0 - args.beta2);
   const auto pieces = pieces_of(args.tensors);
   parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     for (std::int64_t i = begin; i < end; ++i) {
       const AdamWTensor<T>* const tensor = pieces[i].tensor;
       const std::int64_t at = pieces[i].begin,
@@ -79,6 +81,7 @@ void squared_norm(const Exec&, const SquaredNorm<T>& args) {
   const auto pieces = pieces_of(args.tensors);
   std::vector<double> sums(pieces.size(), 0.0);
   parallel_for(static_cast<std::int64_t>(pieces.size()), 4, [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     for (std::int64_t i = begin; i < end; ++i) {
       const AdamWTensor<T>* const tensor = pieces[i].tensor;
       const std::int64_t at = pieces[i].begin, n = pieces[i].n;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
@@ -50,6 +51,7 @@ void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::i
 template <class T>
 void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>& args) {
   parallel_for(args.B * args.H, 1, [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     const Scratch<T> scratch(kBlock * args.L);
     T* scores = scratch.data();
     for (std::int64_t task = begin; task < end; ++task) {
@@ -85,6 +87,7 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
 template <class T>
 void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T>& args) {
   parallel_for(args.B * args.H, 1, [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     const Scratch<T> p_scratch(kBlock * args.L), dp_scratch(kBlock * args.L);
     T *p = p_scratch.data(), *dp = dp_scratch.data();
     for (std::int64_t task = begin; task < end; ++task) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
@@ -57,6 +58,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
                         .C = logits.data(),
                         .ldc = V});
     parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
+      const FlushDenormals flush;
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t t = first + i, target = args.targets[t];
         auto row = as_array(logits.data() + i * V, V);

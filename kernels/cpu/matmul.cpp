@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tile.h"
@@ -93,6 +94,7 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
         const std::int64_t blocks = std::max(wanted, ceil_div(a_panels, kBlockPanels));
         const std::int64_t unit = ceil_div(a_panels, blocks) * MR * NR * (k1 - k0);
         parallel_for(blocks * b_panels, ceil_div(kGrain, unit), [&](std::int64_t begin, std::int64_t end) {
+          const FlushDenormals flush;
           for (std::int64_t block = begin / b_panels; block * b_panels < end; ++block) {
             const std::int64_t first = std::max<std::int64_t>(0, begin - block * b_panels),
                                last = std::min(b_panels, end - block * b_panels),
@@ -119,6 +121,7 @@ template <class T>
 void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const std::int64_t step = g.trans_a ? g.lda : 1, next = g.trans_a ? 1 : g.lda;
   const auto columns = [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     for (std::int64_t i = 0; i < g.M; ++i) {
       T* const c = C + i * g.ldc;
       for (std::int64_t j = begin; j < end; ++j) c[j] = g.beta == T(0) ? T(0) : g.beta * c[j];
@@ -141,6 +144,7 @@ void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
     }
   };
   const auto dots = [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush;
     for (std::int64_t j = begin; j < end; ++j)
       for (std::int64_t i = 0; i < g.M; ++i) {
         T& c = C[i * g.ldc + j];

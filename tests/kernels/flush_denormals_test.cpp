@@ -1,0 +1,95 @@
+// Numbers below the smallest normal one are zero where sums and the optimiser are made, and only there.
+#include "kernels/cpu/flush_denormals.h"
+
+#include <cstdio>
+#include <limits>
+#include <vector>
+
+#include "kernels/adamw.h"
+#include "kernels/matmul.h"
+#include "tests/support/catch.h"
+
+using namespace wedge;
+
+namespace {
+
+bool cannot_flush() {
+  if (cpu::FlushDenormals::kBits != 0) return false;
+  std::printf("skipped: this processor's mode is not known\n");
+  return true;
+}
+
+// What the processor makes of it now, not the compiler.
+float half_of(float x) {
+  volatile float operand = x;
+  volatile float result = operand * 0.5f;
+  return result;
+}
+float twice(float x) {
+  volatile float operand = x;
+  volatile float result = operand * 2.0f;
+  return result;
+}
+
+constexpr float kSmallest = std::numeric_limits<float>::min();
+constexpr float kDenormal = kSmallest / 4;
+
+}  // namespace
+
+TEST_CASE("denormal numbers are zero while a FlushDenormals lives", "[flush_denormals]") {
+  if (cannot_flush()) return;
+  REQUIRE(half_of(kSmallest) == kSmallest / 2);
+  {
+    const cpu::FlushDenormals flush;
+    CHECK(half_of(kSmallest) == 0.0f);
+    CHECK(twice(kDenormal) == 0.0f);
+    { const cpu::FlushDenormals again; }
+    CHECK(half_of(kSmallest) == 0.0f);
+  }
+  CHECK(half_of(kSmallest) == kSmallest / 2);
+  CHECK(twice(kDenormal) == kSmallest / 2);
+}
+
+TEST_CASE("products take denormal factors for zero, and leave the mode as it was", "[flush_denormals]") {
+  if (cannot_flush()) return;
+  constexpr std::int64_t K = 40, N = 70;
+  for (const bool trans_b : {false, true})
+    for (const std::int64_t M : {1, 4, 20}) {
+      CAPTURE(M, trans_b);
+      const std::vector<float> a(static_cast<std::size_t>(M * K), kDenormal),
+          b(static_cast<std::size_t>(K * N), 1e30f);
+      std::vector<float> c(static_cast<std::size_t>(M * N), 1.0f);
+      cpu::gemm<float>({}, {.trans_b = trans_b,
+                            .M = M,
+                            .N = N,
+                            .K = K,
+                            .A = a.data(),
+                            .lda = K,
+                            .B = b.data(),
+                            .ldb = trans_b ? K : N,
+                            .C = c.data(),
+                            .ldc = N});
+      CHECK(c == std::vector<float>(c.size(), 0.0f));
+    }
+  CHECK(half_of(kSmallest) == kSmallest / 2);
+}
+
+TEST_CASE("AdamW's moments end at zero, not among the denormal numbers", "[flush_denormals]") {
+  if (cannot_flush()) return;
+  float p = 1, m = kSmallest, v = kSmallest;
+  const AdamWTensor<float> tensor{.n = 1, .p = &p, .g = nullptr, .m = &m, .v = &v};
+  const AdamWScalars scalars{
+      .learning_rate = 0.1, .grad_scale = 1, .bias_correction1 = 0.1, .sqrt_bias_correction2 = 0.1};
+  const double squared_norm = 1;
+  cpu::adamw_step<float>({}, {.tensors = {&tensor, 1},
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 1e-8,
+                              .weight_decay = 0,
+                              .grad_clip = 0,
+                              .scalars = &scalars,
+                              .squared_norm = &squared_norm});
+  CHECK(m == 0.0f);
+  CHECK(v == 0.0f);
+  CHECK(p == 1.0f);
+}
