@@ -37,9 +37,10 @@ struct PluckerLinearForward {
   const T* z;                          // [B, L, R]
   const T* weight;                     // [D, P], P = R (R - 1) / 2
   const T* bias;                       // [D] or null
-  T* s;                                // [B, L, R] =, for backward
-  T* g;                                // [B, L, D] =
+  T* s;                                // [B, L, R] =, of the positions of g, for backward
+  T* g;                                // [B, L - begin, D] =
   BFloat16* weight_ring = nullptr;     // [plucker_ring_elements] =, 16-byte aligned, for backward, or null
+  std::int64_t begin = 0;              // g's first position. CPU: backward takes all; on the GPU always 0
 };
 
 // G is the antisymmetric R × R matrix of dL/dp̄_t = dg_t W, and q = -G ẑ / n, ŵ = w / ‖w‖. For each lag of t:

@@ -6,7 +6,7 @@
 namespace wedge {
 
 Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
-                        const std::vector<std::int64_t>& lags) {
+                        const std::vector<std::int64_t>& lags, std::int64_t begin) {
   WEDGE_CHECK(z.value().rank() == 3 && z.size(2) >= 2,
               "plucker_linear: expected z [B, L, R] with R >= 2, got {}", to_string(z.shape()));
   const std::int64_t B = z.size(0), L = z.size(1), R = z.size(2), P = R * (R - 1) / 2;
@@ -19,19 +19,26 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
               "plucker_linear: weight and bias must be {}, got {}", name_of(z.dtype()),
               name_of(weight.dtype()));
   for (const std::int64_t lag : lags) WEDGE_CHECK(lag >= 1, "plucker_linear: lags must be >= 1, got {}", lag);
+  WEDGE_CHECK(0 <= begin && begin <= L, "plucker_linear: begin must be 0 to {}, got {}", L, begin);
+
+  // Only the CPU's forward pass, as in decoding, saves the product of the others.
+  const bool recorded = grad_enabled() && (z.requires_grad() || weight.requires_grad() ||
+                                           (bias.defined() && bias.requires_grad()));
+  if (begin > 0 && (recorded || z.value().device() != Device::cpu))
+    return slice(plucker_linear(z, weight, bias, lags), 1, begin, L);
 
   const Tensor in = z.value().contiguous(), w = weight.value().contiguous();
   const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
   compute::check_one_device("plucker_linear", {&in, &w, &b});
   const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
-               g = Tensor::empty({B, L, D}, z.dtype(), in.device());
+               g = Tensor::empty({B, L - begin, D}, z.dtype(), in.device());
   Tensor ring;  // the weight as the products of both passes take it
   visit_floating(z.dtype(), "plucker_linear", [&]<class T>(T) {
     const Exec exec = compute::exec_of(g);
     if (const std::int64_t elements = plucker_ring_elements<T>(exec, R, D); elements > 0)
       ring = Tensor::empty({elements}, DType::bf16, in.device());
     plucker_linear_forward<T>(exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b),
-                                     s.data<T>(), g.data<T>(), compute::data_or_null<BFloat16>(ring)});
+                                     s.data<T>(), g.data<T>(), compute::data_or_null<BFloat16>(ring), begin});
   });
   return make_output(
       "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},

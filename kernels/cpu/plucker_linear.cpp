@@ -11,6 +11,7 @@
 #include "kernels/plucker_linear.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -69,11 +70,16 @@ void wedge_features(const T* z, const T* s, std::int64_t R, T* f) {
   }
 }
 
-template <class T>
-void features_of_rows(const T* z, const T* s, std::int64_t R, std::int64_t rows, T* f) {
+// f = z ∧ s of rows row_of(first), row_of(first + 1), ... of z and s.
+template <class T, class RowOf>
+void features_of_rows(const T* z, const T* s, std::int64_t R, std::int64_t first, std::int64_t count,
+                      const RowOf& row_of, T* f) {
   const std::int64_t P = R * (R - 1) / 2;
-  parallel_rows(rows, 2 * P, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) wedge_features(z + row * R, s + row * R, R, f + row * P);
+  parallel_rows(count, 2 * P, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t at = row_of(first + i) * R;
+      wedge_features(z + at, s + at, R, f + i * P);
+    }
   });
 }
 
@@ -101,12 +107,14 @@ void antisymmetric_products(const T* upper, std::int64_t R, const T* x, T* y, co
 
 template <class T>
 void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& args) {
-  const std::int64_t rows = args.B * args.L, R = args.R, P = R * (R - 1) / 2;
+  const std::int64_t R = args.R, P = R * (R - 1) / 2, length = args.L - args.begin, rows = args.B * length;
+  // The row of z and s that row i of g is made of.
+  const auto row_of = [&](std::int64_t i) { return i / length * args.L + args.begin + i % length; };
   parallel_rows(rows, 2 * R * static_cast<std::int64_t>(args.lags.size() + 1),
                 [&](std::int64_t begin, std::int64_t end) {
                   std::vector<T> zhat(R), w(R);
-                  for (std::int64_t row = begin; row < end; ++row) {
-                    const std::int64_t t = row % args.L, n = count_lags(args.lags, t);
+                  for (std::int64_t i = begin; i < end; ++i) {
+                    const std::int64_t row = row_of(i), t = row % args.L, n = count_lags(args.lags, t);
                     const T* z = args.z + row * R;
                     auto s = as_array(args.s + row * R, R);
                     s.setZero();
@@ -122,7 +130,7 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
   const Scratch<T> features(std::min(kChunk, rows) * P);
   for (std::int64_t first = 0; first < rows; first += kChunk) {
     const std::int64_t count = std::min(kChunk, rows - first);
-    features_of_rows(args.z + first * R, args.s + first * R, R, count, features.data());
+    features_of_rows(args.z, args.s, R, first, count, row_of, features.data());
     T* g = args.g + first * args.D;
     if (args.bias != nullptr)
       for (std::int64_t i = 0; i < count; ++i) std::copy_n(args.bias, args.D, g + i * args.D);
@@ -152,7 +160,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
     const std::int64_t count = std::min(kChunk, rows - first);
     const T* dg = args.dg + first * D;
     if (args.dweight != nullptr) {
-      features_of_rows(args.z + first * R, args.s + first * R, R, count, features.data());
+      features_of_rows(args.z, args.s, R, first, count, std::identity(), features.data());
       cpu::gemm<T>(exec, {.trans_a = true,
                           .M = D,
                           .N = P,

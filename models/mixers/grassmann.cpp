@@ -29,45 +29,24 @@ Variable GrassmannMixer::plane_features(const Variable& h) const {
 
 namespace {
 
-// The state of position t is in row t mod size.
-struct Ring : Mixer::Memory {
-  Tensor states;  // [B, size, d_low]
-  std::int64_t length = 0;
-
-  std::int64_t size() const { return states.size(1); }
-  Tensor at(std::int64_t position) const { return states.slice(1, position % size(), position % size() + 1); }
+// The last states, as many as the longest lag reaches back.
+struct Window : Mixer::Memory {
+  Tensor states;  // [B, n, d_low]; none before the first position
 };
 
 }  // namespace
 
-std::unique_ptr<Mixer::Memory> GrassmannMixer::make_memory(std::int64_t batch,
+std::unique_ptr<Mixer::Memory> GrassmannMixer::make_memory(std::int64_t /*batch*/,
                                                            std::int64_t /*capacity*/) const {
-  const Tensor weight = reduce_.weight.value();
-  auto ring = std::make_unique<Ring>();
-  ring->states = Tensor::empty({batch, 1 + *std::ranges::max_element(lags_), weight.size(0)}, weight.dtype(),
-                               weight.device());
-  return ring;
+  return std::make_unique<Window>();
 }
 
 Variable GrassmannMixer::extend(const Variable& h, Memory& memory) const {
-  auto& ring = static_cast<Ring&>(memory);
-  const std::int64_t B = h.size(0), n = h.size(1), begin = ring.length;
-  const Variable z = reduce_(h);
-  for (std::int64_t i = std::max<std::int64_t>(0, n - ring.size()); i < n; ++i)
-    ring.at(begin + i).copy_from(z.value().slice(1, i, i + 1));
-  ring.length += n;
-  if (begin == 0) return gate(h, plucker_linear(z, expand_.weight, expand_.bias, lags_));
-
-  // Each lag within reach is a sequence of two states, whose second position looks back by one; g is the mean
-  // of theirs, since it is linear in p̄.
-  std::vector<Variable> pairs;
-  for (const std::int64_t lag : lags_)
-    if (lag <= begin) pairs.push_back(concat({ring.at(begin - lag), z}, 1));
-  if (pairs.empty()) pairs.push_back(concat({z, z}, 1));  // z ∧ z = 0
-  const auto count = static_cast<std::int64_t>(pairs.size());
-  const Variable of_pairs = plucker_linear(concat(pairs, 0), expand_.weight, expand_.bias, {1});
-  const Variable g = mean(reshape(slice(of_pairs, 1, 1, 2), {count, B, 1, h.size(2)}), 0);
-  return gate(h, g);
+  Tensor& states = static_cast<Window&>(memory).states;
+  const Variable z = reduce_(h), seen = states.defined() ? concat({states, z}, 1) : z;
+  const std::int64_t L = seen.size(1), kept = std::min(L, *std::ranges::max_element(lags_));
+  states = seen.value().slice(1, L - kept, L).contiguous();
+  return gate(h, plucker_linear(seen, expand_.weight, expand_.bias, lags_, L - h.size(1)));
 }
 
 Variable GrassmannMixer::gate(const Variable& h, const Variable& g) const {

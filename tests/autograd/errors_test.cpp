@@ -386,6 +386,10 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return plucker_linear(of({2, 3, 4}), of({5, 6}), none, {1, 0});
        }},
+      {"plucker_linear", "begin must be 0 to 3, got 4",
+       [] {
+         return plucker_linear(of({2, 3, 4}), of({5, 6}), none, {1}, 4);
+       }},
       {"plucker_linear", "must be float32, got float64",
        [] {
          return plucker_linear(of({2, 3, 4}), of({5, 6}, f64), none, {1});

@@ -19,13 +19,14 @@ struct PluckerLinear {
   std::vector<std::int64_t> lags;
   bool bias = true;
   Geometry geometry = Geometry::generic;
+  std::int64_t begin = 0;
   std::uint64_t seed = 1;
 
   std::string name() const { return "plucker_linear"; }
   std::string sizes() const {
     const char* names[] = {"generic", "tiny", "degenerate", "near_parallel"};
-    return fmt::format("B={} L={} R={} D={} lags=[{}] bias={} z={} seed={}", B, L, R, D, fmt::join(lags, ","),
-                       bias, names[static_cast<int>(geometry)], seed);
+    return fmt::format("B={} L={} R={} D={} lags=[{}] bias={} z={} begin={} seed={}", B, L, R, D,
+                       fmt::join(lags, ","), bias, names[static_cast<int>(geometry)], begin, seed);
   }
 
   std::vector<Tensor> inputs(DType dtype) const {
@@ -47,7 +48,7 @@ struct PluckerLinear {
   }
 
   Variable run(const Inputs& in) const {
-    return plucker_linear(in[0], in[1], bias ? in[2] : Variable(), lags);
+    return plucker_linear(in[0], in[1], bias ? in[2] : Variable(), lags, begin);
   }
 
   Variable twin(const Inputs& in) const {
@@ -82,7 +83,7 @@ struct PluckerLinear {
       Tensor count = weight.slice(0, t, t + 1);
       count.fill(1.0 / std::max(1.0, count.item()));
     }
-    return linear_of(total * weight, in[1], bias ? in[2] : Variable());
+    return slice(linear_of(total * weight, in[1], bias ? in[2] : Variable()), 1, begin, L);
   }
 
   Tolerance tolerance() const {
@@ -131,8 +132,10 @@ inline std::vector<Case> plucker_linear_cases() {
       {.B = 3, .L = 31, .R = 9, .D = 33, .lags = {1, 2, 4, 8, 12, 16}},
       {.B = 2, .L = 33, .R = 15, .D = 31, .lags = {1, 2, 4, 8, 12, 16}},
       {.B = 1, .L = 32, .R = 32, .D = 32, .lags = {1, 2, 4, 8, 12, 16}, .geometry = degenerate},
-      {.B = 9, .L = 128, .R = 8, .D = 12, .lags = {1, 3, 16, 127}},  // three chunks of rows
-      {.B = 1, .L = 1030, .R = 5, .D = 7, .lags = {1, 512, 513}},    // chunks that end inside a sequence
+      {.B = 2, .L = 9, .R = 4, .D = 5, .lags = {1, 2, 4}, .begin = 6},
+      {.B = 3, .L = 4, .R = 5, .D = 3, .lags = {1, 2}, .bias = false, .begin = 4},  // no position
+      {.B = 9, .L = 128, .R = 8, .D = 12, .lags = {1, 3, 16, 127}},                 // three chunks of rows
+      {.B = 1, .L = 1030, .R = 5, .D = 7, .lags = {1, 512, 513}},  // chunks that end inside a sequence
   });
 }
 
