@@ -40,7 +40,7 @@ struct Product {
 
 // The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products.
 std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
-  constexpr std::int64_t kHeadRows = 512;  // kernels/cpu/linear_cross_entropy.cpp
+  constexpr std::int64_t kHeadRows = 1024;  // kernels/cpu/linear_cross_entropy.cpp
   const std::int64_t d = c.d_model, n = c.num_layers, P = c.d_low * (c.d_low - 1) / 2;
   std::vector<Product> all = {{tokens, c.expansion_ratio * d, d, n}, {tokens, d, c.expansion_ratio * d, n}};
   if (c.tensor_lifting_strategy == "attention") {

@@ -18,6 +18,7 @@ namespace {
 constexpr std::int64_t kDepth = 256;            // of K: a panel of B is 16 KB at 64 bytes a step
 constexpr std::int64_t kBlockPanels = 32;       // of A: 192 rows of 256 floats are 196 KB
 constexpr std::int64_t kPackedBytes = 1 << 20;  // of B, and twice that of A
+constexpr std::int64_t kPastCaches = 1 << 25;   // bytes of C that leave the caches before they are read
 constexpr std::int64_t kFewRows = 4;            // that do without packing
 constexpr std::int64_t kGrain = 1 << 18;        // multiplications that are worth a second thread
 
@@ -68,6 +69,9 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const std::int64_t rows_at_once = part_of(g.M, 2 * capacity / depth_at_once, MR);
   const std::int64_t a_block = rows_at_once / MR * panel_stride<MR, T>(depth),
                      b_block = columns_at_once / NR * panel_stride<NR, T>(depth);
+  // Every element is written once, in whole lines of cache: they need not be read for that.
+  const bool past_caches = g.beta == T(0) && g.K <= depth && g.M * g.N * sizeof(T) >= kPastCaches &&
+                           reinterpret_cast<std::uintptr_t>(C) % 64 == 0 && g.ldc * sizeof(T) % 64 == 0;
   const Scratch<T> packed_a(depth_at_once / depth * a_block), packed_b(depth_at_once / depth * b_block);
   for (std::int64_t n = 0; n < g.N; n += columns_at_once)
     for (std::int64_t k0 = 0; k0 < g.K; k0 += depth_at_once)
@@ -105,13 +109,14 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
               const T* const right = packed_b.data() + (k - k0) / depth * b_block;
               for (std::int64_t j = first; j < last; ++j)
                 for (std::int64_t i = top; i < bottom; ++i)
-                  multiply_tile<T>(steps, left + i * panel_stride<MR, T>(steps),
-                                   right + j * panel_stride<NR, T>(steps), g.alpha, k == 0 ? g.beta : T(1),
-                                   C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
-                                   static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
-                                   static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)));
+                  multiply_tile<T>(
+                      steps, left + i * panel_stride<MR, T>(steps), right + j * panel_stride<NR, T>(steps),
+                      g.alpha, k == 0 ? g.beta : T(1), C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
+                      static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
+                      static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)), past_caches);
             }
           }
+          if (past_caches) finish_streaming();
         });
       }
 }

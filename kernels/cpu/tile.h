@@ -5,6 +5,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 namespace wedge::cpu {
 
 // A tile of C stays in registers while panels of A and B go by: kTileRows x 2 vectors of sums, two vectors of
@@ -60,15 +64,38 @@ template <class T>
   return *reinterpret_cast<const typename Vector<T>::Anywhere*>(at);
 }
 
+// Writes a vector to memory without reading its lines of cache first, where the processor can; `at` is
+// aligned as the vector is. Threads that read it later need finish_streaming() before they are told.
+template <class V>
+[[gnu::always_inline]] inline void stream(V* at, const V& v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == sizeof(__m512i))
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(at), (__m512i)v);
+#elif defined(__AVX__)
+  if constexpr (sizeof(V) == sizeof(__m256i))
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(at), (__m256i)v);
+#endif
+  *at = v;
+}
+inline void finish_streaming() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
 // C = alpha a b + beta C for the first `rows` x `columns` of a tile: a is [depth][kTileRows], b is
-// [depth][kTileColumns]. With beta 0, C is only written.
+// [depth][kTileColumns]. With beta 0, C is only written; then it may go past the caches where its rows are
+// aligned to vectors (`past_caches`).
 template <class T>
 WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, const T* b, T alpha, T beta,
-                                                T* C, std::int64_t ldc, int rows, int columns) {
+                                                T* C, std::int64_t ldc, int rows, int columns,
+                                                bool past_caches) {
   using V = typename Vector<T>::Type;
   constexpr int L = kLanes<T>;
   V sums[kTileRows][2] = {};
-  for (int i = 0; i < rows; ++i) {
+  const bool whole = rows == kTileRows && columns == 2 * L;
+  past_caches = past_caches && whole;
+  for (int i = 0; i < rows && !past_caches; ++i) {
     __builtin_prefetch(C + i * ldc, 1);
     __builtin_prefetch(C + i * ldc + columns - 1, 1);
   }
@@ -83,7 +110,6 @@ WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, 
     }
   }
   T edge[kTileRows * 2 * L];
-  const bool whole = rows == kTileRows && columns == 2 * L;
   T* const to = whole ? C : edge;
   const std::int64_t ld = whole ? ldc : 2 * L;
   if (!whole && beta != T(0)) {
@@ -99,8 +125,13 @@ WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, 
       left += beta * lanes(row).v;
       right += beta * lanes(row + L).v;
     }
-    lanes(row).v = left;
-    lanes(row + L).v = right;
+    if (past_caches) {
+      stream(reinterpret_cast<V*>(row), left);
+      stream(reinterpret_cast<V*>(row + L), right);
+    } else {
+      lanes(row).v = left;
+      lanes(row + L).v = right;
+    }
   }
   if (!whole)
     for (int i = 0; i < rows; ++i)

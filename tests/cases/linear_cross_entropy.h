@@ -56,7 +56,7 @@ inline std::vector<Case> linear_cross_entropy_cases() {
        {.lead = {255}, .V = 67, .D = 9},
        {.lead = {2, 128}, .V = 31, .D = 8},
        {.lead = {17}, .V = 4099, .D = 5},        // rows longer than the runs that are summed
-       {.lead = {3, 343}, .V = 259, .D = 17}});  // three chunks of rows
+       {.lead = {3, 343}, .V = 259, .D = 17}});  // more than a chunk of rows
 }
 
 inline std::vector<Case> linear_cross_entropy_bench() {

@@ -35,14 +35,18 @@ double error_of(Gemm<T> g, std::int64_t padding) {
   g.stride_b = b_rows * g.ldb;
   g.stride_c = g.M * g.ldc;
   const std::vector<T> a = drawn<T>(g.batches * g.stride_a, 1), b = drawn<T>(g.batches * g.stride_b, 2);
-  std::vector<T> c = drawn<T>(g.batches * g.stride_c, 3);
-  const std::vector<T> before = c;
+  // C begins at a line of cache.
+  constexpr std::int64_t line = 64 / sizeof(T);
+  std::vector<T> memory = drawn<T>(g.batches * g.stride_c + line, 3);
+  T* c = memory.data();
+  while (reinterpret_cast<std::uintptr_t>(c) % 64 != 0) ++c;
+  const std::vector<T> before(c, c + g.batches * g.stride_c);
   if (g.beta == T(0))  // what C holds must not matter then
     for (std::int64_t i = 0; i < g.batches * g.M; ++i)
       for (std::int64_t k = 0; k < g.N; ++k) c[i * g.ldc + k] = std::numeric_limits<T>::quiet_NaN();
   g.A = a.data();
   g.B = b.data();
-  g.C = c.data();
+  g.C = c;
   cpu::gemm<T>(Exec{}, g);
 
   double worst = 0;
@@ -111,6 +115,14 @@ TEMPLATE_TEST_CASE("products larger than what is packed at once agree with three
         CAPTURE(ta, tb, M, N, K);
         CHECK(error_of(g, 1) <= 1);
       }
+}
+
+// A C of 32 MB and more, whose rows are whole lines of cache, or are not.
+TEMPLATE_TEST_CASE("products that no cache holds agree with three loops", "[matmul]", float, double) {
+  for (const std::int64_t padding : {8, 3}) {
+    CAPTURE(padding);
+    CHECK(error_of(product<TestType>(false, true, 1037, 8200, 2), padding) <= 1);
+  }
 }
 
 TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[matmul]", float, double) {
