@@ -2,8 +2,8 @@
 
 Starts train_step_bench and train_step_torch.py, lets each make a step while the other one waits, and prints a JSON
 line for each model: both medians, and the median and quartiles of the rounds' factors, PyTorch's seconds over
-wedge's. On the CPU PyTorch runs with glibc told to keep its memory and to use huge pages, the fastest of
-train_step_best.sh's settings or near it, unless the environment says otherwise.
+wedge's. On the CPU PyTorch runs with denormal numbers flushed to zero and with glibc told to keep its memory
+and to use huge pages, the fastest of train_step_best.sh's settings or near it, unless the environment says otherwise.
 """
 
 import argparse
@@ -56,6 +56,8 @@ def measure(model, args):
         peer += [f"--{name}", str(value)]
     if args.amp:
         peer.append("--amp")
+    if args.keep_denormals:
+        peer.append("--keep-denormals")
     if args.compile:
         peer += ["--compile", args.compile]
     chosen = any(name in os.environ for name in (*KEEP, "LD_PRELOAD"))
@@ -76,7 +78,8 @@ def measure(model, args):
     ours, theirs = ([seconds[side] for seconds in rounds] for side in (0, 1))
     low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
     tokens = args.batch * args.length
-    return {"model": model, "amp": args.amp, "variant": args.compile or "eager", **both,
+    return {"model": model, "amp": args.amp, "variant": args.compile or "eager",
+            "pytorch_denormals": "kept" if args.keep_denormals else "flushed", **both,
             "rounds": args.rounds, "wedge_tokens_per_second": round(tokens / statistics.median(ours), 1),
             "pytorch_tokens_per_second": round(tokens / statistics.median(theirs), 1), "factor": round(middle, 3),
             "factor_quartiles": [round(low, 3), round(high, 3)], **timing.stamp(args)}
