@@ -93,27 +93,28 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
           b.pack(n, columns, k0, k1, depth, b_block, b_to_pack * begin / parts, b_to_pack * end / parts,
                  packed_b.data());
         });
-        // The unit of work: a block of A's panels with one panel of B.
-        const std::int64_t wanted = std::min(a_panels, ceil_div(omp_get_max_threads(), b_panels));
-        const std::int64_t blocks = std::max(wanted, ceil_div(a_panels, kBlockPanels));
-        const std::int64_t unit = ceil_div(a_panels, blocks) * MR * NR * (k1 - k0);
-        parallel_for(blocks * b_panels, ceil_div(kGrain, unit), [&](std::int64_t begin, std::int64_t end) {
+        // Tiles are shared out evenly, in the order in which a block of A's panels meets one panel of B after
+        // another.
+        const std::int64_t blocks = ceil_div(a_panels, kBlockPanels), tile = MR * NR * (k1 - k0);
+        parallel_for(a_panels * b_panels, ceil_div(kGrain, tile), [&](std::int64_t begin, std::int64_t end) {
           const FlushDenormals flush;
-          for (std::int64_t block = begin / b_panels; block * b_panels < end; ++block) {
-            const std::int64_t first = std::max<std::int64_t>(0, begin - block * b_panels),
-                               last = std::min(b_panels, end - block * b_panels),
-                               top = a_panels * block / blocks, bottom = a_panels * (block + 1) / blocks;
-            for (std::int64_t k = k0; k < k1; k += depth) {
+          for (std::int64_t block = 0; block < blocks; ++block) {
+            const std::int64_t top = a_panels * block / blocks,
+                               height = a_panels * (block + 1) / blocks - top,
+                               first = std::max<std::int64_t>(0, begin - top * b_panels),
+                               last = std::min(height * b_panels, end - top * b_panels);
+            for (std::int64_t k = k0; k < k1 && first < last; k += depth) {
               const std::int64_t steps = std::min(depth, k1 - k);
               const T* const left = packed_a.data() + (k - k0) / depth * a_block;
               const T* const right = packed_b.data() + (k - k0) / depth * b_block;
-              for (std::int64_t j = first; j < last; ++j)
-                for (std::int64_t i = top; i < bottom; ++i)
-                  multiply_tile<T>(
-                      steps, left + i * panel_stride<MR, T>(steps), right + j * panel_stride<NR, T>(steps),
-                      g.alpha, k == 0 ? g.beta : T(1), C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
-                      static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
-                      static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)), past_caches);
+              for (std::int64_t t = first; t < last; ++t) {
+                const std::int64_t i = top + t % height, j = t / height;
+                multiply_tile<T>(steps, left + i * panel_stride<MR, T>(steps),
+                                 right + j * panel_stride<NR, T>(steps), g.alpha, k == 0 ? g.beta : T(1),
+                                 C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
+                                 static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
+                                 static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)), past_caches);
+              }
             }
           }
           if (past_caches) finish_streaming();
