@@ -51,7 +51,6 @@ void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::i
 template <class T>
 void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>& args) {
   parallel_for(args.B * args.H, 1, [&](std::int64_t begin, std::int64_t end) {
-    const FlushDenormals flush;
     const Scratch<T> scratch(kBlock * args.L);
     T* scores = scratch.data();
     for (std::int64_t task = begin; task < end; ++task) {
@@ -61,6 +60,7 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
         const std::int64_t queries = std::min(kBlock, args.L - first), keys = first + queries;
         scores_of(exec, head, first, queries, keys, scores);
         for (std::int64_t i = 0; i < queries; ++i) {
+          const FlushDenormals flush;
           const std::int64_t seen = first + i + 1;
           auto row = as_array(scores + i * keys, seen);
           const T m = row.maxCoeff();
@@ -87,7 +87,6 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
 template <class T>
 void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T>& args) {
   parallel_for(args.B * args.H, 1, [&](std::int64_t begin, std::int64_t end) {
-    const FlushDenormals flush;
     const Scratch<T> p_scratch(kBlock * args.L), dp_scratch(kBlock * args.L);
     T *p = p_scratch.data(), *dp = dp_scratch.data();
     for (std::int64_t task = begin; task < end; ++task) {
@@ -117,6 +116,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
                             .C = dp,
                             .ldc = keys});
         for (std::int64_t i = 0; i < queries; ++i) {
+          const FlushDenormals flush;
           const std::int64_t t = first + i, seen = t + 1;
           auto row = as_array(p + i * keys, seen), drow = as_array(dp + i * keys, seen);
           const T delta = (as_array(args.o + at + t * args.D, head.width) *

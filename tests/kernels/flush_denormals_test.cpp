@@ -1,11 +1,17 @@
 // Numbers below the smallest normal one are zero where sums and the optimiser are made, and only there.
 #include "kernels/cpu/flush_denormals.h"
 
+#include <omp.h>
+
+#include <bit>
+#include <cstdint>
 #include <cstdio>
 #include <limits>
 #include <vector>
 
 #include "kernels/adamw.h"
+#include "kernels/causal_attention.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/matmul.h"
 #include "tests/support/catch.h"
 
@@ -39,13 +45,17 @@ constexpr float kDenormal = kSmallest / 4;
 TEST_CASE("denormal numbers are zero while a FlushDenormals lives", "[flush_denormals]") {
   if (cannot_flush()) return;
   REQUIRE(half_of(kSmallest) == kSmallest / 2);
+  float half = 1, doubled = 1, half_again = 1;  // looked at when comparisons see denormal numbers again
   {
     const cpu::FlushDenormals flush;
-    CHECK(half_of(kSmallest) == 0.0f);
-    CHECK(twice(kDenormal) == 0.0f);
+    half = half_of(kSmallest);
+    doubled = twice(kDenormal);
     { const cpu::FlushDenormals again; }
-    CHECK(half_of(kSmallest) == 0.0f);
+    half_again = half_of(kSmallest);
   }
+  CHECK(half == 0.0f);
+  CHECK(doubled == 0.0f);
+  CHECK(half_again == 0.0f);
   CHECK(half_of(kSmallest) == kSmallest / 2);
   CHECK(twice(kDenormal) == kSmallest / 2);
 }
@@ -92,4 +102,40 @@ TEST_CASE("AdamW's moments end at zero, not among the denormal numbers", "[flush
   CHECK(m == 0.0f);
   CHECK(v == 0.0f);
   CHECK(p == 1.0f);
+}
+
+// One head of one sequence leaves its products to all threads. Those of them that it starts, as OpenMP does
+// after a smaller region, would keep the mode of the thread that starts them.
+TEST_CASE("attention leaves no thread that flushes", "[flush_denormals]") {
+  if (cannot_flush()) return;
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(4);
+  constexpr std::int64_t L = 1024, D = 64;
+  const std::vector<float> qkv(L * 3 * D, 0.01f), dout(L * D, 0.01f);
+  std::vector<float> o(L * D), lse(L), dqkv(L * 3 * D);
+  const auto flushing = [] {
+    int count = 0;
+#pragma omp parallel num_threads(4) reduction(+ : count)
+    count += std::bit_cast<std::uint32_t>(half_of(kSmallest)) == 0;  // a comparison would flush too
+    return count;
+  };
+  const auto fewer = [] { cpu::parallel_for(2, 1, [](std::int64_t, std::int64_t) {}); };
+  REQUIRE(flushing() == 0);
+  fewer();
+  cpu::causal_attention_forward<float>(
+      {}, {.B = 1, .L = L, .H = 1, .D = D, .qkv = qkv.data(), .o = o.data(), .lse = lse.data()});
+  CHECK(flushing() == 0);
+  fewer();
+  cpu::causal_attention_backward<float>({}, {.B = 1,
+                                             .L = L,
+                                             .H = 1,
+                                             .D = D,
+                                             .qkv = qkv.data(),
+                                             .o = o.data(),
+                                             .lse = lse.data(),
+                                             .dout = dout.data(),
+                                             .dqkv = dqkv.data(),
+                                             .dqkv_add = false});
+  CHECK(flushing() == 0);
+  omp_set_num_threads(before);
 }
