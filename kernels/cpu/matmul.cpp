@@ -70,7 +70,8 @@ void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const std::int64_t a_block = rows_at_once / MR * panel_stride<MR, T>(depth),
                      b_block = columns_at_once / NR * panel_stride<NR, T>(depth);
   // Every element is written once, in whole lines of cache: they need not be read for that.
-  const bool past_caches = g.beta == T(0) && g.K <= depth && g.M * g.N * sizeof(T) >= kPastCaches &&
+  const bool past_caches = kCanStream && g.beta == T(0) && g.K <= depth &&
+                           g.M * g.N * sizeof(T) >= kPastCaches &&
                            reinterpret_cast<std::uintptr_t>(C) % 64 == 0 && g.ldc * sizeof(T) % 64 == 0;
   const Scratch<T> packed_a(depth_at_once / depth * a_block), packed_b(depth_at_once / depth * b_block);
   for (std::int64_t n = 0; n < g.N; n += columns_at_once)

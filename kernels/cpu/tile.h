@@ -34,7 +34,7 @@ inline constexpr int kTileRows = 6;
 // A build for any x86-64 chooses when it starts. (clang has no such clones of templates.)
 #if defined(__x86_64__) && !defined(__AVX2__) && defined(__GNUC__) && !defined(__clang__) && \
     defined(__GLIBC__)
-#define WEDGE_CLONES [[gnu::target_clones("arch=haswell", "default")]]
+#define WEDGE_CLONES [[gnu::target_clones("arch=x86-64-v3", "default")]]
 #else
 #define WEDGE_CLONES
 #endif
@@ -64,6 +64,11 @@ template <class T>
   return *reinterpret_cast<const typename Vector<T>::Anywhere*>(at);
 }
 
+#if defined(__AVX__)
+inline constexpr bool kCanStream = true;
+#else
+inline constexpr bool kCanStream = false;
+#endif
 // Writes a vector to memory without reading its lines of cache first, where the processor can; `at` is
 // aligned as the vector is. Threads that read it later need finish_streaming() before they are told.
 template <class V>
