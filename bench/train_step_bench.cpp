@@ -53,6 +53,11 @@ std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
   return all;
 }
 
+// Elements from one row of y to the next: rows of logits begin at lines of cache.
+std::int64_t row_of(std::int64_t N) {
+  return (N + 15) / 16 * 16;
+}
+
 double flops_of(const std::vector<Product>& products) {
   double flops = 0;
   for (const Product& p : products) flops += 6.0 * static_cast<double>(p.M * p.N * p.K * p.count);
@@ -69,13 +74,28 @@ double time_products(const std::vector<Product>& products, const Tensor& x, cons
   return bench::seconds_of(x.device(), [&] {
     for (const auto& [M, N, K, count] : products)
       for (std::int64_t i = 0; i < count; ++i) {
-        gemm<T>(
-            exec,
-            {.trans_b = true, .M = M, .N = N, .K = K, .A = a, .lda = K, .B = b, .ldb = K, .C = c, .ldc = N});
-        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = N, .B = b, .ldb = K, .C = a, .ldc = K});
-        gemm<T>(
-            exec,
-            {.trans_a = true, .M = N, .N = K, .K = M, .A = c, .lda = N, .B = a, .ldb = K, .C = b, .ldc = K});
+        const std::int64_t pitch = row_of(N);
+        gemm<T>(exec, {.trans_b = true,
+                       .M = M,
+                       .N = N,
+                       .K = K,
+                       .A = a,
+                       .lda = K,
+                       .B = b,
+                       .ldb = K,
+                       .C = c,
+                       .ldc = pitch});
+        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = pitch, .B = b, .ldb = K, .C = a, .ldc = K});
+        gemm<T>(exec, {.trans_a = true,
+                       .M = N,
+                       .N = K,
+                       .K = M,
+                       .A = c,
+                       .lda = pitch,
+                       .B = a,
+                       .ldb = K,
+                       .C = b,
+                       .ldc = K});
         // Keeps the values in range: each product's output is the next one's input.
         some_weights.fill(0.01);
       }
@@ -135,7 +155,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   for (const Product& p : products) {
     widest = std::max(widest, p.M * p.K);
     weight = std::max(weight, p.N * p.K);
-    output = std::max(output, p.M * p.N);
+    output = std::max(output, p.M * row_of(p.N));
   }
   const DType dtype = amp ? DType::bf16 : DType::f32;
   const Tensor x = Tensor::full({widest}, 0.01, dtype, device),

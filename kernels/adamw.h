@@ -32,7 +32,8 @@ struct AdamWScalars {
 // With norm = grad_scale sqrt(squared_norm) and g' = g · grad_scale · min(1, grad_clip / (norm + 1e-6)):
 //   p -= lr wd p;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'²;
 //   p -= (lr / bias_correction1) m / (sqrt(v) / sqrt_bias_correction2 + eps)
-// Does nothing at all when the norm is not finite.
+// Does nothing at all when the norm is not finite. On the CPU, what falls below the smallest normal number is
+// zero.
 template <class T>
 struct AdamWStep {
   std::span<const AdamWTensor<T>> tensors;

@@ -9,7 +9,8 @@ namespace wedge {
 
 // For each sequence and head, with scale = 1 / sqrt(head width):
 //   S = scale · q kᵀ for keys <= the query's position;  o = softmax(S) v;  lse = log Σ exp(S)
-// q, k, v are the three parts of one projection: rows of `qkv` are [q | k | v], each [H, D / H].
+// q, k, v are the three parts of one projection: rows of `qkv` are [q | k | v], each [H, D / H]. On the CPU,
+// probabilities below the smallest normal number are zero.
 template <class T>
 struct CausalAttentionForward {
   std::int64_t B, L, H, D;

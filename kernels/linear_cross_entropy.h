@@ -17,6 +17,7 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // and, where dx and dweight are given, the gradients of this loss: with G = (softmax(logits) -
 // onehot(target)) / T,
 //   dx = G W;  dweight = Gᵀ x
+// On the CPU, probabilities below the smallest normal number are zero in the gradients.
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 // On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
 // bfloat16 products bfloat16 (as under PyTorch's autocast); maxima, exponentials and sums are float32 always,

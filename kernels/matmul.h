@@ -9,8 +9,8 @@ namespace wedge {
 
 // For each batch: C = alpha · op(A) · op(B) + beta · C, row-major with leading dimensions (elements between
 // rows). op(A) is [M, K]: A is [M, K], or [K, M] when trans_a. op(B) is [K, N]: B is [K, N], or [N, K] when
-// trans_b. With beta 0, C is only written. On the CPU, factors and sums below the smallest normal number are zero
-// (cpu/flush_denormals.h).
+// trans_b. With beta 0, C is only written. On the CPU, factors and sums below the smallest normal number are
+// zero (cpu/flush_denormals.h).
 template <class T>
 struct Gemm {
   bool trans_a = false, trans_b = false;

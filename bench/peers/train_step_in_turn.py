@@ -78,8 +78,8 @@ def measure(model, args):
     ours, theirs = ([seconds[side] for seconds in rounds] for side in (0, 1))
     low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
     tokens = args.batch * args.length
-    return {"model": model, "amp": args.amp, "variant": args.compile or "eager",
-            "pytorch_denormals": "kept" if args.keep_denormals else "flushed", **both,
+    on_cpu = {"pytorch_denormals": "kept" if args.keep_denormals else "flushed"} if args.device == "cpu" else {}
+    return {"model": model, "amp": args.amp, "variant": args.compile or "eager", **on_cpu, **both,
             "rounds": args.rounds, "wedge_tokens_per_second": round(tokens / statistics.median(ours), 1),
             "pytorch_tokens_per_second": round(tokens / statistics.median(theirs), 1), "factor": round(middle, 3),
             "factor_quartiles": [round(low, 3), round(high, 3)], **timing.stamp(args)}

@@ -16,7 +16,7 @@
 namespace wedge::cpu {
 namespace {
 
-// Every chunk reads and packs all of W three times.
+// Every chunk packs all of W twice, and reads and writes all of dweight.
 constexpr std::int64_t kChunk = 1024;
 // Elements of a row that are summed while they are still in L1.
 constexpr std::int64_t kRun = 2048;

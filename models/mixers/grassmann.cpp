@@ -45,7 +45,7 @@ Variable GrassmannMixer::extend(const Variable& h, Memory& memory) const {
   Tensor& states = static_cast<Window&>(memory).states;
   const Variable z = reduce_(h), seen = states.defined() ? concat({states, z}, 1) : z;
   const std::int64_t L = seen.size(1), kept = std::min(L, *std::ranges::max_element(lags_));
-  states = seen.value().slice(1, L - kept, L).contiguous();
+  states = seen.value().slice(1, L - kept, L).clone();
   return gate(h, plucker_linear(seen, expand_.weight, expand_.bias, lags_, L - h.size(1)));
 }
 
