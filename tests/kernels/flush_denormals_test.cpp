@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <limits>
@@ -84,7 +85,8 @@ TEST_CASE("products take denormal factors for zero, and leave the mode as it was
   CHECK(half_of(kSmallest) == kSmallest / 2);
 }
 
-TEST_CASE("AdamW's moments end at zero, not among the denormal numbers", "[flush_denormals]") {
+// Without fused multiply-adds m stays where a tenth of it is nothing.
+TEST_CASE("AdamW's moments do not end among the denormal numbers", "[flush_denormals]") {
   if (cannot_flush()) return;
   float p = 1, m = kSmallest, v = kSmallest;
   const AdamWTensor<float> tensor{.n = 1, .p = &p, .g = nullptr, .m = &m, .v = &v};
@@ -99,8 +101,8 @@ TEST_CASE("AdamW's moments end at zero, not among the denormal numbers", "[flush
                               .grad_clip = 0,
                               .scalars = &scalars,
                               .squared_norm = &squared_norm});
-  CHECK(m == 0.0f);
-  CHECK(v == 0.0f);
+  CHECK(std::fpclassify(m) != FP_SUBNORMAL);
+  CHECK(std::fpclassify(v) == FP_ZERO);
   CHECK(p == 1.0f);
 }
 
