@@ -1,12 +1,11 @@
 #include "tests/autograd/check_case.h"
 
-#include <omp.h>
-
 #include <cmath>
 #include <cstring>
 #include <optional>
 
 #include "autograd/gradcheck.h"
+#include "tests/support/threads.h"
 
 namespace wedge::test {
 namespace {
@@ -245,12 +244,10 @@ class Checker {
   }
 
   void threads() {
-    const int before = omp_get_max_threads();
     for (const int count : {1, 3}) {
-      omp_set_num_threads(count);
+      const Threads some(count);
       compare_all(fmt::format("{} threads, ", count), evaluate(case_.run, tensors_), want_);
     }
-    omp_set_num_threads(before);
   }
 
   // `position` numbers an input, or stands for the output.
@@ -282,10 +279,8 @@ class Checker {
       if (!case_.twin) fail("neither a twin nor small and smooth enough for gradcheck");
       return;
     }
-    const int before = omp_get_max_threads();
-    omp_set_num_threads(1);  // thousands of evaluations that are too small to share
+    const Threads one(1);  // thousands of evaluations that are too small to share
     const GradcheckResult result = gradcheck(f, leaves_of(tensors));
-    omp_set_num_threads(before);
     if (!result.ok) fail(fmt::format("gradcheck: {} ({} times the tolerance)", result.message, result.worst));
   }
 
@@ -299,12 +294,8 @@ class Checker {
 };
 
 struct TestMode {
-  int threads = omp_get_max_threads();
   TestMode() { set_guard_bands(true); }
-  ~TestMode() {
-    set_guard_bands(false);
-    omp_set_num_threads(threads);
-  }
+  ~TestMode() { set_guard_bands(false); }
 };
 
 }  // namespace

@@ -1,12 +1,11 @@
 #include "data/text_source.h"
 
-#include <omp.h>
-
 #include <fstream>
 
 #include "tensor/check.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/threads.h"
 
 using namespace wedge;
 using namespace wedge::data;
@@ -20,16 +19,6 @@ std::filesystem::path write(const std::filesystem::path& path, const std::string
   std::ofstream(path, std::ios::binary) << bytes;
   return path;
 }
-
-// Runs what follows with this many threads.
-class Threads {
- public:
-  explicit Threads(int count) : before_(omp_get_max_threads()) { omp_set_num_threads(count); }
-  ~Threads() { omp_set_num_threads(before_); }
-
- private:
-  int before_;
-};
 
 }  // namespace
 

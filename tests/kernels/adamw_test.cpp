@@ -1,14 +1,13 @@
 // adamw_step and squared_norm against the formulas of kernels/adamw.h, one element at a time.
 #include "kernels/adamw.h"
 
-#include <omp.h>
-
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
+#include "tests/support/threads.h"
 
 using namespace wedge;
 
@@ -47,12 +46,6 @@ struct Parameters {
   double gradient(std::size_t i, std::size_t k) const {
     return last_without_gradient && i + 1 == p.size() ? 0.0 : static_cast<double>(g[i][k]);
   }
-};
-
-struct Threads {
-  int before = omp_get_max_threads();
-  explicit Threads(int count) { omp_set_num_threads(count); }
-  ~Threads() { omp_set_num_threads(before); }
 };
 
 }  // namespace

@@ -1,14 +1,13 @@
 // gemm against three loops: every transposition, padding between rows, alpha, beta, batches.
 #include "kernels/matmul.h"
 
-#include <omp.h>
-
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
+#include "tests/support/threads.h"
 
 using namespace wedge;
 
@@ -126,7 +125,6 @@ TEMPLATE_TEST_CASE("products that no cache holds agree with three loops", "[matm
 }
 
 TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[matmul]", float, double) {
-  const int before = omp_get_max_threads();
   for (const bool tb : {false, true})
     for (const auto& [M, N, K] :
          {std::tuple{300, 700, 600}, {2, 50003, 37}, {13, 3001, 40}, {100, 5, 3000}}) {
@@ -139,7 +137,7 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
       g.B = b.data();
       std::vector<TestType> first;
       for (const int threads : {1, 2, 3, 7}) {
-        omp_set_num_threads(threads);
+        const Threads count(threads);
         std::vector<TestType> c(static_cast<std::size_t>(M * N));
         g.C = c.data();
         cpu::gemm<TestType>(Exec{}, g);
@@ -148,7 +146,6 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
         CHECK(c == first);
       }
     }
-  omp_set_num_threads(before);
 }
 
 TEMPLATE_TEST_CASE("a batch is as many products", "[matmul]", float, double) {

@@ -1,8 +1,6 @@
 // How loops are split over threads, and sums that do not depend on the split.
 #include "kernels/cpu/parallel.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <vector>
@@ -12,16 +10,11 @@
 #include "tensor/check.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
+#include "tests/support/threads.h"
 
 using namespace wedge;
 
 namespace {
-
-struct Threads {
-  int before = omp_get_max_threads();
-  explicit Threads(int count) { omp_set_num_threads(count); }
-  ~Threads() { omp_set_num_threads(before); }
-};
 
 std::vector<float> drawn(std::size_t n) {
   Rng rng(1);
