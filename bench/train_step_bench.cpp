@@ -23,6 +23,7 @@
 
 #include "autograd/compute.h"
 #include "bench/stopwatch.h"
+#include "kernels/linear_cross_entropy.h"
 #include "kernels/matmul.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -40,7 +41,6 @@ struct Product {
 
 // The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products.
 std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
-  constexpr std::int64_t kHeadRows = 1024;  // kernels/cpu/linear_cross_entropy.cpp
   const std::int64_t d = c.d_model, n = c.num_layers, P = c.d_low * (c.d_low - 1) / 2;
   std::vector<Product> all = {{tokens, c.expansion_ratio * d, d, n}, {tokens, d, c.expansion_ratio * d, n}};
   if (c.tensor_lifting_strategy == "attention") {
@@ -48,14 +48,9 @@ std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
   } else {
     all.insert(all.end(), {{tokens, c.d_low, d, n}, {tokens, d, P, n}, {tokens, d, d, 2 * n}});
   }
-  for (std::int64_t first = 0; first < tokens; first += kHeadRows)
-    all.push_back({std::min(kHeadRows, tokens - first), c.vocab_size, d, 1});
+  for (std::int64_t first = 0; first < tokens; first += cpu::kLogitRows)
+    all.push_back({std::min(cpu::kLogitRows, tokens - first), c.vocab_size, d, 1});
   return all;
-}
-
-// Elements from one row of y to the next: rows of logits begin at lines of cache.
-std::int64_t row_of(std::int64_t N) {
-  return (N + 15) / 16 * 16;
 }
 
 double flops_of(const std::vector<Product>& products) {
@@ -74,7 +69,7 @@ double time_products(const std::vector<Product>& products, const Tensor& x, cons
   return bench::seconds_of(x.device(), [&] {
     for (const auto& [M, N, K, count] : products)
       for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t pitch = row_of(N);
+        const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
         gemm<T>(exec, {.trans_b = true,
                        .M = M,
                        .N = N,
@@ -155,7 +150,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   for (const Product& p : products) {
     widest = std::max(widest, p.M * p.K);
     weight = std::max(weight, p.N * p.K);
-    output = std::max(output, p.M * row_of(p.N));
+    output = std::max(output, p.M * cpu::logit_stride<float>(p.N));
   }
   const DType dtype = amp ? DType::bf16 : DType::f32;
   const Tensor x = Tensor::full({widest}, 0.01, dtype, device),

@@ -42,6 +42,18 @@ struct LinearCrossEntropy {
   void* kept = nullptr;
 };
 
+namespace cpu {
+// Rows whose logits lie in memory at once. Each chunk packs all of W twice, and reads and writes all of
+// dweight.
+inline constexpr std::int64_t kLogitRows = 1024;
+// Elements from a row of logits to the next: rows begin at lines of cache.
+template <class T>
+constexpr std::int64_t logit_stride(std::int64_t V) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  return (V + line - 1) / line * line;
+}
+}  // namespace cpu
+
 namespace cu {
 // Rows of which G lies in memory at once, and how many of those are the last, at least 1 where there are any.
 // With all rows in one part there is no dweight before it.

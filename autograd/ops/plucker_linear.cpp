@@ -22,9 +22,7 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
   WEDGE_CHECK(0 <= begin && begin <= L, "plucker_linear: begin must be 0 to {}, got {}", L, begin);
 
   // Only the CPU's forward pass, as in decoding, saves the product of the others.
-  const bool recorded = grad_enabled() && (z.requires_grad() || weight.requires_grad() ||
-                                           (bias.defined() && bias.requires_grad()));
-  if (begin > 0 && (recorded || z.value().device() != Device::cpu))
+  if (begin > 0 && (needs_graph({z, weight, bias}) || z.value().device() != Device::cpu))
     return slice(plucker_linear(z, weight, bias, lags), 1, begin, L);
 
   const Tensor in = z.value().contiguous(), w = weight.value().contiguous();

@@ -16,8 +16,6 @@
 namespace wedge::cpu {
 namespace {
 
-// Every chunk packs all of W twice, and reads and writes all of dweight.
-constexpr std::int64_t kChunk = 1024;
 // Elements of a row that are summed while they are still in L1.
 constexpr std::int64_t kRun = 2048;
 
@@ -40,13 +38,12 @@ template <class T>
 void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
   const std::int64_t V = args.V, D = args.D;
   const bool with_gradients = args.dx != nullptr || args.dweight != nullptr;
-  // Rows of logits begin at lines of cache.
-  constexpr std::int64_t line = 64 / sizeof(T);
-  const std::int64_t chunk = std::min(kChunk, args.rows), pitch = (V + line - 1) / line * line;
-  const Scratch<T> logits(chunk * pitch), scaled_x(args.dweight != nullptr ? chunk * D : 0), scale(args.rows);
+  const std::int64_t chunk = std::min(kLogitRows, args.rows), stride = logit_stride<T>(V);
+  const Scratch<T> logits(chunk * stride), scaled_x(args.dweight != nullptr ? chunk * D : 0),
+      scale(args.rows);
   const Scratch<double> losses(args.rows);
-  for (std::int64_t first = 0; first < args.rows; first += kChunk) {
-    const std::int64_t count = std::min(kChunk, args.rows - first);
+  for (std::int64_t first = 0; first < args.rows; first += kLogitRows) {
+    const std::int64_t count = std::min(kLogitRows, args.rows - first);
     const T* x = args.x + first * D;
     cpu::gemm<T>(exec, {.trans_b = true,
                         .M = count,
@@ -57,12 +54,12 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
                         .B = args.weight,
                         .ldb = D,
                         .C = logits.data(),
-                        .ldc = pitch});
+                        .ldc = stride});
     parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
       const FlushDenormals flush;
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t t = first + i, target = args.targets[t];
-        auto row = as_array(logits.data() + i * pitch, V);
+        auto row = as_array(logits.data() + i * stride, V);
         const T max = row.maxCoeff();
         const double below = static_cast<double>(max) - static_cast<double>(row[target]);
         const double others = exponentiate_others(row.data(), V, target, max), at_target = std::exp(-below);
@@ -80,7 +77,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
                           .N = D,
                           .K = V,
                           .A = logits.data(),
-                          .lda = pitch,
+                          .lda = stride,
                           .B = args.weight,
                           .ldb = D,
                           .C = dx,
@@ -93,7 +90,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
                           .N = D,
                           .K = count,
                           .A = logits.data(),
-                          .lda = pitch,
+                          .lda = stride,
                           .B = scaled_x.data(),
                           .ldb = D,
                           .beta = first > 0 ? T(1) : T(0),
