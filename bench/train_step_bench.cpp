@@ -59,40 +59,60 @@ double flops_of(const std::vector<Product>& products) {
   return flops;
 }
 
+// What the products of a step read and write: x, Wᵀ, y, and the gradients of x and W.
+struct Operands {
+  Tensor x, w, y, dx, dw;
+
+  Operands(const std::vector<Product>& products, DType dtype, Device device) {
+    std::int64_t input = 0, weight = 0, output = 0;
+    for (const Product& p : products) {
+      input = std::max(input, p.M * p.K);
+      weight = std::max(weight, p.N * p.K);
+      output = std::max(output, p.M * cpu::logit_stride<float>(p.N));
+    }
+    Rng rng(1);  // constants would let a processor run faster than values do
+    const auto drawn = [&](std::int64_t n) { return Tensor::normal({n}, rng, 0, 0.02).to(dtype).to(device); };
+    x = drawn(input);
+    w = drawn(weight);
+    y = Tensor::zeros({output}, dtype, device);
+    dx = Tensor::zeros({input}, dtype, device);
+    dw = Tensor::zeros({weight}, dtype, device);
+  }
+};
+
 // Seconds of all products of a step, and nothing else.
 template <class T>
-double time_products(const std::vector<Product>& products, const Tensor& x, const Tensor& w,
-                     const Tensor& y) {
-  const Exec exec = compute::exec_of(x);
-  T *a = x.data<T>(), *b = w.data<T>(), *c = y.data<T>();
-  Tensor some_weights = w.slice(0, 0, std::min<std::int64_t>(64, w.numel()));
-  return bench::seconds_of(x.device(), [&] {
+double time_products(const std::vector<Product>& products, const Operands& o) {
+  const Exec exec = compute::exec_of(o.x);
+  return bench::seconds_of(o.x.device(), [&] {
     for (const auto& [M, N, K, count] : products)
       for (std::int64_t i = 0; i < count; ++i) {
+        const T *x = o.x.data<T>(), *w = o.w.data<T>();
+        T* const y = o.y.data<T>();
         const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
         gemm<T>(exec, {.trans_b = true,
                        .M = M,
                        .N = N,
                        .K = K,
-                       .A = a,
+                       .A = x,
                        .lda = K,
-                       .B = b,
+                       .B = w,
                        .ldb = K,
-                       .C = c,
+                       .C = y,
                        .ldc = pitch});
-        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = c, .lda = pitch, .B = b, .ldb = K, .C = a, .ldc = K});
+        gemm<T>(
+            exec,
+            {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = o.dx.data<T>(), .ldc = K});
         gemm<T>(exec, {.trans_a = true,
                        .M = N,
                        .N = K,
                        .K = M,
-                       .A = c,
+                       .A = y,
                        .lda = pitch,
-                       .B = a,
+                       .B = x,
                        .ldb = K,
-                       .C = b,
+                       .C = o.dw.data<T>(),
                        .ldc = K});
-        // Keeps the values in range: each product's output is the next one's input.
-        some_weights.fill(0.01);
       }
   });
 }
@@ -146,25 +166,15 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   const double peak_mib = static_cast<double>(peak_allocated_bytes(device)) / 1048576;
 
   const auto products = products_of(config, tokens);
-  std::int64_t widest = 0, weight = 0, output = 0;
-  for (const Product& p : products) {
-    widest = std::max(widest, p.M * p.K);
-    weight = std::max(weight, p.N * p.K);
-    output = std::max(output, p.M * cpu::logit_stride<float>(p.N));
-  }
-  const DType dtype = amp ? DType::bf16 : DType::f32;
-  const Tensor x = Tensor::full({widest}, 0.01, dtype, device),
-               w = Tensor::full({weight}, 0.01, dtype, device), y = Tensor::zeros({output}, dtype, device);
+  const Operands operands(products, amp ? DType::bf16 : DType::f32, device);
 
   std::vector<double> step_seconds, product_seconds;
   for (int i = 0; i < steps + 1; ++i) {
-    Tensor(x).fill(0.01);
-    Tensor(w).fill(0.01);
     double products_time = 0;
     if constexpr (kWithCuda) {
-      if (amp) products_time = time_products<BFloat16>(products, x, w, y);
+      if (amp) products_time = time_products<BFloat16>(products, operands);
     }
-    if (!amp) products_time = time_products<float>(products, x, w, y);
+    if (!amp) products_time = time_products<float>(products, operands);
     const double step_time = step.seconds();
     if (i == 0) continue;  // warm-up
     step_seconds.push_back(step_time);
