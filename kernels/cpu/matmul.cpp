@@ -1,8 +1,8 @@
-// C is made in tiles that stay in registers (tile.h). What they are made of is packed first, so that the
-// innermost loop reads A and B one after another: a panel of B stays in L1, a block of A's panels in L2, what
-// is packed of B in L3 (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). In
-// which order an element's sum is added never depends on the threads, so neither do the bits: on K, and for
-// up to kFewRows rows on how B lies.
+// C is made in tiles that stay in registers (tile.h). What they are made of is packed first, so
+// that the innermost loop reads A and B one after another: a panel of B stays in L1, a block of A's panels in
+// L2, what else is packed in L2 or L3 (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+// Multiplication", 2008). In which order an element's sum is added never depends on the threads, so neither
+// do the bits: on sizes, and for up to kFewRows rows on how B lies.
 #include "kernels/matmul.h"
 
 #include <algorithm>
@@ -15,12 +15,9 @@
 namespace wedge::cpu {
 namespace {
 
-constexpr std::int64_t kDepth = 256;            // of K: a panel of B is 16 KB at 64 bytes a step
-constexpr std::int64_t kBlockPanels = 32;       // of A: 192 rows of 256 floats are 196 KB
-constexpr std::int64_t kPackedBytes = 1 << 20;  // of B, and twice that of A
-constexpr std::int64_t kPastCaches = 1 << 25;   // bytes of C that leave the caches before they are read
-constexpr std::int64_t kFewRows = 4;            // that do without packing
-constexpr std::int64_t kGrain = 1 << 18;        // multiplications that are worth a second thread
+constexpr std::int64_t kPastCaches = 1 << 25;  // bytes of C that leave the caches before they are read
+constexpr std::int64_t kFewRows = 4;           // that do without packing
+constexpr std::int64_t kGrain = 1 << 18;       // multiplications that are worth a second thread
 
 constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) {
   return (n + by - 1) / by;
@@ -32,8 +29,11 @@ std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
 }
 
 // One operand as rows of A, or columns of B, R of them a panel.
-template <int R, class T>
+template <class Tile, bool IsRows>
 struct Operand {
+  using T = typename Tile::Value;
+  using Packed = typename Tile::Packed;
+  static constexpr int R = IsRows ? Tile::kRows : Tile::kColumns;
   const T* data;
   std::int64_t ld;
   bool along_depth;  // the steps of K lie side by side
@@ -41,87 +41,144 @@ struct Operand {
   const T* at(std::int64_t row, std::int64_t k) const {
     return data + (along_depth ? row * ld + k : k * ld + row);
   }
+  static constexpr std::int64_t stride(std::int64_t depth) {
+    return IsRows ? Tile::row_stride(depth) : Tile::column_stride(depth);
+  }
   // Packs panels [begin, end) of `rows` rows from `row` on: steps [k0, k1) in blocks of `depth`, which
   // `block` elements of `packed` are for.
   void pack(std::int64_t row, std::int64_t rows, std::int64_t k0, std::int64_t k1, std::int64_t depth,
-            std::int64_t block, std::int64_t begin, std::int64_t end, T* packed) const {
+            std::int64_t block, std::int64_t begin, std::int64_t end, Packed* packed) const {
     // In the order in which they lie in memory.
     const std::int64_t together = along_depth ? 1 : std::max<std::int64_t>(1, end - begin);
     for (std::int64_t p = begin; p < end; p += together)
       for (std::int64_t k = k0; k < k1; k += depth) {
-        const std::int64_t steps = std::min(depth, k1 - k);
-        pack_panels<R>(at(row + p * R, k), ld, along_depth, steps, std::min((p + together) * R, rows) - p * R,
-                       packed + (k - k0) / depth * block + p * panel_stride<R, T>(steps));
+        const std::int64_t steps = std::min(depth, k1 - k),
+                           count = std::min((p + together) * R, rows) - p * R;
+        Packed* const to = packed + (k - k0) / depth * block + p * stride(steps);
+        if constexpr (IsRows)
+          Tile::pack_rows(at(row + p * R, k), ld, along_depth, steps, count, to);
+        else
+          Tile::pack_columns(at(row + p * R, k), ld, along_depth, steps, count, to);
       }
   }
 };
 
-template <class T>
-void product(const Gemm<T>& g, const T* A, const T* B, T* C) {
-  constexpr int MR = kTileRows, NR = kTileColumns<T>;
-  constexpr std::int64_t capacity = kPackedBytes / static_cast<std::int64_t>(sizeof(T));
-  const Operand<MR, T> a{A, g.lda, !g.trans_a};
-  const Operand<NR, T> b{B, g.ldb, g.trans_b};
-  // Packed at once: `columns_at_once` of B and `rows_at_once` of A, in blocks of `depth` steps.
-  const std::int64_t depth = part_of(g.K, kDepth, 8);
-  const std::int64_t depth_at_once = part_of(g.K, capacity / part_of(g.N, g.N, NR), depth);
-  const std::int64_t columns_at_once = part_of(g.N, capacity / depth_at_once, NR);
-  const std::int64_t rows_at_once = part_of(g.M, 2 * capacity / depth_at_once, MR);
-  const std::int64_t a_block = rows_at_once / MR * panel_stride<MR, T>(depth),
-                     b_block = columns_at_once / NR * panel_stride<NR, T>(depth);
-  // Every element is written once, in whole lines of cache: they need not be read for that.
-  const bool past_caches = kCanStream && g.beta == T(0) && g.K <= depth &&
-                           g.M * g.N * sizeof(T) >= kPastCaches &&
-                           reinterpret_cast<std::uintptr_t>(C) % 64 == 0 && g.ldc * sizeof(T) % 64 == 0;
-  const Scratch<T> packed_a(depth_at_once / depth * a_block), packed_b(depth_at_once / depth * b_block);
-  for (std::int64_t n = 0; n < g.N; n += columns_at_once)
-    for (std::int64_t k0 = 0; k0 < g.K; k0 += depth_at_once)
-      for (std::int64_t m = 0; m < g.M; m += rows_at_once) {
-        const std::int64_t columns = std::min(columns_at_once, g.N - n),
-                           rows = std::min(rows_at_once, g.M - m);
-        const std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
-        const std::int64_t k1 = std::min(g.K, k0 + depth_at_once);
-        // Every thread packs its part of both: panels of B hold more than A's. What was packed of A is still
-        // there where it is all of it.
-        const std::int64_t a_to_pack = n > 0 && g.M <= rows && g.K <= depth_at_once ? 0 : a_panels;
-        const std::int64_t b_to_pack = m == 0 ? b_panels : 0;
-        const std::int64_t elements = (a_to_pack * MR + b_to_pack * NR) * (k1 - k0);
-        const std::int64_t parts =
-            std::min<std::int64_t>(omp_get_max_threads(), ceil_div(elements, kElementGrain));
-        parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
-          a.pack(m, rows, k0, k1, depth, a_block, a_to_pack * begin / parts, a_to_pack * end / parts,
-                 packed_a.data());
-          b.pack(n, columns, k0, k1, depth, b_block, b_to_pack * begin / parts, b_to_pack * end / parts,
-                 packed_b.data());
-        });
-        // Tiles are shared out evenly, in the order in which a block of A's panels meets one panel of B after
-        // another.
-        const std::int64_t blocks = ceil_div(a_panels, kBlockPanels), tile = MR * NR * (k1 - k0);
-        parallel_for(a_panels * b_panels, ceil_div(kGrain, tile), [&](std::int64_t begin, std::int64_t end) {
-          const FlushDenormals flush;
-          for (std::int64_t block = 0; block < blocks; ++block) {
-            const std::int64_t top = a_panels * block / blocks,
-                               height = a_panels * (block + 1) / blocks - top,
-                               first = std::max<std::int64_t>(0, begin - top * b_panels),
-                               last = std::min(height * b_panels, end - top * b_panels);
-            for (std::int64_t k = k0; k < k1 && first < last; k += depth) {
-              const std::int64_t steps = std::min(depth, k1 - k);
-              const T* const left = packed_a.data() + (k - k0) / depth * a_block;
-              const T* const right = packed_b.data() + (k - k0) / depth * b_block;
-              for (std::int64_t t = first; t < last; ++t) {
-                const std::int64_t i = top + t % height, j = t / height;
-                multiply_tile<T>(steps, left + i * panel_stride<MR, T>(steps),
-                                 right + j * panel_stride<NR, T>(steps), g.alpha, k == 0 ? g.beta : T(1),
-                                 C + (m + i * MR) * g.ldc + n + j * NR, g.ldc,
-                                 static_cast<int>(std::min<std::int64_t>(MR, rows - i * MR)),
-                                 static_cast<int>(std::min<std::int64_t>(NR, columns - j * NR)), past_caches);
-              }
+// One product, piece by piece: what a piece is made of is packed, then multiplied. A thread packs its own
+// part of C's longer side, which then comes from its own caches; the other side is packed by all of them
+// together.
+template <class Tile>
+class Product {
+  using T = typename Tile::Value;
+  using Packed = typename Tile::Packed;
+  static constexpr int MR = Tile::kRows, NR = Tile::kColumns;
+  static constexpr std::int64_t kPackedBytes =
+      Tile::row_stride(1 << 20) * static_cast<std::int64_t>(sizeof(Packed)) / MR >> 20;  // of an element
+
+ public:
+  Product(const Gemm<T>& g, const T* A, const T* B, T* C)
+      : g_(g), a_{A, g.lda, !g.trans_a}, b_{B, g.ldb, g.trans_b}, c_(C) {}
+
+  void run() const {
+    const std::int64_t shared_size = by_rows_ ? g_.N : g_.M, own_size = by_rows_ ? g_.M : g_.N;
+    const std::int64_t shared_step = by_rows_ ? columns_at_once_ : rows_at_once_,
+                       own_step = by_rows_ ? rows_at_once_ : columns_at_once_;
+    const bool all_own = own_size <= own_step && g_.K <= depth_at_once_;
+    for (std::int64_t shared = 0; shared < shared_size; shared += shared_step)
+      for (std::int64_t k = 0; k < g_.K; k += depth_at_once_)
+        for (std::int64_t own = 0; own < own_size; own += own_step) {
+          // What was packed before is still there where it is the same.
+          const bool pack_own = shared == 0 || !all_own, pack_shared = own == 0;
+          const Piece piece = piece_at(by_rows_ ? own : shared, by_rows_ ? shared : own, k);
+          pack(piece, by_rows_ ? pack_own : pack_shared, by_rows_ ? pack_shared : pack_own);
+          multiply(piece);
+        }
+  }
+
+ private:
+  // Rows [m, m + rows), columns [n, n + columns), steps [k0, k1).
+  struct Piece {
+    std::int64_t m, rows, n, columns, k0, k1;
+    std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
+  };
+  Piece piece_at(std::int64_t m, std::int64_t n, std::int64_t k0) const {
+    return {m,  std::min(rows_at_once_, g_.M - m),  n, std::min(columns_at_once_, g_.N - n),
+            k0, std::min(g_.K, k0 + depth_at_once_)};
+  }
+
+  void pack(const Piece& p, bool rows, bool columns) const {
+    const std::int64_t a_panels = rows ? p.a_panels : 0, b_panels = columns ? p.b_panels : 0;
+    const std::int64_t elements = (a_panels * MR + b_panels * NR) * (p.k1 - p.k0);
+    const std::int64_t parts = std::min(threads_, ceil_div(elements, kElementGrain));
+    parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
+      const FlushDenormals flush;
+      a_.pack(p.m, p.rows, p.k0, p.k1, depth_, a_block_, a_panels * begin / parts, a_panels * end / parts,
+              packed_a_.data());
+      b_.pack(p.n, p.columns, p.k0, p.k1, depth_, b_block_, b_panels * begin / parts, b_panels * end / parts,
+              packed_b_.data());
+    });
+  }
+
+  // Tiles are shared out evenly, along the longer side first. A block of a thread's panels of A meets one
+  // panel of B after another.
+  void multiply(const Piece& p) const {
+    const std::int64_t across = by_rows_ ? p.b_panels : p.a_panels, tile = MR * NR * (p.k1 - p.k0);
+    parallel_for(p.a_panels * p.b_panels, ceil_div(kGrain, tile), [&](std::int64_t begin, std::int64_t end) {
+      const FlushDenormals flush;
+      const typename Tile::Session session;
+      const std::int64_t first = begin / across, last = ceil_div(end, across);
+      const std::int64_t i0 = by_rows_ ? first : 0, i1 = by_rows_ ? last : p.a_panels;
+      const std::int64_t j0 = by_rows_ ? 0 : first, j1 = by_rows_ ? p.b_panels : last;
+      const std::int64_t height = part_of(i1 - i0, Tile::kBlockPanels, 1);
+      for (std::int64_t top = i0; top < i1; top += height)
+        for (std::int64_t k = p.k0; k < p.k1; k += depth_)
+          for (std::int64_t j = j0; j < j1; ++j)
+            for (std::int64_t i = top; i < std::min(top + height, i1); ++i) {
+              const std::int64_t t = by_rows_ ? i * across + j : j * across + i;
+              if (begin <= t && t < end) multiply(p, i, j, k);
             }
-          }
-          if (past_caches) finish_streaming();
-        });
-      }
-}
+    });
+  }
+
+  // One block of steps of the tile where panel i of A meets panel j of B.
+  void multiply(const Piece& p, std::int64_t i, std::int64_t j, std::int64_t k) const {
+    const std::int64_t steps = std::min(depth_, p.k1 - k), block = (k - p.k0) / depth_;
+    const Packed* const a = packed_a_.data() + block * a_block_ + i * Tile::row_stride(steps);
+    const Packed* const b = packed_b_.data() + block * b_block_ + j * Tile::column_stride(steps);
+    Tile::multiply(steps, a, b, g_.alpha, k == 0 ? g_.beta : T(1),
+                   c_ + (p.m + i * MR) * g_.ldc + p.n + j * NR, g_.ldc,
+                   static_cast<int>(std::min<std::int64_t>(MR, p.rows - i * MR)),
+                   static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
+  }
+
+  std::int64_t at_once(std::int64_t size, std::int64_t panel, bool own) const {
+    const std::int64_t bytes = own ? threads_ * Tile::kOwnBytes : Tile::kSharedBytes;
+    return std::min(part_of(size, bytes / kPackedBytes / depth_at_once_, own ? threads_ * panel : panel),
+                    part_of(size, size, panel));
+  }
+
+  const Gemm<T>& g_;
+  const Operand<Tile, true> a_;
+  const Operand<Tile, false> b_;
+  T* const c_;
+  const bool by_rows_ = g_.M >= g_.N;
+  const std::int64_t threads_ = omp_in_parallel() ? 1 : omp_get_max_threads();
+  // Packed at once, in blocks of `depth_` steps.
+  const std::int64_t depth_ = part_of(g_.K, Tile::kDepth, Tile::kDepthUnit);
+  const std::int64_t depth_at_once_ = part_of(
+      g_.K,
+      Tile::kSharedBytes / kPackedBytes / (by_rows_ ? part_of(g_.N, g_.N, NR) : part_of(g_.M, g_.M, MR)),
+      depth_);
+  const std::int64_t rows_at_once_ = at_once(g_.M, MR, by_rows_),
+                     columns_at_once_ = at_once(g_.N, NR, !by_rows_);
+  const std::int64_t a_block_ = rows_at_once_ / MR * Tile::row_stride(depth_),
+                     b_block_ = columns_at_once_ / NR * Tile::column_stride(depth_);
+  const Scratch<Packed> packed_a_{depth_at_once_ / depth_ * a_block_},
+      packed_b_{depth_at_once_ / depth_ * b_block_};
+  // Every element is written once, in whole lines of cache: they need not be read for that.
+  const bool past_caches_ = Tile::kCanStream && g_.beta == T(0) && g_.K <= depth_ &&
+                            g_.M * g_.N * static_cast<std::int64_t>(sizeof(T)) >= kPastCaches &&
+                            reinterpret_cast<std::uintptr_t>(c_) % 64 == 0 && g_.ldc * sizeof(T) % 64 == 0;
+};
 
 // A few rows, as in decoding, meet every element of B few times: packing would cost more than the product.
 template <class T>
@@ -169,7 +226,7 @@ template <class T>
 void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
   if (few || g.K == 0) return few_rows(g, A, B, C);
-  product(g, A, B, C);
+  Product<VectorTile<T>>(g, A, B, C).run();
 }
 
 }  // namespace

@@ -146,7 +146,7 @@ WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, 
 // Transposes kLanes vectors: swaps what lies off the diagonal in blocks of half the size, then in those of a
 // quarter, ...
 template <int Size, class V, int... I>
-inline void swap_blocks(V* rows, std::integer_sequence<int, I...>) {
+[[gnu::always_inline]] inline void swap_blocks(V* rows, std::integer_sequence<int, I...>) {
   constexpr int L = sizeof...(I);
 #pragma GCC unroll 16
   for (int r = 0; r < L; ++r) {
@@ -210,6 +210,40 @@ void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t de
   for (std::int64_t k = 0; k < depth; ++k)
     for (int r = 0; r < R; ++r) to[k * R + r] = r < rest ? from[along_depth ? r * ld + k : k * ld + r] : T(0);
 }
+
+// Tiles of vectors as the products of matmul.cpp take them. From kRows rows of A and kColumns columns of B a
+// panel is packed, in blocks of at most kDepth steps of K, a multiple of kDepthUnit but for the last;
+// kBlockPanels of A are multiplied with a panel of B before the next one's turn. kSharedBytes are packed at
+// once of the side of C that all threads share, kOwnBytes a thread of the other.
+template <class T>
+struct VectorTile {
+  using Value = T;
+  using Packed = T;
+  static constexpr int kRows = kTileRows, kColumns = kTileColumns<T>;
+  static constexpr std::int64_t kDepthUnit = 8, kDepth = 256;  // a panel of B is 16 KB at 64 bytes a step
+  static constexpr std::int64_t kBlockPanels = 32;             // 192 rows of 256 floats are 196 KB
+  static constexpr std::int64_t kSharedBytes = 1 << 20, kOwnBytes = 1 << 20;
+  static constexpr bool kCanStream = cpu::kCanStream;
+
+  static constexpr std::int64_t row_stride(std::int64_t depth) { return panel_stride<kRows, T>(depth); }
+  static constexpr std::int64_t column_stride(std::int64_t depth) { return panel_stride<kColumns, T>(depth); }
+  static void pack_rows(const T* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                        std::int64_t count, T* out) {
+    pack_panels<kRows>(in, ld, along_depth, depth, count, out);
+  }
+  static void pack_columns(const T* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                           std::int64_t count, T* out) {
+    pack_panels<kColumns>(in, ld, along_depth, depth, count, out);
+  }
+  static void multiply(std::int64_t depth, const T* a, const T* b, T alpha, T beta, T* C, std::int64_t ldc,
+                       int rows, int columns, bool past_caches) {
+    multiply_tile<T>(depth, a, b, alpha, beta, C, ldc, rows, columns, past_caches);
+  }
+  // multiply() is called within one's life; then what went past the caches is there for other threads.
+  struct Session {
+    ~Session() { finish_streaming(); }
+  };
+};
 
 // Σ x y, in four vectors of sums.
 template <class T>
