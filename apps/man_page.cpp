@@ -50,7 +50,8 @@ std::string man_page() {
       "error; 130 and 143 for a run that SIGINT or SIGTERM ended, with a word on how to go on.\n";
   page +=
       ".SH ENVIRONMENT\n.TP\n.B WEDGE_DATA\nwhere WikiText\\-2 and the BERT vocabulary are (default "
-      "~/.cache/wedge)\n.TP\n.B OMP_NUM_THREADS\nthreads, where train.threads is null\n";
+      "~/.cache/wedge)\n.TP\n.B OMP_NUM_THREADS\nthreads, where train.threads is null\n.TP\n.B WEDGE_AMX\n0: "
+      "no products on an Intel processor's matrix unit\n";
   return page;
 }
 

@@ -10,7 +10,7 @@ namespace wedge {
 // For each batch: C = alpha · op(A) · op(B) + beta · C, row-major with leading dimensions (elements between
 // rows). op(A) is [M, K]: A is [M, K], or [K, M] when trans_a. op(B) is [K, N]: B is [K, N], or [N, K] when
 // trans_b. With beta 0, C is only written. On the CPU, factors and sums below the smallest normal number are
-// zero (cpu/flush_denormals.h).
+// zero (cpu/flush_denormals.h), and products of float may be made in parts (cpu/amx_tile.h).
 template <class T>
 struct Gemm {
   bool trans_a = false, trans_b = false;

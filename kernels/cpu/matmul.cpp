@@ -1,4 +1,4 @@
-// C is made in tiles that stay in registers (tile.h). What they are made of is packed first, so
+// C is made in tiles that stay in registers (tile.h, amx_tile.h). What they are made of is packed first, so
 // that the innermost loop reads A and B one after another: a panel of B stays in L1, a block of A's panels in
 // L2, what else is packed in L2 or L3 (Goto and van de Geijn, "Anatomy of High-Performance Matrix
 // Multiplication", 2008). In which order an element's sum is added never depends on the threads, so neither
@@ -6,7 +6,9 @@
 #include "kernels/matmul.h"
 
 #include <algorithm>
+#include <type_traits>
 
+#include "kernels/cpu/amx_tile.h"
 #include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
@@ -226,6 +228,11 @@ template <class T>
 void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
   if (few || g.K == 0) return few_rows(g, A, B, C);
+  if constexpr (std::is_same_v<T, float>) {
+    // Splitting M K + K N numbers costs what 32 multiplications each of them save.
+    if (g.K >= AmxTile::kDepthUnit && g.M * g.N >= 32 * (g.M + g.N) && has_amx())
+      return Product<AmxTile>(g, A, B, C).run();
+  }
   Product<VectorTile<T>>(g, A, B, C).run();
 }
 

@@ -1,0 +1,324 @@
+#include "kernels/cpu/amx_tile.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/cpu/tile.h"
+
+#if defined(__x86_64__) && defined(__linux__) && !defined(WEDGE_AMX_EMULATOR)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string_view>
+#define WEDGE_AMX [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")]]
+#define WEDGE_HAS_AMX
+#elif defined(WEDGE_AMX_EMULATOR)  // for the tests: _tile_... in C++
+#define WEDGE_AMX
+#define WEDGE_HAS_AMX
+#endif
+
+namespace wedge::cpu {
+
+#if defined(WEDGE_HAS_AMX)
+
+namespace {
+
+constexpr int kSide = 16;  // of a register: rows, and words of a row
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef std::uint32_t Words __attribute__((vector_size(64)));
+struct __attribute__((packed, may_alias)) Anywhere {
+  Floats v;
+};
+
+#if defined(WEDGE_AMX_EMULATOR)
+bool ask() {
+  return true;
+}
+void stream(float* at, const Floats& x) {
+  *reinterpret_cast<Floats*>(at) = x;
+}
+void configure() {}
+void release() {}
+#else
+bool ask() {
+  const char* const wanted = std::getenv("WEDGE_AMX");
+  if (wanted != nullptr && std::string_view(wanted) == "0") return false;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+    return false;
+  constexpr unsigned kTile = 1u << 24, kBf16 = 1u << 22;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kBf16)) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+WEDGE_AMX inline void stream(float* at, const Floats& x) {
+  _mm512_stream_ps(at, (__m512)x);
+}
+// Not on the stack: to GCC, _tile_loadconfig reads eight bytes.
+struct alignas(64) Configuration {
+  std::uint8_t palette = 1, start = 0, reserved[14] = {};
+  std::uint16_t bytes_of_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constinit const Configuration configuration;
+WEDGE_AMX void configure() {
+  _tile_loadconfig(&configuration);
+}
+WEDGE_AMX void release() {
+  _tile_release();
+  _mm_sfence();  // what was streamed
+}
+#endif
+
+// x rounded to bfloat16, halves away from zero; the rest of x is exact.
+WEDGE_AMX [[gnu::always_inline]] inline Floats rounded(const Floats& x) {
+  return (Floats)(((Words)x + 0x8000u) & 0xffff0000u);
+}
+WEDGE_AMX [[gnu::always_inline]] inline Words pair(const Floats& low, const Floats& high) {
+  return (Words)low >> 16 | ((Words)high & 0xffff0000u);
+}
+
+// One register of each part: 16 rows of A, or 16 columns of B, for 32 steps, of which the first 16 begin at
+// `in` and the others at `in + second`. Row i of the register comes from row i of `in`, or is column i of it
+// with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
+template <bool Transposed>
+WEDGE_AMX WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::int64_t second,
+                                     std::uint32_t* out, Floats& rest) {
+  const float* const next = in + 2 * kSide * ld;  // what is split soon
+#pragma GCC unroll 16
+  for (int i = 0; i < kSide; ++i) {
+    __builtin_prefetch(next + i * ld, 0, 2);
+    __builtin_prefetch(next + second + i * ld, 0, 2);
+  }
+  Floats first[kSide], then[kSide];
+#pragma GCC unroll 16
+  for (int i = 0; i < kSide; ++i) first[i] = reinterpret_cast<const Anywhere*>(in + i * ld)->v;
+  if constexpr (Transposed) swap_blocks<kSide / 2>(first, std::make_integer_sequence<int, kSide>());
+#pragma GCC unroll 16
+  for (int i = 0; i < kSide; ++i) then[i] = reinterpret_cast<const Anywhere*>(in + second + i * ld)->v;
+  if constexpr (Transposed) swap_blocks<kSide / 2>(then, std::make_integer_sequence<int, kSide>());
+#pragma GCC unroll 16
+  for (int i = 0; i < kSide; ++i) {
+    const Floats hi0 = rounded(first[i]), hi1 = rounded(then[i]);
+    const Floats rest0 = first[i] - hi0, rest1 = then[i] - hi1;
+    const Floats mid0 = rounded(rest0), mid1 = rounded(rest1);
+    const Floats lo0 = rest0 - mid0, lo1 = rest1 - mid1;
+    Words* const to = reinterpret_cast<Words*>(out + i * kSide);
+    constexpr std::int64_t part = AmxTile::kPart / kSide;
+    to[0] = pair(hi0, hi1);
+    to[part] = pair(mid0, mid1);
+    to[2 * part] = pair(lo0, lo1);
+    rest += lo0 + lo1;
+  }
+}
+
+// A panel that has numbers for which hi + mid + lo does not hold is kept as floats, [step][32], and flagged.
+void keep_floats(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
+                 std::int64_t steps, std::uint32_t* panel) {
+  float* const to = reinterpret_cast<float*>(panel);
+  for (std::int64_t k = 0; k < steps * AmxTile::kDepthUnit; ++k)
+    for (std::int64_t r = 0; r < 2 * kSide; ++r)
+      to[k * 2 * kSide + r] = k < depth && r < count ? in[along_depth ? r * ld + k : k * ld + r] : 0.f;
+  panel[steps * AmxTile::kStep] = 1;
+}
+
+// Of A, rows become rows of registers, and lie so in memory along depth; of B, steps do.
+template <bool IsRows>
+void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
+          std::uint32_t* out) {
+  constexpr std::int64_t unit = AmxTile::kDepthUnit, panel_rows = 2 * kSide;
+  const std::int64_t steps = (depth + unit - 1) / unit, panels = (count + panel_rows - 1) / panel_rows;
+  const std::int64_t stride = AmxTile::row_stride(depth);
+  const auto split_one = along_depth == IsRows ? split<false> : split<true>;
+  for (std::int64_t p = 0; p < panels; ++p) out[p * stride + steps * AmxTile::kStep] = 0;
+  // In the order in which it lies in memory.
+  for (std::int64_t t = 0; t < steps * panels; ++t) {
+    const std::int64_t p = along_depth ? t / steps : t % panels, s = along_depth ? t % steps : t / panels;
+    std::uint32_t* const panel = out + p * stride;
+    Floats rest = {};
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t r = p * panel_rows + half * kSide, k = s * unit;
+      const float* const from = in + (along_depth ? r * ld + k : k * ld + r);
+      std::uint32_t* const to = panel + s * AmxTile::kStep + half * kSide * kSide;
+      const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), left = std::min(depth - k, unit);
+      if (rows == kSide && left == unit) {
+        split_one(from, ld, along_depth ? kSide : kSide * ld, to, rest);
+        continue;
+      }
+      alignas(64) float copy[unit * kSide] = {};  // zeros at the edges
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < left; ++j)
+          copy[along_depth ? i * unit + j : j * kSide + i] = from[along_depth ? i * ld + j : j * ld + i];
+      split_one(copy, along_depth ? unit : kSide, along_depth ? kSide : kSide * kSide, to, rest);
+    }
+    float sum = 0;
+    for (int i = 0; i < kSide; ++i) sum += rest[i];
+    if (std::isnan(sum)) panel[steps * AmxTile::kStep] = 1;
+  }
+  for (std::int64_t p = 0; p < panels; ++p)
+    if (out[p * stride + steps * AmxTile::kStep] != 0)
+      keep_floats(in + p * panel_rows * (along_depth ? ld : 1), ld, along_depth, depth,
+                  count - p * panel_rows, steps, out + p * stride);
+}
+
+// Element r of step k of a panel.
+template <bool IsRows>
+float element(const std::uint32_t* panel, bool floats, std::int64_t k, std::int64_t r) {
+  if (floats) return reinterpret_cast<const float*>(panel)[k * 2 * kSide + r];
+  const std::int64_t step = k % kSide, row = r % kSide;
+  const std::uint32_t* const word = panel + k / AmxTile::kDepthUnit * AmxTile::kStep +
+                                    r / kSide * kSide * kSide +
+                                    (IsRows ? row * kSide + step : step * kSide + row);
+  float x = 0;
+  for (int part = 2; part >= 0; --part) {
+    const std::uint32_t two = word[part * AmxTile::kPart];
+    const std::uint32_t bits = k % AmxTile::kDepthUnit < kSide ? two << 16 : two & 0xffff0000u;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    x += value;
+  }
+  return x;
+}
+
+// A tile's sums where one of the panels is flagged.
+void multiply_floats(std::int64_t steps, const std::uint32_t* a, const std::uint32_t* b, float* sums) {
+  constexpr int side = 2 * kSide;
+  const bool a_floats = a[steps * AmxTile::kStep] != 0, b_floats = b[steps * AmxTile::kStep] != 0;
+  std::fill(sums, sums + side * side, 0.f);
+  for (std::int64_t k = 0; k < steps * AmxTile::kDepthUnit; ++k) {
+    float right[side];
+    for (int j = 0; j < side; ++j) right[j] = element<false>(b, b_floats, k, j);
+    for (int i = 0; i < side; ++i) {
+      const float left = element<true>(a, a_floats, k, i);
+      for (int j = 0; j < side; ++j) sums[i * side + j] += left * right[j];
+    }
+  }
+}
+
+// Two registers of A in 4 and 5, two of B in 6 and 7, their products' sums in 0 to 3.
+WEDGE_AMX inline void load_a(const std::uint32_t* at) {
+  _tile_loadd(4, at, 4 * kSide);
+  _tile_loadd(5, at + kSide * kSide, 4 * kSide);
+}
+WEDGE_AMX inline void load_b(const std::uint32_t* at) {
+  _tile_loadd(6, at, 4 * kSide);
+  _tile_loadd(7, at + kSide * kSide, 4 * kSide);
+}
+WEDGE_AMX inline void multiply_loaded() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+// 32 steps: six products of parts.
+WEDGE_AMX inline void multiply_step(const std::uint32_t* a, const std::uint32_t* b) {
+  constexpr std::int64_t mid = AmxTile::kPart, lo = 2 * AmxTile::kPart;
+  load_a(a + lo);
+  load_b(b);
+  multiply_loaded();
+  load_a(a + mid);
+  multiply_loaded();
+  load_b(b + mid);
+  multiply_loaded();
+  load_a(a);
+  multiply_loaded();
+  load_b(b + lo);
+  multiply_loaded();
+  load_b(b);
+  multiply_loaded();
+}
+
+}  // namespace
+
+bool has_amx() {
+  static const bool has = ask();
+  return has;
+}
+
+void AmxTile::pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                        std::int64_t count, Packed* out) {
+  pack<true>(in, ld, along_depth, depth, count, out);
+}
+void AmxTile::pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                           std::int64_t count, Packed* out) {
+  pack<false>(in, ld, along_depth, depth, count, out);
+}
+
+WEDGE_AMX WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packed* a, const Packed* b,
+                                                 float alpha, float beta, float* C, std::int64_t ldc,
+                                                 int rows, int columns, bool past_caches) {
+  const std::int64_t steps = (depth + kDepthUnit - 1) / kDepthUnit;
+  const bool whole = rows == kRows && columns == kColumns;
+  alignas(64) float sums[kRows * kColumns];
+  if (a[steps * kStep] == 0 && b[steps * kStep] == 0) {
+    asm volatile("" ::: "memory");  // GCC is not told that _tile_loadd reads memory
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (std::int64_t s = 0; s < steps; ++s) {
+      multiply_step(a + s * kStep, b + s * kStep);
+      // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
+      // sums, one that meets a store every second step less than 200 (bench/NOTES.md).
+      if (s % 2 != 0) _tile_stored(0, sums, 4 * kSide);
+    }
+    const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
+    float* const to = in_place ? C : sums;
+    const std::int64_t ld = in_place ? ldc : kColumns;
+    _tile_stored(0, to, 4 * ld);
+    _tile_stored(1, to + kSide, 4 * ld);
+    _tile_stored(2, to + kSide * ld, 4 * ld);
+    _tile_stored(3, to + kSide * ld + kSide, 4 * ld);
+    if (in_place) return;
+  } else {
+    multiply_floats(steps, a, b, sums);
+  }
+  if (!whole) {
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < columns; ++j) {
+        float& c = C[i * ldc + j];
+        c = alpha * sums[i * kColumns + j] + (beta == 0 ? 0.f : beta * c);
+      }
+    return;
+  }
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kColumns; j += kSide) {
+      float* const c = C + i * ldc + j;
+      Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * kColumns + j);
+      if (past_caches) {
+        stream(c, sum);
+        continue;
+      }
+      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere*>(c)->v;
+      reinterpret_cast<Anywhere*>(c)->v = sum;
+    }
+}
+
+AmxTile::Session::Session() {
+  configure();
+}
+AmxTile::Session::~Session() {
+  release();
+}
+
+#else  // no such unit: nobody calls the rest
+
+bool has_amx() {
+  return false;
+}
+void AmxTile::pack_rows(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+void AmxTile::pack_columns(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+void AmxTile::multiply(std::int64_t, const Packed*, const Packed*, float, float, float*, std::int64_t, int,
+                       int, bool) {}
+AmxTile::Session::Session() {}
+AmxTile::Session::~Session() {}
+
+#endif
+
+}  // namespace wedge::cpu

@@ -1,0 +1,55 @@
+// Products of float32 on a matrix unit that multiplies bfloat16 only, Intel's AMX: it does 16 times as many
+// multiplications a cycle as a core's vectors. Each factor is split into three numbers of bfloat16, which
+// together hold all of its 24 bits,
+//   x = hi + mid + lo,   |mid| <= 2^-8 |x|,   |lo| <= 2^-17 |x|,
+// and of the nine products of parts six are added up in float32, smallest first. The other three come to
+// 2^-24 |x y| at most, half a unit in the last place of a rounded product. (Henry, Tang and Heinecke,
+// "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", ARITH 2019.)
+#pragma once
+
+#include <cstdint>
+
+namespace wedge::cpu {
+
+// Whether the processor has the unit and the system lets this process use it; not with WEDGE_AMX=0 in the
+// environment. Asked once.
+bool has_amx();
+
+// A kind of tile, like VectorTile in tile.h. Infinities, NaN and the largest numbers are multiplied apart, as
+// they are. Factors and products below 2^-102 keep fewer bits, as parts of them are denormal and so zero.
+struct AmxTile {
+  using Value = float;
+  using Packed = std::uint32_t;  // one part of step k, and above it of step k + 16
+  static constexpr int kRows = 32, kColumns = 32;
+  static constexpr std::int64_t kDepthUnit = 32, kDepth = 512, kBlockPanels = 8;
+  static constexpr std::int64_t kSharedBytes = 3 << 18, kOwnBytes = 3 << 18;
+  static constexpr bool kCanStream = true;
+
+  // Of a panel, for 32 steps: three parts, two registers of 16 x 16 words.
+  static constexpr std::int64_t kPart = 512, kStep = 3 * kPart;
+  // A line of cache more than it holds, for a flag.
+  static constexpr std::int64_t row_stride(std::int64_t depth) {
+    return (depth + kDepthUnit - 1) / kDepthUnit * kStep + 16;
+  }
+  static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
+
+  // As pack_panels().
+  static void pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                        std::int64_t count, Packed* out);
+  static void pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                           std::int64_t count, Packed* out);
+  // As multiply_tile().
+  static void multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
+                       float* C, std::int64_t ldc, int rows, int columns, bool past_caches);
+
+  // As VectorTile's.
+  class Session {
+   public:
+    Session();
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+  };
+};
+
+}  // namespace wedge::cpu
