@@ -84,17 +84,19 @@ WEDGE_AMX [[gnu::always_inline]] inline Words pair(const Floats& low, const Floa
   return (Words)low >> 16 | ((Words)high & 0xffff0000u);
 }
 
-// One register of each part: 16 rows of A, or 16 columns of B, for 32 steps, of which the first 16 begin at
-// `in` and the others at `in + second`. Row i of the register comes from row i of `in`, or is column i of it
-// with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
-template <bool Transposed>
-WEDGE_AMX WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::int64_t second,
-                                     std::uint32_t* out, Floats& rest) {
-  const float* const next = in + 2 * kSide * ld;  // what is split soon
+// One register of each part: 16 rows of A, or 16 columns of B, for 32 steps, which lie side by side in memory
+// or, if not AlongDepth, below each other. Row i of the register comes from row i of memory, or is column i
+// of it with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
+template <bool AlongDepth, bool Transposed>
+WEDGE_AMX WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::uint32_t* out, Floats& rest) {
+  const std::int64_t second = AlongDepth ? kSide : kSide * ld;  // from the first 16 steps to the others
+  if constexpr (AlongDepth) {  // the next steps, and the next panel, which the processor does not foresee
 #pragma GCC unroll 16
-  for (int i = 0; i < kSide; ++i) {
-    __builtin_prefetch(next + i * ld, 0, 2);
-    __builtin_prefetch(next + second + i * ld, 0, 2);
+    for (int i = 0; i < kSide; ++i)
+      for (const std::int64_t ahead : {std::int64_t{2 * kSide}, 2 * kSide * ld}) {
+        __builtin_prefetch(in + i * ld + ahead);
+        __builtin_prefetch(in + i * ld + ahead + kSide);
+      }
   }
   Floats first[kSide], then[kSide];
 #pragma GCC unroll 16
@@ -135,7 +137,7 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
   constexpr std::int64_t unit = AmxTile::kDepthUnit, panel_rows = 2 * kSide;
   const std::int64_t steps = (depth + unit - 1) / unit, panels = (count + panel_rows - 1) / panel_rows;
   const std::int64_t stride = AmxTile::row_stride(depth);
-  const auto split_one = along_depth == IsRows ? split<false> : split<true>;
+  const auto split_one = along_depth ? split<true, !IsRows> : split<false, IsRows>;
   for (std::int64_t p = 0; p < panels; ++p) out[p * stride + steps * AmxTile::kStep] = 0;
   // In the order in which it lies in memory.
   for (std::int64_t t = 0; t < steps * panels; ++t) {
@@ -148,14 +150,14 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
       std::uint32_t* const to = panel + s * AmxTile::kStep + half * kSide * kSide;
       const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), left = std::min(depth - k, unit);
       if (rows == kSide && left == unit) {
-        split_one(from, ld, along_depth ? kSide : kSide * ld, to, rest);
+        split_one(from, ld, to, rest);
         continue;
       }
       alignas(64) float copy[unit * kSide] = {};  // zeros at the edges
       for (std::int64_t i = 0; i < rows; ++i)
         for (std::int64_t j = 0; j < left; ++j)
           copy[along_depth ? i * unit + j : j * kSide + i] = from[along_depth ? i * ld + j : j * ld + i];
-      split_one(copy, along_depth ? unit : kSide, along_depth ? kSide : kSide * kSide, to, rest);
+      split_one(copy, along_depth ? unit : kSide, to, rest);
     }
     float sum = 0;
     for (int i = 0; i < kSide; ++i) sum += rest[i];
