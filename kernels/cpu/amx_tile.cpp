@@ -259,6 +259,10 @@ WEDGE_AMX WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packe
   const bool whole = rows == kRows && columns == kColumns;
   alignas(64) float sums[kRows * kColumns];
   if (a[steps * kStep] == 0 && b[steps * kStep] == 0) {
+    for (int i = 0; i < rows && !past_caches; ++i) {
+      __builtin_prefetch(C + i * ldc, 1);
+      __builtin_prefetch(C + i * ldc + columns - 1, 1);
+    }
     asm volatile("" ::: "memory");  // GCC is not told that _tile_loadd reads memory
     _tile_zero(0);
     _tile_zero(1);
