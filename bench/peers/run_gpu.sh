@@ -6,25 +6,31 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 usage() {
   cat <<'TEXT'
 usage: bench/peers/run_gpu.sh [--build DIR] [--quick] [--parts "ops mixer step"] [--compile-ops]
+                              [--modes "MODE ..."]
        bench/peers/run_gpu.sh --dry-run
 
 Needs a build with CUDA and Google Benchmark (DIR, default build) and a Python with PyTorch for CUDA (PYTHON, default
-python3). Writes bench/results/DATE_gpu_DEVICE.jsonl, its first line with device, commit and date, and prints the table
-of ratios. For each part wedge is measured, then PyTorch, then wedge again; what changes between wedge's two times is the
-machine's own, and both are kept (the second in DATE_gpu_DEVICE_again.jsonl).
+python3; COMMIT names the commit where there is no checkout). Writes bench/results/DATE_gpu_DEVICE.jsonl, its first line
+with device, commit and date, and prints the table of ratios. For each part wedge is measured, then PyTorch, then wedge
+again; what changes between wedge's two times is the machine's own, and both are kept (the second in
+DATE_gpu_DEVICE_again.jsonl).
 
   --quick        small sizes and short rounds: to see that it works; nothing goes to bench/results
+  --modes "..."  torch.compile's modes for the step (default: max-autotune max-autotune-no-cudagraphs;
+                 reduce-overhead compiles sooner)
   --compile-ops  torch.compile for single operations too, not only for mixers and the step: hours of autotuning
   --dry-run      no GPU, no programs: invented input through collecting, the table and its check
 TEXT
 }
 
 build=$root/build quick="" parts="ops mixer step" ops_variants=eager,eager_graph dry=""
+modes="max-autotune max-autotune-no-cudagraphs"
 while [ $# -gt 0 ]; do
   case "$1" in
     --build) build=$2; shift 2 ;;
     --parts) parts=$2; shift 2 ;;
     --quick) quick=--quick; shift ;;
+    --modes) modes=$2; shift 2 ;;
     --compile-ops) ops_variants=eager,eager_graph,compile,compile_graph; shift ;;
     --dry-run) dry=yes; shift ;;
     --help | -h) usage; exit 0 ;;
@@ -57,7 +63,7 @@ for program in ops_bench mixer_bench train_step_bench; do
 done
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
   { echo "run_gpu.sh: PyTorch sees no GPU (PYTHON=$python)" >&2; exit 2; }
-commit=$(git -C "$root" describe --always --dirty)
+commit=${COMMIT:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)}
 device=$("$python" -c 'import torch; print(torch.cuda.get_device_name(0))')
 "$python" - "$commit" "$device" > "$work/meta.json" <<'PYTHON'
 import datetime, json, sys, torch
@@ -92,9 +98,9 @@ torch_side() {
     step)
       for model in grassmann attention; do
         for amp in "" --amp; do
-          for mode in "" "--compile max-autotune" "--compile max-autotune-no-cudagraphs"; do
+          for mode in "" $modes; do
             "$python" "$peers/train_step_torch.py" --device cuda --model $model --batch $batch --length $length \
-              --steps $steps --commit "$commit" $amp $mode || echo "run_gpu.sh: failed: $model $amp $mode" >&2
+              --steps $steps --commit "$commit" $amp ${mode:+--compile $mode} || echo "run_gpu.sh: failed: $model $amp $mode" >&2
           done
         done
       done ;;
