@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <initializer_list>
 #include <utility>
 
 #include "kernels/cpu/tile.h"
@@ -14,10 +16,10 @@
 
 #include <cstdlib>
 #include <string_view>
-#define WEDGE_AMX [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")]]
+#define WEDGE_AMX_TARGET [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")]]
 #define WEDGE_HAS_AMX
 #elif defined(WEDGE_AMX_EMULATOR)  // for the tests: _tile_... in C++
-#define WEDGE_AMX
+#define WEDGE_AMX_TARGET
 #define WEDGE_HAS_AMX
 #endif
 
@@ -57,7 +59,7 @@ bool ask() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
-WEDGE_AMX inline void stream(float* at, const Floats& x) {
+WEDGE_AMX_TARGET inline void stream(float* at, const Floats& x) {
   _mm512_stream_ps(at, (__m512)x);
 }
 // Not on the stack: to GCC, _tile_loadconfig reads eight bytes.
@@ -67,20 +69,20 @@ struct alignas(64) Configuration {
   std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 constinit const Configuration configuration;
-WEDGE_AMX void configure() {
+WEDGE_AMX_TARGET void configure() {
   _tile_loadconfig(&configuration);
 }
-WEDGE_AMX void release() {
+WEDGE_AMX_TARGET void release() {
   _tile_release();
   _mm_sfence();  // what was streamed
 }
 #endif
 
 // x rounded to bfloat16, halves away from zero; the rest of x is exact.
-WEDGE_AMX [[gnu::always_inline]] inline Floats rounded(const Floats& x) {
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Floats rounded(const Floats& x) {
   return (Floats)(((Words)x + 0x8000u) & 0xffff0000u);
 }
-WEDGE_AMX [[gnu::always_inline]] inline Words pair(const Floats& low, const Floats& high) {
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, const Floats& high) {
   return (Words)low >> 16 | ((Words)high & 0xffff0000u);
 }
 
@@ -88,7 +90,8 @@ WEDGE_AMX [[gnu::always_inline]] inline Words pair(const Floats& low, const Floa
 // or, if not AlongDepth, below each other. Row i of the register comes from row i of memory, or is column i
 // of it with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
 template <bool AlongDepth, bool Transposed>
-WEDGE_AMX WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::uint32_t* out, Floats& rest) {
+WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::uint32_t* out,
+                                            Floats& rest) {
   const std::int64_t second = AlongDepth ? kSide : kSide * ld;  // from the first 16 steps to the others
   if constexpr (AlongDepth) {  // the next steps, and the next panel, which the processor does not foresee
 #pragma GCC unroll 16
@@ -204,22 +207,22 @@ void multiply_floats(std::int64_t steps, const std::uint32_t* a, const std::uint
 }
 
 // Two registers of A in 4 and 5, two of B in 6 and 7, their products' sums in 0 to 3.
-WEDGE_AMX inline void load_a(const std::uint32_t* at) {
+WEDGE_AMX_TARGET inline void load_a(const std::uint32_t* at) {
   _tile_loadd(4, at, 4 * kSide);
   _tile_loadd(5, at + kSide * kSide, 4 * kSide);
 }
-WEDGE_AMX inline void load_b(const std::uint32_t* at) {
+WEDGE_AMX_TARGET inline void load_b(const std::uint32_t* at) {
   _tile_loadd(6, at, 4 * kSide);
   _tile_loadd(7, at + kSide * kSide, 4 * kSide);
 }
-WEDGE_AMX inline void multiply_loaded() {
+WEDGE_AMX_TARGET inline void multiply_loaded() {
   _tile_dpbf16ps(0, 4, 6);
   _tile_dpbf16ps(1, 4, 7);
   _tile_dpbf16ps(2, 5, 6);
   _tile_dpbf16ps(3, 5, 7);
 }
 // 32 steps: six products of parts.
-WEDGE_AMX inline void multiply_step(const std::uint32_t* a, const std::uint32_t* b) {
+WEDGE_AMX_TARGET inline void multiply_step(const std::uint32_t* a, const std::uint32_t* b) {
   constexpr std::int64_t mid = AmxTile::kPart, lo = 2 * AmxTile::kPart;
   load_a(a + lo);
   load_b(b);
@@ -252,9 +255,9 @@ void AmxTile::pack_columns(const float* in, std::int64_t ld, bool along_depth, s
   pack<false>(in, ld, along_depth, depth, count, out);
 }
 
-WEDGE_AMX WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packed* a, const Packed* b,
-                                                 float alpha, float beta, float* C, std::int64_t ldc,
-                                                 int rows, int columns, bool past_caches) {
+WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packed* a, const Packed* b,
+                                                        float alpha, float beta, float* C, std::int64_t ldc,
+                                                        int rows, int columns, bool past_caches) {
   const std::int64_t steps = (depth + kDepthUnit - 1) / kDepthUnit;
   const bool whole = rows == kRows && columns == kColumns;
   alignas(64) float sums[kRows * kColumns];

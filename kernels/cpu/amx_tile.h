@@ -2,9 +2,10 @@
 // multiplications a cycle as a core's vectors. Each factor is split into three numbers of bfloat16, which
 // together hold all of its 24 bits,
 //   x = hi + mid + lo,   |mid| <= 2^-8 |x|,   |lo| <= 2^-17 |x|,
-// and of the nine products of parts six are added up in float32, smallest first. The other three come to
-// 2^-24 |x y| at most, half a unit in the last place of a rounded product. (Henry, Tang and Heinecke,
-// "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", ARITH 2019.)
+// and of the nine products of parts six are added up in float32, in the order that loads fewest registers.
+// The other three come to 2^-24 |x y| at most, half a unit in the last place of a rounded product. (Henry,
+// Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+// Computations", ARITH 2019.)
 #pragma once
 
 #include <cstdint>
@@ -12,16 +13,18 @@
 namespace wedge::cpu {
 
 // Whether the processor has the unit and the system lets this process use it; not with WEDGE_AMX=0 in the
-// environment. Asked once.
+// environment. Asked once; where the answer is yes, the process's signal stacks must hold 12 KB from then on.
 bool has_amx();
 
-// A kind of tile, like VectorTile in tile.h. Infinities, NaN and the largest numbers are multiplied apart, as
-// they are. Factors and products below 2^-102 keep fewer bits, as parts of them are denormal and so zero.
+// A kind of tile, like VectorTile in tile.h. Infinities, NaN and numbers that round to infinity are
+// multiplied apart, as they are; products within 2^-7 of the largest number may come out infinite. Factors
+// and products below 2^-102 keep fewer bits, as parts of them are denormal and so zero.
 struct AmxTile {
   using Value = float;
   using Packed = std::uint32_t;  // one part of step k, and above it of step k + 16
   static constexpr int kRows = 32, kColumns = 32;
   static constexpr std::int64_t kDepthUnit = 32, kDepth = 512, kBlockPanels = 8;
+  static constexpr std::int64_t kElementBytes = 6;
   static constexpr std::int64_t kSharedBytes = 3 << 18, kOwnBytes = 3 << 18;
   static constexpr bool kCanStream = true;
 
@@ -32,6 +35,13 @@ struct AmxTile {
     return (depth + kDepthUnit - 1) / kDepthUnit * kStep + 16;
   }
   static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
+
+  // Whether a product is faster than with vectors: a multiplication takes less than half as long here, a
+  // number that is split as long as 16 there, and edges as long as what they are padded to.
+  static constexpr bool pays(std::int64_t M, std::int64_t N, std::int64_t K) {
+    constexpr auto padded = [](std::int64_t n) { return (n + 31) / 32 * 32; };
+    return padded(M) * padded(N) * padded(K) / 2 + 16 * (M + N) * padded(K) <= M * N * K;
+  }
 
   // As pack_panels().
   static void pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,

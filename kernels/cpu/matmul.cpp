@@ -73,8 +73,6 @@ class Product {
   using T = typename Tile::Value;
   using Packed = typename Tile::Packed;
   static constexpr int MR = Tile::kRows, NR = Tile::kColumns;
-  static constexpr std::int64_t kPackedBytes =
-      Tile::row_stride(1 << 20) * static_cast<std::int64_t>(sizeof(Packed)) / MR >> 20;  // of an element
 
  public:
   Product(const Gemm<T>& g, const T* A, const T* B, T* C)
@@ -152,10 +150,13 @@ class Product {
                    static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
   }
 
+  // How much of a side of C of `size` is packed at once, in equal parts and whole panels, the same number for
+  // each thread if it is their own side; no more than there is.
   std::int64_t at_once(std::int64_t size, std::int64_t panel, bool own) const {
     const std::int64_t bytes = own ? threads_ * Tile::kOwnBytes : Tile::kSharedBytes;
-    return std::min(part_of(size, bytes / kPackedBytes / depth_at_once_, own ? threads_ * panel : panel),
-                    part_of(size, size, panel));
+    return std::min(
+        part_of(size, bytes / Tile::kElementBytes / depth_at_once_, own ? threads_ * panel : panel),
+        part_of(size, size, panel));
   }
 
   const Gemm<T>& g_;
@@ -166,10 +167,11 @@ class Product {
   const std::int64_t threads_ = omp_in_parallel() ? 1 : omp_get_max_threads();
   // Packed at once, in blocks of `depth_` steps.
   const std::int64_t depth_ = part_of(g_.K, Tile::kDepth, Tile::kDepthUnit);
-  const std::int64_t depth_at_once_ = part_of(
-      g_.K,
-      Tile::kSharedBytes / kPackedBytes / (by_rows_ ? part_of(g_.N, g_.N, NR) : part_of(g_.M, g_.M, MR)),
-      depth_);
+  const std::int64_t depth_at_once_ =
+      part_of(g_.K,
+              Tile::kSharedBytes / Tile::kElementBytes /
+                  (by_rows_ ? part_of(g_.N, g_.N, NR) : part_of(g_.M, g_.M, MR)),
+              depth_);
   const std::int64_t rows_at_once_ = at_once(g_.M, MR, by_rows_),
                      columns_at_once_ = at_once(g_.N, NR, !by_rows_);
   const std::int64_t a_block_ = rows_at_once_ / MR * Tile::row_stride(depth_),
@@ -228,11 +230,8 @@ template <class T>
 void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
   const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
   if (few || g.K == 0) return few_rows(g, A, B, C);
-  if constexpr (std::is_same_v<T, float>) {
-    // Splitting M K + K N numbers costs what 32 multiplications each of them save.
-    if (g.K >= AmxTile::kDepthUnit && g.M * g.N >= 32 * (g.M + g.N) && has_amx())
-      return Product<AmxTile>(g, A, B, C).run();
-  }
+  if constexpr (std::is_same_v<T, float>)
+    if (AmxTile::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile>(g, A, B, C).run();
   Product<VectorTile<T>>(g, A, B, C).run();
 }
 

@@ -223,6 +223,7 @@ struct VectorTile {
   static constexpr std::int64_t kDepthUnit = 8, kDepth = 256;  // a panel of B is 16 KB at 64 bytes a step
   static constexpr std::int64_t kBlockPanels = 32;             // 192 rows of 256 floats are 196 KB
   static constexpr std::int64_t kSharedBytes = 1 << 20, kOwnBytes = 1 << 20;
+  static constexpr std::int64_t kElementBytes = sizeof(T);
   static constexpr bool kCanStream = cpu::kCanStream;
 
   static constexpr std::int64_t row_stride(std::int64_t depth) { return panel_stride<kRows, T>(depth); }

@@ -2,6 +2,7 @@
 // includes this first, and its own words for the unit's instructions give way to these.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -46,14 +47,14 @@ inline float half(std::uint32_t word, bool upper) {
 }
 
 // c [16][16] += a [16][32] b [32][16]: of b, row k of words holds steps 2 k and 2 k + 1. Sums over even and
-// odd steps are added up apart, then to c.
+// odd steps are made apart, of fused multiply-adds, then added up, then added to c: the unit's own bits.
 inline void multiply(int c, int a, int b) {
   for (int i = 0; i < kSide; ++i)
     for (int j = 0; j < kSide; ++j) {
       float even = 0, odd = 0, sum;
       for (int k = 0; k < kSide; ++k) {
-        even += half(tiles[a][i][k], false) * half(tiles[b][k][j], false);
-        odd += half(tiles[a][i][k], true) * half(tiles[b][k][j], true);
+        even = std::fma(half(tiles[a][i][k], false), half(tiles[b][k][j], false), even);
+        odd = std::fma(half(tiles[a][i][k], true), half(tiles[b][k][j], true), odd);
       }
       std::memcpy(&sum, &tiles[c][i][j], sizeof sum);
       sum += even + odd;
