@@ -1,5 +1,6 @@
 #include "bench/machine_rates.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -10,19 +11,26 @@
 #include "tensor/rng.h"
 
 namespace wedge::bench {
+
+Tensor drawn(std::int64_t n, DType dtype, Device device) {
+  Rng rng(1);
+  const std::int64_t period = std::min<std::int64_t>(n, 1 << 18);
+  const Tensor some = Tensor::normal({period}, rng, 0, 0.02).to(dtype).to(device);
+  const Tensor all = Tensor::empty({n}, dtype, device);
+  for (std::int64_t at = 0; at < n; at += period) {
+    const std::int64_t end = std::min(n, at + period);
+    all.slice(0, at, end).copy_from(some.slice(0, 0, end - at));
+  }
+  return all;
+}
+
 namespace {
 
 // GFLOP/s of C = A B over square matrices of `n` rows in device memory.
 template <class T>
 double square_rate(std::int64_t n) {
-  // Constants would let the GPU run faster than values do: bits that do not change cost no power.
-  Rng rng(1);
-  const Tensor some = Tensor::normal({64, n}, rng, 0, 1).to(dtype_of<T>).to(Device::cuda);
-  const Tensor a = Tensor::empty({n, n}, dtype_of<T>, Device::cuda),
-               b = Tensor::empty({n, n}, dtype_of<T>, Device::cuda),
-               c = Tensor::empty({n, n}, dtype_of<T>, Device::cuda);
-  for (const Tensor& factor : {a, b})
-    for (std::int64_t row = 0; row < n; row += 64) factor.slice(0, row, row + 64).copy_from(some);
+  const Tensor a = drawn(n * n, dtype_of<T>, Device::cuda), b = drawn(n * n, dtype_of<T>, Device::cuda),
+               c = Tensor::empty({n * n}, dtype_of<T>, Device::cuda);
   const Gemm<T> g{.M = n,
                   .N = n,
                   .K = n,
@@ -58,18 +66,17 @@ std::vector<ProductShape> step_products(std::int64_t head_rows) {
 }
 
 double sgemm_rate(const ProductShape& s) {
-  std::vector<float> a(static_cast<std::size_t>(s.M * s.K), 0.5f),
-      b(static_cast<std::size_t>(s.K * s.N), 0.25f), c(static_cast<std::size_t>(s.M * s.N));
+  const Tensor a = drawn(s.M * s.K), b = drawn(s.K * s.N), c = Tensor::empty({s.M * s.N});
   const Gemm<float> g{.trans_a = s.trans_a,
                       .trans_b = s.trans_b,
                       .M = s.M,
                       .N = s.N,
                       .K = s.K,
-                      .A = a.data(),
+                      .A = a.data<float>(),
                       .lda = s.trans_a ? s.M : s.K,
-                      .B = b.data(),
+                      .B = b.data<float>(),
                       .ldb = s.trans_b ? s.K : s.N,
-                      .C = c.data(),
+                      .C = c.data<float>(),
                       .ldc = s.N};
   const double seconds = best_seconds(Device::cpu, [&] { gemm<float>(Exec{}, g); });
   return 2.0 * static_cast<double>(s.M * s.N * s.K) / seconds / 1e9;

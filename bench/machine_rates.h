@@ -5,7 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "tensor/tensor.h"
+
 namespace wedge::bench {
+
+// n normal numbers of deviation 0.02 to multiply, the same 2^18 again and again. Constants would let a
+// processor run faster than values do: bits that do not change cost no power.
+Tensor drawn(std::int64_t n, DType dtype = DType::f32, Device device = Device::cpu);
 
 // A float32 product [M, K] x [K, N], operands stored transposed where the flags say so.
 struct ProductShape {

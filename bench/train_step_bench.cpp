@@ -22,6 +22,7 @@
 #include <map>
 
 #include "autograd/compute.h"
+#include "bench/machine_rates.h"
 #include "bench/stopwatch.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/matmul.h"
@@ -70,10 +71,8 @@ struct Operands {
       weight = std::max(weight, p.N * p.K);
       output = std::max(output, p.M * cpu::logit_stride<float>(p.N));
     }
-    Rng rng(1);  // constants would let a processor run faster than values do
-    const auto drawn = [&](std::int64_t n) { return Tensor::normal({n}, rng, 0, 0.02).to(dtype).to(device); };
-    x = drawn(input);
-    w = drawn(weight);
+    x = bench::drawn(input, dtype, device);
+    w = bench::drawn(weight, dtype, device);
     y = Tensor::zeros({output}, dtype, device);
     dx = Tensor::zeros({input}, dtype, device);
     dw = Tensor::zeros({weight}, dtype, device);
@@ -84,11 +83,11 @@ struct Operands {
 template <class T>
 double time_products(const std::vector<Product>& products, const Operands& o) {
   const Exec exec = compute::exec_of(o.x);
+  const T *x = o.x.data<T>(), *w = o.w.data<T>();
+  T *const y = o.y.data<T>(), *const dx = o.dx.data<T>(), *const dw = o.dw.data<T>();
   return bench::seconds_of(o.x.device(), [&] {
     for (const auto& [M, N, K, count] : products)
       for (std::int64_t i = 0; i < count; ++i) {
-        const T *x = o.x.data<T>(), *w = o.w.data<T>();
-        T* const y = o.y.data<T>();
         const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
         gemm<T>(exec, {.trans_b = true,
                        .M = M,
@@ -100,9 +99,7 @@ double time_products(const std::vector<Product>& products, const Operands& o) {
                        .ldb = K,
                        .C = y,
                        .ldc = pitch});
-        gemm<T>(
-            exec,
-            {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = o.dx.data<T>(), .ldc = K});
+        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = dx, .ldc = K});
         gemm<T>(exec, {.trans_a = true,
                        .M = N,
                        .N = K,
@@ -111,7 +108,7 @@ double time_products(const std::vector<Product>& products, const Operands& o) {
                        .lda = pitch,
                        .B = x,
                        .ldb = K,
-                       .C = o.dw.data<T>(),
+                       .C = dw,
                        .ldc = K});
       }
   });

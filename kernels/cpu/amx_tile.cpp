@@ -123,61 +123,70 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, st
   }
 }
 
-// A panel that has numbers for which hi + mid + lo does not hold is kept as floats, [step][32], and flagged.
+constexpr std::int64_t kSideOfPanel = 2 * kSide;
+static_assert(AmxTile::kRows == kSideOfPanel && AmxTile::kColumns == kSideOfPanel);
+
+// Behind a panel of so many units: not 0 where it is kept as floats, [step][32], because it has numbers for
+// which hi + mid + lo does not hold.
+std::uint32_t& kept_as_floats(std::uint32_t* panel, std::int64_t units) {
+  return panel[units * AmxTile::kUnit];
+}
+bool kept_as_floats(const std::uint32_t* panel, std::int64_t units) {
+  return panel[units * AmxTile::kUnit] != 0;
+}
 void keep_floats(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
-                 std::int64_t steps, std::uint32_t* panel) {
+                 std::uint32_t* panel) {
   float* const to = reinterpret_cast<float*>(panel);
-  for (std::int64_t k = 0; k < steps * AmxTile::kDepthUnit; ++k)
-    for (std::int64_t r = 0; r < 2 * kSide; ++r)
-      to[k * 2 * kSide + r] = k < depth && r < count ? in[along_depth ? r * ld + k : k * ld + r] : 0.f;
-  panel[steps * AmxTile::kStep] = 1;
+  for (std::int64_t k = 0; k < AmxTile::units(depth) * AmxTile::kDepthUnit; ++k)
+    for (std::int64_t r = 0; r < kSideOfPanel; ++r)
+      to[k * kSideOfPanel + r] = k < depth && r < count ? in[along_depth ? r * ld + k : k * ld + r] : 0.f;
 }
 
 // Of A, rows become rows of registers, and lie so in memory along depth; of B, steps do.
 template <bool IsRows>
 void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
           std::uint32_t* out) {
-  constexpr std::int64_t unit = AmxTile::kDepthUnit, panel_rows = 2 * kSide;
-  const std::int64_t steps = (depth + unit - 1) / unit, panels = (count + panel_rows - 1) / panel_rows;
+  constexpr std::int64_t unit = AmxTile::kDepthUnit;
+  const std::int64_t units = AmxTile::units(depth), panels = (count + kSideOfPanel - 1) / kSideOfPanel;
   const std::int64_t stride = AmxTile::row_stride(depth);
   const auto split_one = along_depth ? split<true, !IsRows> : split<false, IsRows>;
-  for (std::int64_t p = 0; p < panels; ++p) out[p * stride + steps * AmxTile::kStep] = 0;
+  for (std::int64_t p = 0; p < panels; ++p) kept_as_floats(out + p * stride, units) = 0;
   // In the order in which it lies in memory.
-  for (std::int64_t t = 0; t < steps * panels; ++t) {
-    const std::int64_t p = along_depth ? t / steps : t % panels, s = along_depth ? t % steps : t / panels;
+  for (std::int64_t t = 0; t < units * panels; ++t) {
+    const std::int64_t p = along_depth ? t / units : t % panels, u = along_depth ? t % units : t / panels;
     std::uint32_t* const panel = out + p * stride;
     Floats rest = {};
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t r = p * panel_rows + half * kSide, k = s * unit;
+      const std::int64_t r = p * kSideOfPanel + half * kSide, k = u * unit;
       const float* const from = in + (along_depth ? r * ld + k : k * ld + r);
-      std::uint32_t* const to = panel + s * AmxTile::kStep + half * kSide * kSide;
-      const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), left = std::min(depth - k, unit);
-      if (rows == kSide && left == unit) {
+      std::uint32_t* const to = panel + u * AmxTile::kUnit + half * kSide * kSide;
+      const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), steps = std::min(depth - k, unit);
+      if (rows == kSide && steps == unit) {
         split_one(from, ld, to, rest);
         continue;
       }
       alignas(64) float copy[unit * kSide] = {};  // zeros at the edges
       for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < left; ++j)
+        for (std::int64_t j = 0; j < steps; ++j)
           copy[along_depth ? i * unit + j : j * kSide + i] = from[along_depth ? i * ld + j : j * ld + i];
       split_one(copy, along_depth ? unit : kSide, to, rest);
     }
     float sum = 0;
     for (int i = 0; i < kSide; ++i) sum += rest[i];
-    if (std::isnan(sum)) panel[steps * AmxTile::kStep] = 1;
+    if (std::isnan(sum)) kept_as_floats(panel, units) = 1;
   }
   for (std::int64_t p = 0; p < panels; ++p)
-    if (out[p * stride + steps * AmxTile::kStep] != 0)
-      keep_floats(in + p * panel_rows * (along_depth ? ld : 1), ld, along_depth, depth,
-                  count - p * panel_rows, steps, out + p * stride);
+    if (kept_as_floats(out + p * stride, units))
+      keep_floats(in + p * kSideOfPanel * (along_depth ? ld : 1), ld, along_depth, depth,
+                  count - p * kSideOfPanel, out + p * stride);
 }
 
 // Element r of step k of a panel.
 template <bool IsRows>
 float element(const std::uint32_t* panel, bool floats, std::int64_t k, std::int64_t r) {
-  if (floats) return reinterpret_cast<const float*>(panel)[k * 2 * kSide + r];
+  if (floats) return reinterpret_cast<const float*>(panel)[k * kSideOfPanel + r];
   const std::int64_t step = k % kSide, row = r % kSide;
-  const std::uint32_t* const word = panel + k / AmxTile::kDepthUnit * AmxTile::kStep +
+  const std::uint32_t* const word = panel + k / AmxTile::kDepthUnit * AmxTile::kUnit +
                                     r / kSide * kSide * kSide +
                                     (IsRows ? row * kSide + step : step * kSide + row);
   float x = 0;
@@ -191,17 +200,16 @@ float element(const std::uint32_t* panel, bool floats, std::int64_t k, std::int6
   return x;
 }
 
-// A tile's sums where one of the panels is flagged.
-void multiply_floats(std::int64_t steps, const std::uint32_t* a, const std::uint32_t* b, float* sums) {
-  constexpr int side = 2 * kSide;
-  const bool a_floats = a[steps * AmxTile::kStep] != 0, b_floats = b[steps * AmxTile::kStep] != 0;
-  std::fill(sums, sums + side * side, 0.f);
-  for (std::int64_t k = 0; k < steps * AmxTile::kDepthUnit; ++k) {
-    float right[side];
-    for (int j = 0; j < side; ++j) right[j] = element<false>(b, b_floats, k, j);
-    for (int i = 0; i < side; ++i) {
+// A tile's sums where one of the panels is kept as floats.
+void multiply_floats(std::int64_t units, const std::uint32_t* a, const std::uint32_t* b, float* sums) {
+  const bool a_floats = kept_as_floats(a, units), b_floats = kept_as_floats(b, units);
+  std::fill(sums, sums + kSideOfPanel * kSideOfPanel, 0.f);
+  for (std::int64_t k = 0; k < units * AmxTile::kDepthUnit; ++k) {
+    float right[kSideOfPanel];
+    for (int j = 0; j < kSideOfPanel; ++j) right[j] = element<false>(b, b_floats, k, j);
+    for (int i = 0; i < kSideOfPanel; ++i) {
       const float left = element<true>(a, a_floats, k, i);
-      for (int j = 0; j < side; ++j) sums[i * side + j] += left * right[j];
+      for (int j = 0; j < kSideOfPanel; ++j) sums[i * kSideOfPanel + j] += left * right[j];
     }
   }
 }
@@ -221,8 +229,8 @@ WEDGE_AMX_TARGET inline void multiply_loaded() {
   _tile_dpbf16ps(2, 5, 6);
   _tile_dpbf16ps(3, 5, 7);
 }
-// 32 steps: six products of parts.
-WEDGE_AMX_TARGET inline void multiply_step(const std::uint32_t* a, const std::uint32_t* b) {
+// A unit of steps: six products of parts.
+WEDGE_AMX_TARGET inline void multiply_unit(const std::uint32_t* a, const std::uint32_t* b) {
   constexpr std::int64_t mid = AmxTile::kPart, lo = 2 * AmxTile::kPart;
   load_a(a + lo);
   load_b(b);
@@ -258,10 +266,10 @@ void AmxTile::pack_columns(const float* in, std::int64_t ld, bool along_depth, s
 WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packed* a, const Packed* b,
                                                         float alpha, float beta, float* C, std::int64_t ldc,
                                                         int rows, int columns, bool past_caches) {
-  const std::int64_t steps = (depth + kDepthUnit - 1) / kDepthUnit;
+  const std::int64_t units = AmxTile::units(depth);
   const bool whole = rows == kRows && columns == kColumns;
   alignas(64) float sums[kRows * kColumns];
-  if (a[steps * kStep] == 0 && b[steps * kStep] == 0) {
+  if (!kept_as_floats(a, units) && !kept_as_floats(b, units)) {
     for (int i = 0; i < rows && !past_caches; ++i) {
       __builtin_prefetch(C + i * ldc, 1);
       __builtin_prefetch(C + i * ldc + columns - 1, 1);
@@ -271,11 +279,11 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, cons
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (std::int64_t s = 0; s < steps; ++s) {
-      multiply_step(a + s * kStep, b + s * kStep);
+    for (std::int64_t u = 0; u < units; ++u) {
+      multiply_unit(a + u * kUnit, b + u * kUnit);
       // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
-      // sums, one that meets a store every second step less than 200 (bench/NOTES.md).
-      if (s % 2 != 0) _tile_stored(0, sums, 4 * kSide);
+      // sums, one that meets a store every second unit less than 200 (bench/NOTES.md).
+      if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
     }
     const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
     float* const to = in_place ? C : sums;
@@ -286,7 +294,7 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, cons
     _tile_stored(3, to + kSide * ld + kSide, 4 * ld);
     if (in_place) return;
   } else {
-    multiply_floats(steps, a, b, sums);
+    multiply_floats(units, a, b, sums);
   }
   if (!whole) {
     for (int i = 0; i < rows; ++i)

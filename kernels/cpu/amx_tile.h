@@ -28,18 +28,18 @@ struct AmxTile {
   static constexpr std::int64_t kSharedBytes = 3 << 18, kOwnBytes = 3 << 18;
   static constexpr bool kCanStream = true;
 
-  // Of a panel, for 32 steps: three parts, two registers of 16 x 16 words.
-  static constexpr std::int64_t kPart = 512, kStep = 3 * kPart;
+  // Of a panel, for kDepthUnit steps: three parts, two registers of 16 x 16 words.
+  static constexpr std::int64_t kPart = 512, kUnit = 3 * kPart;
+  static constexpr std::int64_t units(std::int64_t depth) { return (depth + kDepthUnit - 1) / kDepthUnit; }
   // A line of cache more than it holds, for a flag.
-  static constexpr std::int64_t row_stride(std::int64_t depth) {
-    return (depth + kDepthUnit - 1) / kDepthUnit * kStep + 16;
-  }
+  static constexpr std::int64_t row_stride(std::int64_t depth) { return units(depth) * kUnit + 16; }
   static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
 
   // Whether a product is faster than with vectors: a multiplication takes less than half as long here, a
   // number that is split as long as 16 there, and edges as long as what they are padded to.
   static constexpr bool pays(std::int64_t M, std::int64_t N, std::int64_t K) {
-    constexpr auto padded = [](std::int64_t n) { return (n + 31) / 32 * 32; };
+    static_assert(kRows == kDepthUnit && kColumns == kDepthUnit);
+    constexpr auto padded = [](std::int64_t n) { return units(n) * kDepthUnit; };
     return padded(M) * padded(N) * padded(K) / 2 + 16 * (M + N) * padded(K) <= M * N * K;
   }
 

@@ -81,7 +81,8 @@ build() {
       tests/autograd/token_position_test.cpp tests/support/gpu.cpp tests/support/main.cpp; } > build-gpu/programs.txt
   local benches="train_step_bench"
   [ ! -e "$packages/benchmark" ] || benches+=" ops_bench mixer_bench"
-  { ls bench/{machine_rates,stopwatch,gpu_clock}.cpp; [ ! -e "$packages/benchmark" ] || echo bench/harness.cpp; } > build-gpu/bench.txt
+  { ls bench/{machine_rates,stopwatch,gpu_clock}.cpp
+    [ ! -e "$packages/benchmark" ] || echo bench/harness.cpp; } > build-gpu/bench.txt
   printf 'bench/%s.cpp\n' $benches > build-gpu/benches.txt
   # A file is compiled again when it, or any header, is newer than its object.
   local newest
@@ -96,8 +97,8 @@ build() {
 
   local objects programs
   objects() { sed 's,/,_,g; s,^,build-gpu/objects/,; s,$,.o,' "$1"; }
-  local libraries="$packages/lib/libutf8proc.a $packages/lib/libz.a -L$cuda/lib64 -Wl,-rpath,$cuda/lib64 ${LD_FLAGS:-} -lcublas -lcublasLt -lcudart_static
-                   -ldl -lrt -lpthread"
+  local libraries="$packages/lib/libutf8proc.a $packages/lib/libz.a -L$cuda/lib64 -Wl,-rpath,$cuda/lib64 ${LD_FLAGS:-}
+                   -lcublas -lcublasLt -lcudart_static -ldl -lrt -lpthread"
   mkdir -p build-gpu/bin
   programs=$(objects build-gpu/programs.txt | grep -v apps_main)
   # shellcheck disable=SC2046,SC2086  # lists of files
