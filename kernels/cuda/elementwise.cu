@@ -10,7 +10,7 @@
 
 #include <initializer_list>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/strides.h"
 
 namespace wedge::cu {
@@ -18,81 +18,73 @@ namespace {
 
 constexpr int kThreads = 256;
 
-constexpr float kHalfSqrt2 = 0.70710678118654752f;
-constexpr float kInverseSqrt2Pi = 0.39894228040143268f;
-
-__device__ float gaussian_cdf(float x) {
-  return 0.5f * (1.0f + erff(x * kHalfSqrt2));
-}
-__device__ float gaussian_pdf(float x) {
-  return kInverseSqrt2Pi * expf(-0.5f * x * x);
-}
-
-__device__ float unary_value(UnaryOp op, float x) {
+// Calls use(f) with the function of one float: the operation is the same for all of a thread's elements, so
+// it is chosen once, and then their latencies overlap.
+template <class Use>
+__device__ void with_value(UnaryOp op, const Use& use) {
   switch (op) {
     case UnaryOp::neg:
-      return -x;
+      return use([](float x) { return -x; });
     case UnaryOp::exp:
-      return expf(x);
+      return use([](float x) { return expf(x); });
     case UnaryOp::log:
-      return logf(x);
+      return use([](float x) { return logf(x); });
     case UnaryOp::sqrt:
-      return sqrtf(x);
+      return use([](float x) { return sqrtf(x); });
     case UnaryOp::square:
-      return x * x;
+      return use([](float x) { return x * x; });
     case UnaryOp::tanh:
-      return tanhf(x);
+      return use([](float x) { return tanhf(x); });
     case UnaryOp::sigmoid:
-      return 1.0f / (1.0f + expf(-x));
+      return use([](float x) { return sigmoid(x); });
     case UnaryOp::relu:
-      return x < 0.0f ? 0.0f : x;  // NaN stays NaN
+      return use([](float x) { return x < 0.0f ? 0.0f : x; });  // NaN stays NaN
     case UnaryOp::gelu:
-      return x * gaussian_cdf(x);
+      return use([](float x) { return x * gaussian_cdf(x); });
   }
-  return 0.0f;
 }
 
 __host__ __device__ bool slope_is_from_y(UnaryOp op) {
   return op == UnaryOp::exp || op == UnaryOp::sqrt || op == UnaryOp::tanh || op == UnaryOp::sigmoid;
 }
 
-// f'(x), from `at` = f(x) where slope_is_from_y(op) and from `at` = x elsewhere.
-__device__ float unary_slope(UnaryOp op, float at) {
+// Likewise with f', as a function of y = f(x) where slope_is_from_y(op) and of x elsewhere.
+template <class Use>
+__device__ void with_slope(UnaryOp op, const Use& use) {
   switch (op) {
     case UnaryOp::neg:
-      return -1.0f;
+      return use([](float) { return -1.0f; });
     case UnaryOp::exp:
-      return at;
+      return use([](float y) { return y; });
     case UnaryOp::log:
-      return 1.0f / at;
+      return use([](float x) { return 1.0f / x; });
     case UnaryOp::sqrt:
-      return 0.5f / at;
+      return use([](float y) { return 0.5f / y; });
     case UnaryOp::square:
-      return 2.0f * at;
+      return use([](float x) { return 2.0f * x; });
     case UnaryOp::tanh:
-      return 1.0f - at * at;
+      return use([](float y) { return 1.0f - y * y; });
     case UnaryOp::sigmoid:
-      return at * (1.0f - at);
+      return use([](float y) { return y * (1.0f - y); });
     case UnaryOp::relu:
-      return at > 0.0f ? 1.0f : 0.0f;
+      return use([](float x) { return x > 0.0f ? 1.0f : 0.0f; });
     case UnaryOp::gelu:
-      return gaussian_cdf(at) + at * gaussian_pdf(at);
+      return use([](float x) { return gaussian_cdf(x) + x * gaussian_pdf(x); });
   }
-  return 0.0f;
 }
 
-__device__ float binary_value(BinaryOp op, float a, float b) {
+template <class Use>
+__device__ void with_value(BinaryOp op, const Use& use) {
   switch (op) {
     case BinaryOp::add:
-      return a + b;
+      return use([](float a, float b) { return a + b; });
     case BinaryOp::sub:
-      return a - b;
+      return use([](float a, float b) { return a - b; });
     case BinaryOp::mul:
-      return a * b;
+      return use([](float a, float b) { return a * b; });
     case BinaryOp::div:
-      return a / b;
+      return use([](float a, float b) { return a / b; });
   }
-  return 0.0f;
 }
 
 // This thread's elements of one chunk of many: kGroups of kWidth neighbours, group g from `first` +
@@ -161,7 +153,10 @@ __global__ void __launch_bounds__(kThreads) unary_forward_kernel(UnaryForward<T>
   Chunk::for_each(args.n, [&](const Chunk& chunk) {
     typename Chunk::Values value;
     chunk.load(args.x, value);
-    for (float& x : value) x = unary_value(args.op, x);
+    with_value(args.op, [&](auto f) {
+      WEDGE_UNROLL
+      for (float& x : value) x = f(x);
+    });
     chunk.put(args.y, false, value);
   });
 }
@@ -173,7 +168,10 @@ __global__ void __launch_bounds__(kThreads) unary_backward_kernel(UnaryBackward<
     typename Chunk::Values at, dy;
     chunk.load(source, at);
     chunk.load(args.dy, dy);
-    for (int k = 0; k < Chunk::kCount; ++k) dy[k] *= unary_slope(args.op, at[k]);
+    with_slope(args.op, [&](auto slope) {
+      WEDGE_UNROLL
+      for (int k = 0; k < Chunk::kCount; ++k) dy[k] *= slope(at[k]);
+    });
     chunk.put(args.dx, args.dx_add, dy);
   });
 }
@@ -196,7 +194,10 @@ __global__ void __launch_bounds__(kThreads) binary_dense_kernel(Binary<T> args, 
     typename Chunk::Values a, b;
     chunk.load(args.a, a);
     chunk.load(args.b, b);
-    for (int k = 0; k < Chunk::kCount; ++k) a[k] = binary_value(args.op, a[k], b[k]);
+    with_value(args.op, [&](auto f) {
+      WEDGE_UNROLL
+      for (int k = 0; k < Chunk::kCount; ++k) a[k] = f(a[k], b[k]);
+    });
     chunk.put(args.y, false, a);
   });
 }
@@ -223,7 +224,10 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::i
       a[k] = to_float(args.a[at_a + static_cast<std::int64_t>(rest) * args.a_strides[0]]);
       b[k] = to_float(args.b[at_b + static_cast<std::int64_t>(rest) * args.b_strides[0]]);
     }
-    for (int k = 0; k < Elements::kCount; ++k) a[k] = binary_value(args.op, a[k], b[k]);
+    with_value(args.op, [&](auto f) {
+      WEDGE_UNROLL
+      for (int k = 0; k < Elements::kCount; ++k) a[k] = f(a[k], b[k]);
+    });
     chunk.put(args.y, false, a);
   });
 }

@@ -7,8 +7,8 @@
 #include "kernels/gate_blend.h"
 
 #include "kernels/cuda/column_sums.cuh"
-#include "kernels/cuda/gate_math.cuh"
 #include "kernels/cuda/gate_product.cuh"
+#include "kernels/cuda/math.cuh"
 
 namespace wedge::cu {
 namespace {
@@ -17,29 +17,41 @@ template <class T>
 __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
   const ColumnTile tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+  struct Element {
+    float h, g, u;
+  };
+  const auto load = [&](std::int64_t row) {
     const std::int64_t at = row * a.D + tile.column;
-    const float h = to_float(a.h[at]), g = to_float(a.g[at]);
-    const float alpha = 1 / (1 + expf(-(to_float(a.alpha[at]) + bias)));
+    return Element{to_float(a.h[at]), to_float(a.g[at]), to_float(a.alpha[at])};
+  };
+  tile.for_rows<4>(load, [&](std::int64_t row, const Element& x) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float alpha = sigmoid(x.u + bias);
     a.alpha[at] = from_float<T>(alpha);
-    a.y[at] = from_float<T>(blend(alpha, h, g));
-  }
+    a.y[at] = from_float<T>(blend(alpha, x.h, x.g));
+  });
 }
 
 template <class T>
 __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partials) {
   const ColumnTile tile(a.rows, a.D);
-  float dbias = 0;
-  for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
+  struct Element {
+    float dy, h, g, alpha;
+  };
+  const auto load = [&](std::int64_t row) {
     const std::int64_t at = row * a.D + tile.column;
-    const float alpha = to_float(a.alpha[at]), dy = to_float(a.dy[at]);
-    const float du = dy * (to_float(a.h[at]) - to_float(a.g[at])) * alpha * (1 - alpha);
+    return Element{to_float(a.dy[at]), to_float(a.h[at]), to_float(a.g[at]), to_float(a.alpha[at])};
+  };
+  float dbias = 0;
+  tile.for_rows<4>(load, [&](std::int64_t row, const Element& x) {
+    const std::int64_t at = row * a.D + tile.column;
+    const float du = x.dy * (x.h - x.g) * x.alpha * (1 - x.alpha);
     if (a.du != nullptr) a.du[at] = from_float<T>(du);
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
-    if (a.dh != nullptr) put(a.dh + at, dy * alpha, a.dh_add);
-    if (a.dg != nullptr) put(a.dg + at, dy * (1 - alpha), a.dg_add);
-  }
+    if (a.dh != nullptr) put(a.dh + at, x.dy * x.alpha, a.dh_add);
+    if (a.dg != nullptr) put(a.dg + at, x.dy * (1 - x.alpha), a.dg_add);
+  });
   if (a.dbias != nullptr) tile.sum(dbias, partials);
 }
 

@@ -7,7 +7,7 @@
 // blocks; where there are rows enough for 128 × 256, every factor is read half as often.
 #include "kernels/cuda/gate_product.cuh"
 
-#include "kernels/cuda/gate_math.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/mma_tile.cuh"
 
 namespace wedge::cu {

@@ -2,7 +2,7 @@
 // of at most kWidest elements, so that means over a row need no other block.
 #pragma once
 
-#include "kernels/cuda/gate_math.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/gate_layernorm.h"
 

@@ -9,16 +9,10 @@
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/math.cuh"
 
 namespace wedge::cu {
 namespace {
-
-__device__ float gaussian_cdf(float x) {
-  return 0.5f * (1 + erff(x * 0.70710678118654752f));
-}
-__device__ float gaussian_pdf(float x) {
-  return 0.39894228040143268f * expf(-0.5f * x * x);
-}
 
 // y [rows, D] += bias
 template <class T>

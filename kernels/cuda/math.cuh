@@ -1,0 +1,29 @@
+// Functions of a float that several kernels take. None branches: a branch would keep one element's latency
+// from the next one's.
+#pragma once
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace wedge::cu {
+
+// 1 / (1 + e^-x), off by two units in the last place at most, and 0 where e^-x is infinite or next to it.
+__device__ inline float sigmoid(float x) {
+  return __fdividef(1.0f, 1.0f + expf(-x));
+}
+
+// The gate's alpha h + (1 - alpha) g: one expression, since backward makes again what forward normalised.
+__device__ inline float blend(float alpha, float h, float g) {
+  return g + alpha * (h - g);
+}
+
+// Φ(x) = ½ (1 + erf(x/√2)) and φ(x) = e^(-x²/2) / √(2π), the Gaussian distribution function and its density:
+// gelu(x) = x Φ(x), gelu'(x) = Φ(x) + x φ(x).
+__device__ inline float gaussian_cdf(float x) {
+  return 0.5f * (1.0f + erff(x * 0.70710678118654752f));
+}
+__device__ inline float gaussian_pdf(float x) {
+  return 0.39894228040143268f * exp2_approx(-0.72134752044448170f * x * x);
+}
+
+}  // namespace wedge::cu
