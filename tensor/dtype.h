@@ -17,14 +17,20 @@ struct BFloat16 {
 
   BFloat16() = default;
   WEDGE_HOST_DEVICE explicit BFloat16(float value) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));  // one instruction for the eight below
+#else
     const auto u = __builtin_bit_cast(std::uint32_t, value);
     const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(is_nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+#endif
   }
   WEDGE_HOST_DEVICE explicit operator float() const {
     return __builtin_bit_cast(float, std::uint32_t{bits} << 16);
   }
-  WEDGE_HOST_DEVICE explicit operator double() const { return static_cast<float>(*this); }
+  WEDGE_HOST_DEVICE explicit operator double() const {
+    return static_cast<float>(*this);
+  }
 };
 
 // One element type to another; to and from BFloat16 by way of float.

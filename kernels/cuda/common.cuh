@@ -2,6 +2,7 @@
 // fixed order, working memory.
 #pragma once
 
+#include "kernels/cuda/mma.cuh"
 #include "kernels/exec.h"
 #include "tensor/cuda/gpu.h"
 #include "tensor/cuda/launch.cuh"
@@ -38,9 +39,15 @@ __device__ Floats<kWidth> load_floats(const T* p) {
 }
 template <int kWidth, class T>
 __device__ void store_floats(T* p, const Floats<kWidth>& x) {
-  Pack<T, kWidth> pack;
-  for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
-  *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+  if constexpr (std::is_same_v<T, BFloat16> && kWidth % 2 == 0) {
+    Pack<std::uint32_t, kWidth / 2> pairs;
+    for (int k = 0; k < kWidth / 2; ++k) pairs.v[k] = pack_bf16(x.v[2 * k], x.v[2 * k + 1]);
+    *reinterpret_cast<Pack<std::uint32_t, kWidth / 2>*>(p) = pairs;
+  } else {
+    Pack<T, kWidth> pack;
+    for (int k = 0; k < kWidth; ++k) pack.v[k] = from_float<T>(x.v[k]);
+    *reinterpret_cast<Pack<T, kWidth>*>(p) = pack;
+  }
 }
 
 // rounded = y in bfloat16, if that is not null: after kernels that do not write it themselves.
