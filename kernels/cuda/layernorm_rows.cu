@@ -22,19 +22,28 @@ struct Row {
   Floats<4> group[kGroups];
 };
 
-// Where lane `lane` holds group g.
-__device__ inline std::int64_t column_of(int g) {
+// Where this lane's part of group g begins in its row.
+__device__ inline int column_of(int g) {
   return g * (4 * kWarp) + 4 * lane_of_warp();
 }
 
 // 0 beyond D, a multiple of 4.
 template <int kGroups, class T>
-__device__ Row<kGroups> load_row(const T* p, std::int64_t D) {
+__device__ Row<kGroups> load_row(const T* p, int D) {
   Row<kGroups> row = {};
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g)
     if (column_of(g) < D) row.group[g] = load_floats<4>(p + column_of(g));
   return row;
+}
+
+// The masks of the row from element `at` of the tensor on, into x: the blocks of all groups are drawn
+// together, so that their rounds overlap.
+template <int kGroups>
+__device__ void apply_row(const Masks& mask, std::int64_t at, Row<kGroups>& x) {
+  if (!mask.on()) return;
+  WEDGE_UNROLL
+  for (int g = 0; g < kGroups; ++g) apply(mask, at + column_of(g), x.group[g]);
 }
 
 // Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps
@@ -45,51 +54,56 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
     layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
-  const auto width = static_cast<float>(a.D), eps = static_cast<float>(a.eps);
+  const int D = static_cast<int>(a.D);
+  const float each = 1 / static_cast<float>(D), eps = static_cast<float>(a.eps);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
-  std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kWarp;
-  const Row<kGroups> weight = load_row<kGroups>(a.weight, a.D), bias = load_row<kGroups>(a.bias, a.D);
+  std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp_of_block();
+  const Row<kGroups> weight = load_row<kGroups>(a.weight, D), bias = load_row<kGroups>(a.bias, D);
   Row<kGroups> next = {}, next_residual = {};
   const auto fetch = [&](std::int64_t r) {
-    next = load_row<kGroups>(a.x + r * a.D, a.D);
-    if (a.residual != nullptr) next_residual = load_row<kGroups>(a.residual + r * a.D, a.D);
+    next = load_row<kGroups>(a.x + r * D, D);
+    if (a.residual != nullptr) next_residual = load_row<kGroups>(a.residual + r * D, D);
   };
   if (kAhead && row < a.rows) fetch(row);
   for (; row < a.rows; row += step) {
-    const std::int64_t at = row * a.D;
+    const std::int64_t at = row * D;
     if (!kAhead) fetch(row);
     Row<kGroups> s = next;
     const Row<kGroups> residual = next_residual;
     if (kAhead && row + step < a.rows) fetch(row + step);
 
+    if (!a.masks_output) apply_row(mask, at, s);
     float sum = 0;
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       Floats<4>& x = s.group[g];
-      if (mask.on() && !a.masks_output) apply(mask, at + column_of(g), x);
-      if (a.residual != nullptr)
-        for (int k = 0; k < 4; ++k) x.v[k] += residual.group[g].v[k];
-      if (a.s != nullptr && column_of(g) < a.D) store(a.s + at + column_of(g), x);
-      for (int k = 0; k < 4; ++k) sum += x.v[k];
+      for (int k = 0; k < 4; ++k) {
+        x.v[k] += residual.group[g].v[k];
+        sum += x.v[k];
+      }
+      if (a.s != nullptr && column_of(g) < D) store(a.s + at + column_of(g), x);
     }
-    const float mean = warp_sum(sum) / width;
+    const float mean = warp_sum(sum) * each;
 
     float squares = 0;
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g)
-      if (column_of(g) < a.D)
+      if (column_of(g) < D)
         for (int k = 0; k < 4; ++k) squares += (s.group[g].v[k] - mean) * (s.group[g].v[k] - mean);
-    const float rstd = 1 / sqrtf(warp_sum(squares) / width + eps);
+    const float rstd = rsqrtf(warp_sum(squares) * each + eps);
 
     WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g)
+      for (int k = 0; k < 4; ++k) {
+        float& x = s.group[g].v[k];
+        x = (x - mean) * rstd * weight.group[g].v[k] + bias.group[g].v[k];
+      }
+    if (a.masks_output) apply_row(mask, at, s);
+    WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      if (column_of(g) >= a.D) continue;
-      Floats<4> y;
-      for (int k = 0; k < 4; ++k)
-        y.v[k] = (s.group[g].v[k] - mean) * rstd * weight.group[g].v[k] + bias.group[g].v[k];
-      if (mask.on() && a.masks_output) apply(mask, at + column_of(g), y);
-      store(a.y + at + column_of(g), y);
-      if (a.y_rounded != nullptr) store(a.y_rounded + at + column_of(g), y);
+      if (column_of(g) >= D) continue;
+      store(a.y + at + column_of(g), s.group[g]);
+      if (a.y_rounded != nullptr) store(a.y_rounded + at + column_of(g), s.group[g]);
     }
     if (lane_of_warp() == 0) {
       a.mean[row] = mean;
@@ -109,79 +123,82 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
   constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
   constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
-  const auto width = static_cast<float>(a.D);
+  const int D = static_cast<int>(a.D), warp = warp_of_block();
+  const float each = 1 / static_cast<float>(D);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp;
   Row<kGroups> dweight = {}, dbias = {}, dx_sums = {}, next_dy = {}, next_s = {};
   float next_mean = 0, next_rstd = 0;
   const auto fetch = [&](std::int64_t r) {
-    next_dy = load_row<kGroups>(a.dy + r * a.D, a.D);
-    next_s = load_row<kGroups>(a.s + r * a.D, a.D);
+    next_dy = load_row<kGroups>(a.dy + r * D, D);
+    next_s = load_row<kGroups>(a.s + r * D, D);
     next_mean = a.mean[r];
     next_rstd = a.rstd[r];
   };
   if (kAhead && row < a.rows) fetch(row);
-  const Row<kGroups> weight = load_row<kGroups>(a.weight, a.D);
+  const Row<kGroups> weight = load_row<kGroups>(a.weight, D);
   for (; row < a.rows; row += step) {
-    const std::int64_t at = row * a.D;
+    const std::int64_t at = row * D;
     if (!kAhead) fetch(row);
     Row<kGroups> dy = next_dy;
     Row<kGroups> xhat = next_s;
     const float mean = next_mean, rstd = next_rstd;
     Row<kGroups> old_dresidual = {}, old_dx = {};
     if (kAhead && a.dresidual != nullptr && a.dresidual_add)
-      old_dresidual = load_row<kGroups>(a.dresidual + at, a.D);
-    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, a.D);
+      old_dresidual = load_row<kGroups>(a.dresidual + at, D);
+    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, D);
     if (kAhead && row + step < a.rows) fetch(row + step);
 
-    if (a.masks_output) {
-      const Masks mask(source);
-      WEDGE_UNROLL
-      for (int g = 0; g < kGroups; ++g)
-        if (mask.on()) apply(mask, at + column_of(g), dy.group[g]);
-    }
-    float mean_g = 0, mean_gx = 0;
+    const Masks mask(source);  // here, where it takes registers for a moment
+    if (a.masks_output) apply_row(mask, at, dy);
+    float means[2] = {};  // of the gradient of xhat, and of that times xhat
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g)
       for (int k = 0; k < 4; ++k) {
-        const float d = dy.group[g].v[k], gradient = d * weight.group[g].v[k];
+        float& d = dy.group[g].v[k];
         float& x = xhat.group[g].v[k];
         x = (x - mean) * rstd;
-        mean_g += gradient;
-        mean_gx += gradient * x;
         dweight.group[g].v[k] += d * x;
         dbias.group[g].v[k] += d;
+        d *= weight.group[g].v[k];
+        means[0] += d;
+        means[1] += d * x;
       }
-    const Masks mask(source);  // here, where it takes registers for a moment
-    float means[2] = {mean_g, mean_gx};
     warp_sums(means);
-    mean_g = means[0] / width;
-    mean_gx = means[1] / width;
+    for (float& m : means) m *= each;
 
     WEDGE_UNROLL
-    for (int g = 0; g < kGroups; ++g) {
-      const std::int64_t c = column_of(g);
-      if (c >= a.D) continue;
-      Floats<4> ds;
-      for (int k = 0; k < 4; ++k)
-        ds.v[k] = rstd * (dy.group[g].v[k] * weight.group[g].v[k] - mean_g - xhat.group[g].v[k] * mean_gx);
-      if (a.dresidual != nullptr) {
-        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load_floats<4>(a.dresidual + at + c);
-        Floats<4> sum = ds;
-        for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
-        store(a.dresidual + at + c, sum);
-      }
-      if (a.dx == nullptr) continue;
-      // x and the residual may be one variable.
-      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load_floats<4>(a.dx + at + c);
-      if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
+    for (int g = 0; g < kGroups; ++g)
       for (int k = 0; k < 4; ++k) {
-        ds.v[k] += old_dx.group[g].v[k];
-        if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += ds.v[k];
+        float& ds = dy.group[g].v[k];
+        ds = rstd * (ds - means[0] - xhat.group[g].v[k] * means[1]);
       }
-      store(a.dx + at + c, ds);
-      if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
+    if (a.dresidual != nullptr) {
+      WEDGE_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        const std::int64_t c = at + column_of(g);
+        if (column_of(g) >= D) continue;
+        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load_floats<4>(a.dresidual + c);
+        Floats<4> sum = dy.group[g];
+        for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
+        store(a.dresidual + c, sum);
+      }
+    }
+    if (a.dx == nullptr) continue;
+    if (!a.masks_output) apply_row(mask, at, dy);
+    WEDGE_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      const std::int64_t c = at + column_of(g);
+      if (column_of(g) >= D) continue;
+      Floats<4>& dx = dy.group[g];
+      // x and the residual may be one variable.
+      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load_floats<4>(a.dx + c);
+      for (int k = 0; k < 4; ++k) {
+        dx.v[k] += old_dx.group[g].v[k];
+        if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += dx.v[k];
+      }
+      store(a.dx + c, dx);
+      if (a.dx_rounded != nullptr) store(a.dx_rounded + c, dx);
     }
   }
   const bool sums_dx = kGroups <= kMostSummed && a.dx_sums != nullptr;
