@@ -141,7 +141,7 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
 void Variable::backward() const {
   WEDGE_CHECK(defined() && value().numel() == 1, "backward: expected a scalar, got shape {}",
               defined() ? to_string(shape()) : "of an undefined variable");
-  run_backward(Tensor::full(shape(), 1.0, dtype(), value().device()), true);
+  run_backward(Tensor::empty(shape(), dtype(), value().device()), true);
 }
 
 void Variable::backward(const Tensor& grad) const {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/deferred_totals.h"
@@ -138,11 +139,15 @@ struct GradSink {
 // What a backward closure sees.
 class BackwardContext {
  public:
+  // `is_one`: grad is a one that nobody has written yet.
   BackwardContext(Node& node, Tensor grad, cu::PartialSums grad_sums, bool is_one)
       : grad_(std::move(grad)), grad_sums_(std::move(grad_sums)), is_one_(is_one), node_(node) {}
 
-  // dL/d(output), dense, of the output's shape. Do not write to it.
-  const Tensor& grad() const { return grad_; }
+  // dL/d(output), dense, of the output's shape. Do not write to it. A one is written when it is asked for.
+  const Tensor& grad() const {
+    if (is_one_ && !std::exchange(is_written_, true)) Tensor(grad_).fill(1);
+    return grad_;
+  }
   // Whether that is known to be one: this is the scalar whose backward() was called.
   bool grad_is_one() const { return is_one_; }
   // Whether input i wants its gradient.
@@ -161,6 +166,7 @@ class BackwardContext {
   Tensor grad_;
   cu::PartialSums grad_sums_;
   bool is_one_;
+  mutable bool is_written_ = false;
   Node& node_;
 };
 

@@ -43,35 +43,23 @@ struct AdamWStep {
   const double* squared_norm;   // what the kernel of that name has left there
 };
 
+// Makes the scalars of update t = *steps + 1 where they are needed, and counts the update where its norm is
+// finite. All pointers are to the kernel's device.
+struct AdamWPrepare {
+  double beta1, beta2, grad_scale;
+  const double* learning_rate;  // [1]
+  std::int64_t* steps;          // [1] updates so far, += 1
+  double* norm;                 // [1] = grad_scale sqrt(Σ g²)
+  AdamWScalars* scalars;        // [1] =
+};
+
 // out = Σ over all tensors of Σ g², in float64 and in a fixed order.
 template <class T>
 struct SquaredNorm {
   std::span<const AdamWTensor<T>> tensors;
-  double* out;  // [1] =
+  double* out;                            // [1] =
+  const AdamWPrepare* prepare = nullptr;  // of the step that this is the norm for: done as well, or null
 };
-
-// Makes the scalars of update t = *steps + 1 where they are needed, and counts the update where its norm is
-// finite: that of squared_norm, scaled. All pointers are to the kernel's device.
-struct AdamWPrepare {
-  double beta1, beta2, grad_scale;
-  const double* learning_rate;  // [1]
-  const double* squared_norm;   // [1]
-  std::int64_t* steps;          // [1] updates so far, += 1
-  double* norm;                 // [1] = grad_scale sqrt(squared_norm)
-  AdamWScalars* scalars;        // [1] =
-};
-
-namespace cpu {
-void adamw_prepare(const Exec& exec, const AdamWPrepare& args);
-}
-namespace cu {
-void adamw_prepare(const Exec& exec, const AdamWPrepare& args);
-}
-inline void adamw_prepare(const Exec& exec, const AdamWPrepare& args) {
-  if constexpr (kWithCuda)
-    if (exec.device == Device::cuda) return cu::adamw_prepare(exec, args);
-  cpu::adamw_prepare(exec, args);
-}
 
 WEDGE_KERNEL(adamw_step, AdamWStep)
 WEDGE_KERNEL(squared_norm, SquaredNorm)

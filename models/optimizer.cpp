@@ -47,9 +47,14 @@ void AdamW::step(const Tensor& learning_rate, double grad_scale) {
     }
     auto* const squares = squared_norm_.data<double>();
     auto* const scalars = reinterpret_cast<AdamWScalars*>(scalars_.data<double>());
-    squared_norm<T>(exec, {tensors, squares});
-    adamw_prepare(exec, {options_.beta1, options_.beta2, grad_scale, learning_rate.data<double>(), squares,
-                         steps_.data<std::int64_t>(), norm_.data<double>(), scalars});
+    const AdamWPrepare prepare{.beta1 = options_.beta1,
+                               .beta2 = options_.beta2,
+                               .grad_scale = grad_scale,
+                               .learning_rate = learning_rate.data<double>(),
+                               .steps = steps_.data<std::int64_t>(),
+                               .norm = norm_.data<double>(),
+                               .scalars = scalars};
+    squared_norm<T>(exec, {tensors, squares, &prepare});
     adamw_step<T>(exec, {tensors, options_.beta1, options_.beta2, options_.eps, options_.weight_decay,
                          options_.grad_clip, scalars, squares});
   });

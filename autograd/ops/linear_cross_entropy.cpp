@@ -108,22 +108,21 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   const Saved factor = later.rows() > 0 ? Saved(in) : Saved();
   return make_output("linear_cross_entropy", loss, {x, weight},
                      [dx, dw, later, factor, V, D, in_shape = in.shape()](const BackwardContext& ctx) {
-                       const Tensor& grad = ctx.grad();
                        if (dx.defined() && ctx.grad_is_one())
                          ctx.accumulate(0, dx.reshape(in_shape));
                        else if (const GradSink sink = ctx.sink(0))
-                         scale_into(sink, grad, dx);
+                         scale_into(sink, ctx.grad(), dx);
                        GradSink sink = ctx.sink(1);
                        if (!sink) return;
-                       if (later.rows() == 0) return scale_into(sink, grad, dw);
+                       if (later.rows() == 0) return scale_into(sink, ctx.grad(), dw);
                        const Tensor& x = factor.get("linear_cross_entropy");
                        if (!ctx.grad_is_one()) {
                          const Tensor whole = dw.defined() ? dw : empty_padded(V, D, x);
                          later.add({whole, dw.defined()}, x);
-                         return scale_into(sink, grad, whole);
+                         return scale_into(sink, ctx.grad(), whole);
                        }
                        if (dw.defined()) {
-                         scale_into(sink, grad, dw);
+                         scale_into(sink, ctx.grad(), dw);
                          sink.add = true;
                        }
                        later.add(sink, x);

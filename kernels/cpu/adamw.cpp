@@ -29,16 +29,16 @@ std::vector<Piece<T>> pieces_of(std::span<const AdamWTensor<T>> tensors) {
   return pieces;
 }
 
-}  // namespace
-
-void adamw_prepare(const Exec&, const AdamWPrepare& args) {
-  const double norm = args.grad_scale * std::sqrt(*args.squared_norm);
+void prepare(const AdamWPrepare& args, double squared_norm) {
+  const double norm = args.grad_scale * std::sqrt(squared_norm);
   const auto t = static_cast<double>(*args.steps + 1);
   *args.scalars = {*args.learning_rate, args.grad_scale, 1 - std::pow(args.beta1, t),
                    std::sqrt(1 - std::pow(args.beta2, t))};
   *args.norm = norm;
   if (std::isfinite(norm)) ++*args.steps;
 }
+
+}  // namespace
 
 template <class T>
 void adamw_step(const Exec&, const AdamWStep<T>& args) {
@@ -96,6 +96,7 @@ void squared_norm(const Exec&, const SquaredNorm<T>& args) {
   double total = 0;
   for (const double sum : sums) total += sum;
   *args.out = total;
+  if (args.prepare != nullptr) prepare(*args.prepare, total);
 }
 
 }  // namespace wedge::cpu

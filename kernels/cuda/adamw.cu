@@ -204,31 +204,31 @@ __global__ void __launch_bounds__(kThreads) squared_norm_kernel(Table<T> table, 
   }
 }
 
-// out = Σ sums, by one block: each thread adds every kThreads-th, and the block adds theirs.
+// out = Σ sums, by one block: each thread adds every kThreads-th, and the block adds theirs. The last thread
+// takes the step's two powers in double meanwhile.
 __global__ void __launch_bounds__(kThreads)
-    add_pieces_kernel(const double* sums, std::int64_t pieces, double* out) {
+    add_pieces_kernel(const double* sums, std::int64_t pieces, double* out, AdamWPrepare prepare,
+                      bool prepares) {
   WEDGE_SHARED(double, shared, kWarp);
+  WEDGE_SHARED(double, corrections, 2);
+  if (prepares && threadIdx.x == kThreads - 1) {
+    const auto t = static_cast<double>(*prepare.steps + 1);
+    corrections[0] = 1 - pow(prepare.beta1, t);
+    corrections[1] = sqrt(1 - pow(prepare.beta2, t));
+  }
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < pieces; i += kThreads) sum += sums[i];
   sum = block_sum(sum, static_cast<double*>(shared));
-  if (threadIdx.x == 0) *out = sum;
-}
-
-// One thread: two powers in double are not worth a block's time each.
-__global__ void adamw_prepare_kernel(AdamWPrepare args) {
-  const double norm = args.grad_scale * sqrt(*args.squared_norm);
-  const auto t = static_cast<double>(*args.steps + 1);
-  *args.scalars = {*args.learning_rate, args.grad_scale, 1 - pow(args.beta1, t),
-                   sqrt(1 - pow(args.beta2, t))};
-  *args.norm = norm;
-  if (norm <= kLargest) *args.steps += 1;
+  if (threadIdx.x != 0) return;
+  *out = sum;
+  if (!prepares) return;
+  const double norm = prepare.grad_scale * sqrt(sum);
+  *prepare.scalars = {*prepare.learning_rate, prepare.grad_scale, corrections[0], corrections[1]};
+  *prepare.norm = norm;
+  if (norm <= kLargest) *prepare.steps += 1;
 }
 
 }  // namespace
-
-void adamw_prepare(const Exec& exec, const AdamWPrepare& args) {
-  launch("adamw_prepare", adamw_prepare_kernel, 1, 1, 0, exec.stream, args);
-}
 
 template <class T>
 void adamw_step(const Exec& exec, const AdamWStep<T>& args) {
@@ -251,7 +251,8 @@ void squared_norm(const Exec& exec, const SquaredNorm<T>& args) {
            table, sums.data() + before);
   });
   launch("squared_norm", add_pieces_kernel, 1, kThreads, 0, exec.stream,
-         static_cast<const double*>(sums.data()), pieces, args.out);
+         static_cast<const double*>(sums.data()), pieces, args.out,
+         args.prepare != nullptr ? *args.prepare : AdamWPrepare{}, args.prepare != nullptr);
 }
 
 }  // namespace wedge::cu
