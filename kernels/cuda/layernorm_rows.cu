@@ -22,28 +22,34 @@ struct Row {
   Floats<4> group[kGroups];
 };
 
-// Where this lane's part of group g begins in its row.
-__device__ inline int column_of(int g) {
-  return g * (4 * kWarp) + 4 * lane_of_warp();
-}
+constexpr int kGroup = 4 * kWarp;
 
-// 0 beyond D, a multiple of 4.
+// The columns that a lane has: kGroup g + `first` and the three after it, in groups g where has(g).
+struct LaneColumns {
+  int first = 4 * lane_of_warp(), D;
+
+  __device__ explicit LaneColumns(std::int64_t D_) : D(static_cast<int>(D_)) {}
+  __device__ bool has(int g) const { return kGroup * g + first < D; }
+};
+
+// From `p`, which is of the lane's first column; 0 beyond D.
 template <int kGroups, class T>
-__device__ Row<kGroups> load_row(const T* p, int D) {
+__device__ Row<kGroups> load_row(const LaneColumns& lane, const T* p) {
   Row<kGroups> row = {};
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g)
-    if (column_of(g) < D) row.group[g] = load_floats<4>(p + column_of(g));
+    if (lane.has(g)) row.group[g] = load_floats<4>(p + kGroup * g);
   return row;
 }
 
-// The masks of the row from element `at` of the tensor on, into x: the blocks of all groups are drawn
-// together, so that their rounds overlap.
+// x times the masks of elements `at`, the lane's first, and its others: the blocks of all groups are drawn
+// together, so that their rounds overlap, where registers allow that.
 template <int kGroups>
-__device__ void apply_row(const Masks& mask, std::int64_t at, Row<kGroups>& x) {
+__device__ void apply_row(const LaneColumns& lane, const Masks& mask, std::int64_t at, Row<kGroups>& x) {
   if (!mask.on()) return;
   WEDGE_UNROLL
-  for (int g = 0; g < kGroups; ++g) apply(mask, at + column_of(g), x.group[g]);
+  for (int g = 0; g < kGroups; ++g)
+    if (kGroups <= 4 || lane.has(g)) apply(mask, at + kGroup * g, x.group[g]);
 }
 
 // Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps
@@ -54,25 +60,26 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
     layernorm_forward_rows_kernel(LayernormForward<T> a, MaskSource source) {
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
-  const int D = static_cast<int>(a.D);
-  const float each = 1 / static_cast<float>(D), eps = static_cast<float>(a.eps);
+  const LaneColumns lane(a.D);
+  const float each = 1 / static_cast<float>(lane.D), eps = static_cast<float>(a.eps);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp_of_block();
-  const Row<kGroups> weight = load_row<kGroups>(a.weight, D), bias = load_row<kGroups>(a.bias, D);
+  std::int64_t at = row * lane.D + lane.first;
+  const auto weight = load_row<kGroups>(lane, a.weight + lane.first);
+  const auto bias = load_row<kGroups>(lane, a.bias + lane.first);
   Row<kGroups> next = {}, next_residual = {};
-  const auto fetch = [&](std::int64_t r) {
-    next = load_row<kGroups>(a.x + r * D, D);
-    if (a.residual != nullptr) next_residual = load_row<kGroups>(a.residual + r * D, D);
+  const auto fetch = [&](std::int64_t from) {
+    next = load_row<kGroups>(lane, a.x + from);
+    if (a.residual != nullptr) next_residual = load_row<kGroups>(lane, a.residual + from);
   };
-  if (kAhead && row < a.rows) fetch(row);
-  for (; row < a.rows; row += step) {
-    const std::int64_t at = row * D;
-    if (!kAhead) fetch(row);
+  if (kAhead && row < a.rows) fetch(at);
+  for (; row < a.rows; row += step, at += step * lane.D) {
+    if (!kAhead) fetch(at);
     Row<kGroups> s = next;
     const Row<kGroups> residual = next_residual;
-    if (kAhead && row + step < a.rows) fetch(row + step);
+    if (kAhead && row + step < a.rows) fetch(at + step * lane.D);
 
-    if (!a.masks_output) apply_row(mask, at, s);
+    if (!a.masks_output) apply_row(lane, mask, at, s);
     float sum = 0;
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
@@ -81,14 +88,14 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
         x.v[k] += residual.group[g].v[k];
         sum += x.v[k];
       }
-      if (a.s != nullptr && column_of(g) < D) store(a.s + at + column_of(g), x);
+      if (a.s != nullptr && lane.has(g)) store(a.s + at + kGroup * g, x);
     }
     const float mean = warp_sum(sum) * each;
 
     float squares = 0;
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g)
-      if (column_of(g) < D)
+      if (lane.has(g))
         for (int k = 0; k < 4; ++k) squares += (s.group[g].v[k] - mean) * (s.group[g].v[k] - mean);
     const float rstd = rsqrtf(warp_sum(squares) * each + eps);
 
@@ -98,14 +105,14 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
         float& x = s.group[g].v[k];
         x = (x - mean) * rstd * weight.group[g].v[k] + bias.group[g].v[k];
       }
-    if (a.masks_output) apply_row(mask, at, s);
+    if (a.masks_output) apply_row(lane, mask, at, s);
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      if (column_of(g) >= D) continue;
-      store(a.y + at + column_of(g), s.group[g]);
-      if (a.y_rounded != nullptr) store(a.y_rounded + at + column_of(g), s.group[g]);
+      if (!lane.has(g)) continue;
+      store(a.y + at + kGroup * g, s.group[g]);
+      if (a.y_rounded != nullptr) store(a.y_rounded + at + kGroup * g, s.group[g]);
     }
-    if (lane_of_warp() == 0) {
+    if (lane.first == 0) {
       a.mean[row] = mean;
       a.rstd[row] = rstd;
     }
@@ -121,36 +128,37 @@ constexpr int kMostSummed = 4;
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     layernorm_backward_rows_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
-  constexpr int kRows = kThreads / kWarp, kGroup = 4 * kWarp;
+  constexpr int kRows = kThreads / kWarp;
   constexpr bool kAhead = kGroups <= 4;  // beyond, the registers hold one row
-  const int D = static_cast<int>(a.D), warp = warp_of_block();
-  const float each = 1 / static_cast<float>(D);
+  const LaneColumns lane(a.D);
+  const float each = 1 / static_cast<float>(lane.D);
+  const int warp = warp_of_block();
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp;
+  std::int64_t at = row * lane.D + lane.first;
   Row<kGroups> dweight = {}, dbias = {}, dx_sums = {}, next_dy = {}, next_s = {};
   float next_mean = 0, next_rstd = 0;
-  const auto fetch = [&](std::int64_t r) {
-    next_dy = load_row<kGroups>(a.dy + r * D, D);
-    next_s = load_row<kGroups>(a.s + r * D, D);
+  const auto fetch = [&](std::int64_t r, std::int64_t from) {
+    next_dy = load_row<kGroups>(lane, a.dy + from);
+    next_s = load_row<kGroups>(lane, a.s + from);
     next_mean = a.mean[r];
     next_rstd = a.rstd[r];
   };
-  if (kAhead && row < a.rows) fetch(row);
-  const Row<kGroups> weight = load_row<kGroups>(a.weight, D);
-  for (; row < a.rows; row += step) {
-    const std::int64_t at = row * D;
-    if (!kAhead) fetch(row);
+  if (kAhead && row < a.rows) fetch(row, at);
+  const auto weight = load_row<kGroups>(lane, a.weight + lane.first);
+  for (; row < a.rows; row += step, at += step * lane.D) {
+    if (!kAhead) fetch(row, at);
     Row<kGroups> dy = next_dy;
     Row<kGroups> xhat = next_s;
     const float mean = next_mean, rstd = next_rstd;
     Row<kGroups> old_dresidual = {}, old_dx = {};
     if (kAhead && a.dresidual != nullptr && a.dresidual_add)
-      old_dresidual = load_row<kGroups>(a.dresidual + at, D);
-    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(a.dx + at, D);
-    if (kAhead && row + step < a.rows) fetch(row + step);
+      old_dresidual = load_row<kGroups>(lane, a.dresidual + at);
+    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(lane, a.dx + at);
+    if (kAhead && row + step < a.rows) fetch(row + step, at + step * lane.D);
 
     const Masks mask(source);  // here, where it takes registers for a moment
-    if (a.masks_output) apply_row(mask, at, dy);
+    if (a.masks_output) apply_row(lane, mask, at, dy);
     float means[2] = {};  // of the gradient of xhat, and of that times xhat
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g)
@@ -176,8 +184,8 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     if (a.dresidual != nullptr) {
       WEDGE_UNROLL
       for (int g = 0; g < kGroups; ++g) {
-        const std::int64_t c = at + column_of(g);
-        if (column_of(g) >= D) continue;
+        const std::int64_t c = at + kGroup * g;
+        if (!lane.has(g)) continue;
         if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load_floats<4>(a.dresidual + c);
         Floats<4> sum = dy.group[g];
         for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
@@ -185,11 +193,11 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       }
     }
     if (a.dx == nullptr) continue;
-    if (!a.masks_output) apply_row(mask, at, dy);
+    if (!a.masks_output) apply_row(lane, mask, at, dy);
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      const std::int64_t c = at + column_of(g);
-      if (column_of(g) >= D) continue;
+      const std::int64_t c = at + kGroup * g;
+      if (!lane.has(g)) continue;
       Floats<4>& dx = dy.group[g];
       // x and the residual may be one variable.
       if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load_floats<4>(a.dx + c);
@@ -208,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
   WEDGE_SHARED(float, terms, kRows* kPitch);
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g) {
-    float* const mine = terms + warp * kPitch + 4 * lane_of_warp();
+    float* const mine = terms + warp * kPitch + lane.first;
     store(mine, dweight.group[g]);
     store(mine + kGroup, dbias.group[g]);
     if (sums_dx) store(mine + 2 * kGroup, dx_sums.group[g]);
