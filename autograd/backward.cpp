@@ -99,14 +99,18 @@ GradSink BackwardContext::sink(int i) const {
     producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     producer.grad_owned = true;
     mark_arrived(edge.producer);
-    return {producer.grad, false, producer.grad_use};
+    GradUse use = producer.grad_use;
+    use.reads_copy_alone = use.reads_copy_alone && producer.consumers == 1;
+    return {producer.grad, false, use};
   }
   if (!producer.grad_owned) {
     producer.grad = producer.grad.clone();
     producer.grad_owned = true;
   }
   producer.grad.bump_version();
-  return {producer.grad, true, producer.grad_use};
+  GradUse use = producer.grad_use;
+  use.reads_copy_alone = false;
+  return {producer.grad, true, use};
 }
 
 void BackwardContext::give_sums(int i, cu::PartialSums sums) const {

@@ -43,6 +43,10 @@ inline BFloat16* round_into(const Exec& exec, const GradSink& sink) {
 inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
   return sink && sink.use.is_summed ? cu::PartialSums(pieces, sink.tensor.size(-1)) : cu::PartialSums();
 }
+// Whether the copy and the sums that were asked for of `sink` are all that is read of it.
+inline bool write_copy_alone(const GradSink& sink, const BFloat16* copy, const cu::PartialSums& sums) {
+  return sink && sink.use.reads_copy_alone && copy != nullptr && (sums || !sink.use.is_summed);
+}
 // `sink` (+)= the sum of ctx.grad() over all dimensions but the last, from such partial sums: false where
 // there are none.
 bool add_up_sums(const BackwardContext& ctx, const GradSink& sink);

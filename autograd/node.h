@@ -26,6 +26,7 @@ struct Node {
   bool grad_owned = false;
   cu::PartialSums grad_sums;  // of the columns of `grad` as it is, where its last producer made them
   GradUse grad_use;
+  int consumers = 0;  // edges to this node
 
   Node() = default;
   Node(const Node&) = delete;

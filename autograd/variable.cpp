@@ -109,6 +109,7 @@ Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
     if (input.requires_grad()) {
       const auto& state = input.state();
       edge = {state->node, state->node ? nullptr : state, input.shape(), input.dtype()};
+      if (edge.producer) ++edge.producer->consumers;
     }
     node->inputs.push_back(std::move(edge));
   }

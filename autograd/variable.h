@@ -122,6 +122,9 @@ struct GradUse {
   bool is_factor = false;
   // Sums it over all dimensions but the last: hand over partial sums (BackwardContext::give_sums).
   bool is_summed = false;
+  // Reads nothing else of it than those two, where both are there and nobody else adds to it: so it need not
+  // be written itself (compute::write_copy_alone).
+  bool reads_copy_alone = false;
 };
 
 // Where the gradient of one input goes: a dense tensor of the input's shape, whether the kernel must add to

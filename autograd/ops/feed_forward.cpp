@@ -86,7 +86,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
                          up.input_gradient(exec, du.data<BFloat16>(),
                                            weight_factor(exec, w1.get("feed_forward")).data(), dx);
                      },
-                     {.is_factor = true, .is_summed = b.requires_grad()});
+                     {.is_factor = true, .is_summed = b.requires_grad(), .reads_copy_alone = true});
 }
 
 }  // namespace

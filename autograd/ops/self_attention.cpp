@@ -98,7 +98,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
           qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(), weight_factor(exec, w1.get(kName)).data(),
                                    dx);
       },
-      {.is_factor = true, .is_summed = out_bias.requires_grad()});
+      {.is_factor = true, .is_summed = out_bias.requires_grad(), .reads_copy_alone = true});
 }
 
 }  // namespace

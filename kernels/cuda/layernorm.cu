@@ -172,7 +172,7 @@ void layernorm_forward(const Exec& exec, const LayernormForward<T>& args) {
 template <class T>
 void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
   if (args.D == 0) return;
-  const bool inputs = args.dx != nullptr || args.dresidual != nullptr;
+  const bool inputs = args.dx != nullptr || args.dx_rounded != nullptr || args.dresidual != nullptr;
   const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
   if (!inputs && !parameters) return;
   if (norm::backward_in_rows(exec, args)) return;

@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
         store(a.dresidual + c, sum);
       }
     }
-    if (a.dx == nullptr) continue;
+    if (a.dx == nullptr && a.dx_rounded == nullptr) continue;
     if (!a.masks_output) apply_row(lane, mask, at, dy);
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
         dx.v[k] += old_dx.group[g].v[k];
         if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += dx.v[k];
       }
-      store(a.dx + c, dx);
+      if (a.dx != nullptr) store(a.dx + c, dx);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + c, dx);
     }
   }

@@ -95,6 +95,33 @@ TEST_CASE("gpu: feed_forward of parts of tensors, after its guard, of one variab
     CHECK(got[i] == Approx(apart[1][i] + apart[2][i]).epsilon(1e-5).margin(1e-5));
 }
 
+// Where the normalisation after it is all that its output goes to, the gradient is its copy and its sums
+// alone.
+TEST_CASE("gpu: feed_forward's gradient in bfloat16 alone gives what the whole of it gives", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  for (const std::int64_t D : {8, 200, 520}) {  // the last is too wide for the sums
+    CAPTURE(D);
+    Draw draw(3, DType::f32);
+    std::vector<Tensor> values;
+    for (const Shape& shape : {Shape{37, D}, {16, D}, {16}, {D, 16}, {D}, {37, D}, {D}, {D}})
+      values.push_back(draw.normal(shape).to(Device::cuda));
+    const Tensor dy = draw.normal({37, D}).to(Device::cuda);
+    const auto gradients = [&](bool goes_elsewhere) {
+      std::vector<Variable> in;
+      for (const Tensor& t : values) in.push_back(parameter(t));
+      const Variable y = feed_forward(in[0], in[1], in[2], in[3], in[4]);
+      const Variable normed = residual_layernorm(in[5], y, {}, in[6], in[7]);
+      const Variable loss = sum(normed * Variable(dy));
+      (goes_elsewhere ? loss + sum(y) * 0.0 : loss).backward();
+      std::vector<std::vector<double>> all;
+      for (const Variable& v : in) all.push_back(v.grad().to_vector());
+      return all;
+    };
+    CHECK(gradients(false) == gradients(true));
+  }
+}
+
 TEST_CASE("gpu: GELU of bfloat16 is exact to its last digit", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   // Every eighth bfloat16 from -6 to 6.
