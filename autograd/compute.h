@@ -43,9 +43,12 @@ inline BFloat16* round_into(const Exec& exec, const GradSink& sink) {
 inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
   return sink && sink.use.is_summed ? cu::PartialSums(pieces, sink.tensor.size(-1)) : cu::PartialSums();
 }
-// Whether the copy and the sums that were asked for of `sink` are all that is read of it.
+// Whether of a sink's tensor nothing is read but the copy that round_into gave and, if they are asked for,
+// the sums: a kernel that makes both need not write it. Not where backward is outside the guard that its
+// forward was in: who reads it may want float32 then.
 inline bool write_copy_alone(const GradSink& sink, const BFloat16* copy, const cu::PartialSums& sums) {
-  return sink && sink.use.reads_copy_alone && copy != nullptr && (sums || !sink.use.is_summed);
+  return sink && sink.use.reads_copy_alone && bf16_products() && copy != nullptr &&
+         (sums || !sink.use.is_summed);
 }
 // `sink` (+)= the sum of ctx.grad() over all dimensions but the last, from such partial sums: false where
 // there are none.

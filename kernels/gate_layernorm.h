@@ -51,7 +51,7 @@ struct GateLayernormBackward {
   float* dh;     // [rows, D]
   float* dg;     // [rows, D]
   bool dh_add, dg_add;
-  BFloat16* dg_rounded;  // [rows, D] = what dg holds then
+  BFloat16* dg_rounded;  // [rows, D] = what dg holds then; without dg too
   float* dg_sums;        // [gate_layernorm_pieces(rows), D] = sums over that many parts of dg's rows
   float* dnorm_weight;   // [D]
   float* dnorm_bias;     // [D]

@@ -71,6 +71,8 @@ namespace cu {
 // How many such sums plucker_linear_backward can make of dz; 0: none, with these sizes.
 template <class T>
 std::int64_t plucker_linear_dz_pieces(const PluckerLinearBackward<T>& args);
+// Whether dz and dweight of products on tensor cores need nothing of dg but dg_rounded, for this D.
+bool plucker_linear_reads_rounded(std::int64_t D);
 }  // namespace cu
 
 WEDGE_KERNEL(plucker_linear_forward, PluckerLinearForward)

@@ -103,6 +103,8 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
         const GradSink dnw = ctx.sink(3), dnb = ctx.sink(4), db = has_bias ? ctx.sink(5) : GradSink();
         const auto out = [](const GradSink& sink) { return compute::data_or_null<float>(sink.tensor); };
         cu::PartialSums dg_sums = dg.sums(rows);
+        BFloat16* const dg_rounded = dg.rounded(exec, rows);
+        const bool copy_alone = compute::write_copy_alone(of_g, dg_rounded, dg_sums);
         if constexpr (kWithCuda)
           cu::gate_layernorm_backward(exec, {.rows = rows,
                                              .D = D,
@@ -117,10 +119,10 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .mask = mask_of(drop),
                                              .du = du.data<BFloat16>(),
                                              .dh = dh.data(),
-                                             .dg = dg.data(),
+                                             .dg = copy_alone ? nullptr : dg.data(),
                                              .dh_add = dh.add(),
                                              .dg_add = dg.add(),
-                                             .dg_rounded = dg.rounded(exec, rows),
+                                             .dg_rounded = dg_rounded,
                                              .dg_sums = dg_sums.data(),
                                              .dnorm_weight = out(dnw),
                                              .dnorm_bias = out(dnb),

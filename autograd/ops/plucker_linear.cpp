@@ -38,6 +38,8 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
     plucker_linear_forward<T>(exec, {B, L, R, D, lags, in.data<T>(), w.data<T>(), compute::data_or_null<T>(b),
                                      s.data<T>(), g.data<T>(), compute::data_or_null<BFloat16>(ring), begin});
   });
+  GradUse use{.is_factor = ring.defined(), .is_summed = ring.defined() && bias.requires_grad()};
+  if constexpr (kWithCuda) use.reads_copy_alone = ring.defined() && cu::plucker_linear_reads_rounded(D);
   return make_output(
       "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},
       [B, L, R, D, lags, in = Saved(in), w = Saved(w), s, ring,
@@ -86,7 +88,7 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
           if (sums) ctx.give_sums(0, std::move(sums));
         });
       },
-      {.is_factor = ring.defined(), .is_summed = ring.defined() && bias.requires_grad()});
+      use);
 }
 
 }  // namespace wedge

@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
   const bool add = half == 0 ? n.dh_add : n.dg_add;
   BFloat16* const out_rounded = half == 0 ? nullptr : n.dg_rounded;
   float* const out_sums = half == 0 ? nullptr : n.dg_sums;
-  if (out != nullptr) {
+  if (out != nullptr || out_rounded != nullptr) {
     WEDGE_UNROLL
     for (int j = 0; j < kEighths; ++j) {
       const int d = warp_column + j * 8 + lane_of_warp() % 4 * 2;
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(kThreads)
         }
         sum.v[0] += x.v[0];
         sum.v[1] += x.v[1];
-        *reinterpret_cast<Pack<float, 2>*>(out + at) = x;
+        if (out != nullptr) *reinterpret_cast<Pack<float, 2>*>(out + at) = x;
         if (out_rounded != nullptr)
           *reinterpret_cast<std::uint32_t*>(out_rounded + at) = pack_bf16(x.v[0], x.v[1]);
       }

@@ -343,6 +343,10 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
            0, exec.stream, n, args.z, args.s, args.weight, args.bias, args.g);
 }
 
+bool plucker_linear_reads_rounded(std::int64_t D) {
+  return D % 8 == 0 && contract_fits({.D = D});
+}
+
 template <class T>
 void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
   const Sizes n = sizes_of(args);
