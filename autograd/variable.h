@@ -128,9 +128,9 @@ struct GradUse {
 };
 
 // Where the gradient of one input goes: a dense tensor of the input's shape, whether the kernel must add to
-// it or may assign it (and then must write every element), and what the op that made the input will do with
-// it. Where it is a leaf's on a GPU, which nobody reads before backward returns, it may be written beside
-// what follows (compute::beside).
+// it or may assign it (and then must write every element, but where compute::write_copy_alone), and what the
+// op that made the input will do with it. Where it is a leaf's on a GPU, which nobody reads before backward
+// returns, it may be written beside what follows (compute::beside).
 struct GradSink {
   Tensor tensor;
   bool add = false;
@@ -147,6 +147,8 @@ class BackwardContext {
       : grad_(std::move(grad)), grad_sums_(std::move(grad_sums)), is_one_(is_one), node_(node) {}
 
   // dL/d(output), dense, of the output's shape. Do not write to it. A one is written when it is asked for.
+  // Who has promised GradUse::reads_copy_alone reads its bfloat16 copy only (compute::rounded_activation),
+  // and grad_sums().
   const Tensor& grad() const {
     if (is_one_ && !std::exchange(is_written_, true)) Tensor(grad_).fill(1);
     return grad_;

@@ -46,8 +46,7 @@ struct LayernormBackward {
   Stat<T>* dweight;  // [D]
   Stat<T>* dbias;    // [D]
   bool dx_add, dresidual_add, dweight_add, dbias_add;
-  // CUDA: [rows, D] = what dx holds then, or null. Where layernorm_dx_pieces are asked for, without dx too.
-  BFloat16* dx_rounded = nullptr;
+  BFloat16* dx_rounded = nullptr;  // CUDA: [rows, D] = what dx holds then, or would, if dx is null; or null
   bool masks_output = false;
   // CUDA: [layernorm_dx_pieces(args), D] = sums over parts of the rows of what dx holds then, before it is
   // rounded to T; or null

@@ -18,7 +18,8 @@ struct BFloat16 {
   BFloat16() = default;
   WEDGE_HOST_DEVICE explicit BFloat16(float value) {
 #if defined(__CUDA_ARCH__)
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));  // one instruction for the eight below
+    // One instruction for the eight below. Its NaN is always the same one.
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
 #else
     const auto u = __builtin_bit_cast(std::uint32_t, value);
     const bool is_nan = (u & 0x7fffffffu) > 0x7f800000u;

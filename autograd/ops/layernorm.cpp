@@ -80,8 +80,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
             if (exec.device == Device::cuda && alone)
               sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
           args.dx_sums = sums.data();
-          // Only the kernel that makes the sums can do without dx.
-          if (sums && compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = nullptr;
+          if (compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = nullptr;
           layernorm_backward<T>(exec, args);
           if (sums) ctx.give_sums(0, std::move(sums));
         });

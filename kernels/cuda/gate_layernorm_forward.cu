@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
   WEDGE_UNROLL
   for (int i = 0; i < kMma; ++i) WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) {
-    mean[i][half] *= share;
+    mean[i][half] = mean_of(mean[i][half], static_cast<float>(D), share);
     WEDGE_UNROLL
     for (int j = 0; j < kEighths; ++j) WEDGE_UNROLL
     for (int b = 0; b < 2; ++b) {

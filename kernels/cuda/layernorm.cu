@@ -120,10 +120,10 @@ __global__ void __launch_bounds__(kThreads)
       Floats<kWidth> ds;
       for (int k = 0; k < kWidth; ++k) ds.v[k] = rstd * (g.v[k] - mean_g - xhat.v[k] * mean_gx);
       if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
-      if (a.dx == nullptr) continue;
+      if (a.dx == nullptr && a.dx_rounded == nullptr) continue;
       if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
-      const Floats<kWidth> dx = store(a.dx + at + c, ds, a.dx_add);
-      if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, dx);
+      if (a.dx != nullptr) ds = store(a.dx + at + c, ds, a.dx_add);
+      if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
     }
   }
 }

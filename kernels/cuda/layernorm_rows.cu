@@ -5,6 +5,8 @@
 // and s and writes dx and dresidual once, and its partials are 2 of at least 16 rows.
 #include "kernels/cuda/layernorm_rows.cuh"
 
+#include "kernels/cuda/math.cuh"
+
 namespace wedge::cu {
 namespace norm {
 namespace {
@@ -61,7 +63,8 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
   const Masks mask(source);
   constexpr int kRows = kThreads / kWarp;
   const LaneColumns lane(a.D);
-  const float each = 1 / static_cast<float>(lane.D), eps = static_cast<float>(a.eps);
+  const auto width = static_cast<float>(lane.D), eps = static_cast<float>(a.eps);
+  const float each = 1 / width;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRows;
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + warp_of_block();
   std::int64_t at = row * lane.D + lane.first;
@@ -90,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, kAhead&& kGroups == 2 ? 3 : 8 / kGro
       }
       if (a.s != nullptr && lane.has(g)) store(a.s + at + kGroup * g, x);
     }
-    const float mean = warp_sum(sum) * each;
+    const float mean = mean_of(warp_sum(sum), width, each);
 
     float squares = 0;
     WEDGE_UNROLL

@@ -7,9 +7,16 @@
 
 namespace wedge::cu {
 
-// 1 / (1 + e^-x), off by two units in the last place at most, and 0 where e^-x is infinite or next to it.
+// 1 / (1 + e^-x), off by four units in the last place at most, and 0 where e^-x is infinite or next to it.
 __device__ inline float sigmoid(float x) {
   return __fdividef(1.0f, 1.0f + expf(-x));
+}
+
+// sum / n with 1 / n at hand, as a division rounds it but for ties: of equal numbers the mean is what they
+// are.
+__device__ inline float mean_of(float sum, float n, float inverse) {
+  const float mean = sum * inverse;
+  return fmaf(fmaf(-mean, n, sum), inverse, mean);
 }
 
 // The gate's alpha h + (1 - alpha) g: one expression, since backward makes again what forward normalised.

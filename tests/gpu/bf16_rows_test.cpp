@@ -196,6 +196,25 @@ TEST_CASE("gpu: layer normalisation's gradients in one place", "[gpu]") {
     }
 }
 
+// Their mean is what they are, to the last digit, though 1/1000 is not.
+TEST_CASE("gpu: rows of equal numbers are normalised to nothing", "[gpu]") {
+  if (skip_without_gpu()) return;
+  for (const std::int64_t D : {200, 256, 1000}) {
+    CAPTURE(D);
+    const Operand x(Tensor::full({9, D}, 3), DType::f32), ones(Tensor::full({D}, 1), DType::f32),
+        zeros(Tensor::zeros({D}), DType::f32), mean("mean", Tensor::zeros({9}), naive(0), DType::f32),
+        rstd("rstd", Tensor::zeros({9}), kFloat32, DType::f32),
+        y("y", Tensor::zeros({9, D}), naive(0), DType::f32);
+    check_kernel<float>({&y, &mean, &rstd}, [&]<class T>(const Side<T>& on) {
+      LayernormForward<T> args{};
+      args.rows = 9, args.D = D, args.eps = 1e-5;
+      args.x = on(x), args.weight = on(ones), args.bias = on(zeros);
+      args.y = on(y), args.mean = on(mean), args.rstd = on(rstd);
+      layernorm_forward<T>(on.exec, args);
+    });
+  }
+}
+
 TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   for (const Size& s : {Size{1, 1}, {7, 31}, {70, 33}, {200, 96}})

@@ -100,26 +100,37 @@ TEST_CASE("gpu: feed_forward of parts of tensors, after its guard, of one variab
 TEST_CASE("gpu: feed_forward's gradient in bfloat16 alone gives what the whole of it gives", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   const Bf16ProductsGuard reduced;
-  for (const std::int64_t D : {8, 200, 520}) {  // the last is too wide for the sums
-    CAPTURE(D);
-    Draw draw(3, DType::f32);
-    std::vector<Tensor> values;
-    for (const Shape& shape : {Shape{37, D}, {16, D}, {16}, {D, 16}, {D}, {37, D}, {D}, {D}})
-      values.push_back(draw.normal(shape).to(Device::cuda));
-    const Tensor dy = draw.normal({37, D}).to(Device::cuda);
-    const auto gradients = [&](bool goes_elsewhere) {
-      std::vector<Variable> in;
-      for (const Tensor& t : values) in.push_back(parameter(t));
-      const Variable y = feed_forward(in[0], in[1], in[2], in[3], in[4]);
-      const Variable normed = residual_layernorm(in[5], y, {}, in[6], in[7]);
-      const Variable loss = sum(normed * Variable(dy));
-      (goes_elsewhere ? loss + sum(y) * 0.0 : loss).backward();
-      std::vector<std::vector<double>> all;
-      for (const Variable& v : in) all.push_back(v.grad().to_vector());
-      return all;
-    };
-    CHECK(gradients(false) == gradients(true));
-  }
+  for (const bool constant_bias : {false, true})
+    for (const std::int64_t D : {6, 8, 200, 520}) {  // the second and third have a kernel that sums
+      CAPTURE(D, constant_bias);
+      Draw draw(3, DType::f32);
+      std::vector<Tensor> values;
+      for (const Shape& shape : {Shape{37, D}, {16, D}, {16}, {D, 16}, {D}, {37, D}, {D}, {D}})
+        values.push_back(draw.normal(shape).to(Device::cuda));
+      const Tensor dy = draw.normal({37, D}).to(Device::cuda), c = draw.normal({37, D}).to(Device::cuda);
+      // The gradients of the norm of y, of another function of y, or of both, which is walked last.
+      const auto gradients = [&](bool of_norm, bool of_other) {
+        std::vector<Variable> in;
+        for (std::size_t i = 0; i < values.size(); ++i)
+          in.push_back(i == 4 && constant_bias ? Variable(values[i]) : parameter(values[i]));
+        const Variable y = feed_forward(in[0], in[1], in[2], in[3], in[4]);
+        const Variable other = of_other ? sum(y * Variable(c)) : Variable();
+        const Variable norm =
+            of_norm ? sum(residual_layernorm(in[5], y, {}, in[6], in[7]) * Variable(dy)) : Variable();
+        (!of_norm ? other : of_other ? norm + other : norm).backward();
+        std::vector<std::vector<double>> all;
+        for (std::size_t i = 0; i < 5; ++i)
+          if (in[i].requires_grad()) all.push_back(in[i].grad().to_vector());
+        return all;
+      };
+      const auto norm = gradients(true, false), other = gradients(false, true), both = gradients(true, true);
+      for (std::size_t i = 0; i < both.size(); ++i) {
+        CAPTURE(i);
+        std::vector<double> sum = norm[i];
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += other[i][k];
+        check_close(both[i], sum, naive(6));  // dy, dg and du on either side
+      }
+    }
 }
 
 TEST_CASE("gpu: GELU of bfloat16 is exact to its last digit", "[gpu][bf16]") {

@@ -112,6 +112,33 @@ TEST_CASE("a norm beyond float32's squares is still finite", "[adamw]") {
   CHECK(got == Approx(1e61).epsilon(1e-6));
 }
 
+TEST_CASE("the norm prepares its step, and counts it where it is finite", "[adamw]") {
+  for (const float gradient : {3.0f, HUGE_VALF, std::nanf("")}) {
+    CAPTURE(gradient);
+    std::vector<float> g = {gradient, 4};
+    const std::vector<AdamWTensor<float>> tensors = {{2, nullptr, g.data(), nullptr, nullptr}};
+    const double lr = 0.25;
+    double squares = -1, norm = -1;
+    std::int64_t steps = 2;
+    AdamWScalars scalars{};
+    const AdamWPrepare prepare{.beta1 = 0.5,
+                               .beta2 = 0.75,
+                               .grad_scale = 0.5,
+                               .learning_rate = &lr,
+                               .steps = &steps,
+                               .norm = &norm,
+                               .scalars = &scalars};
+    squared_norm<float>(Exec{}, {tensors, &squares, &prepare});
+    CHECK(scalars.learning_rate == 0.25);
+    CHECK(scalars.grad_scale == 0.5);
+    CHECK(scalars.bias_correction1 == 1 - 0.125);
+    CHECK(scalars.sqrt_bias_correction2 == std::sqrt(1 - 0.75 * 0.75 * 0.75));
+    CHECK(steps == (std::isfinite(gradient) ? 3 : 2));
+    if (std::isfinite(gradient)) CHECK(norm == 2.5);
+    CHECK(std::isfinite(norm) == std::isfinite(gradient));
+  }
+}
+
 TEST_CASE("neither step nor norm depends on the number of threads", "[adamw]") {
   std::vector<Parameters<float>> after;
   std::vector<double> norms;
