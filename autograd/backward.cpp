@@ -95,12 +95,12 @@ GradSink BackwardContext::sink(int i) const {
   if (!edge.producer) return {};
   Node& producer = *edge.producer;
   producer.grad_sums = {};
+  GradUse use = producer.grad_use;
+  use.reads_copy_alone = use.reads_copy_alone && producer.consumers == 1;  // nobody else adds to it
   if (!producer.grad.defined()) {
     producer.grad = Tensor::empty(edge.shape, edge.dtype, grad_.device());
     producer.grad_owned = true;
     mark_arrived(edge.producer);
-    GradUse use = producer.grad_use;
-    use.reads_copy_alone = use.reads_copy_alone && producer.consumers == 1;
     return {producer.grad, false, use};
   }
   if (!producer.grad_owned) {
@@ -108,8 +108,6 @@ GradSink BackwardContext::sink(int i) const {
     producer.grad_owned = true;
   }
   producer.grad.bump_version();
-  GradUse use = producer.grad_use;
-  use.reads_copy_alone = false;
   return {producer.grad, true, use};
 }
 

@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,8 @@ import tempfile
 import numpy
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+
+from train_step_torch import at_least
 
 HERE = pathlib.Path(__file__).resolve().parent
 SETUP = ("epochs", "batch", "classes", "validation", "device", "amp")
@@ -36,7 +39,7 @@ def tokens_of(args, folder):
     if not args.classes and not args.validation:
         return args.tokens
     tokens = load_file(args.tokens)
-    train, validation = tokens["train"], tokens["validation"][: args.validation or None]
+    train, validation = tokens["train"], tokens["validation"][: args.validation]
     with safe_open(args.tokens, "np") as file:
         classes = int(file.metadata()["vocab_size"])
     if args.classes:
@@ -94,32 +97,43 @@ def main():
     parser.add_argument("--out", required=True, help="JSON lines, one a run; read first")
     parser.add_argument("--seeds", default="1,2,3", help="two at least (default %(default)s)")
     parser.add_argument("--models", default="attention,grassmann", help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--classes", type=int, default=0, help="keep that many classes: the most frequent ids, and one "
+    parser.add_argument("--epochs", type=at_least(1), default=3, help="default: %(default)s")
+    parser.add_argument("--batch", type=at_least(1), default=32, help="default: %(default)s")
+    parser.add_argument("--classes", type=at_least(2), help="keep that many classes: the most frequent ids, and one "
                         "for all others (default: all)")
-    parser.add_argument("--validation", type=int, default=0, help="keep that many validation tokens (default: all)")
+    parser.add_argument("--validation", type=at_least(1), help="keep that many validation tokens (default: all)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--amp", action="store_true", help="bfloat16 products on both sides, with --device cuda")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, of one thread each (default %(default)s)")
+    parser.add_argument("--jobs", type=at_least(1), default=1, help="runs at a time, of one thread each (default %(default)s)")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     parser.add_argument("--wedge", default="build/bin/wedge", help="default: %(default)s")
     args = parser.parse_args()
-    seeds, models = [int(seed) for seed in args.seeds.split(",")], args.models.split(",")
-    if len(set(seeds)) < 2:
-        parser.error(f"--seeds: expected two at least, got {args.seeds}")
+    if not re.fullmatch(r"\d+(,\d+)+", args.seeds):
+        parser.error(f"--seeds: expected two whole numbers at least, with commas between them, got {args.seeds}")
+    seeds, models = sorted({int(seed) for seed in args.seeds.split(",")}), args.models.split(",")
+    if len(seeds) < 2:
+        parser.error(f"--seeds: expected two different ones at least, got {args.seeds}")
+    for model in models:
+        if model not in ("attention", "grassmann"):
+            parser.error(f"--models: expected attention and grassmann, got {model}")
+    if not os.path.isfile(args.tokens):
+        parser.error(f"--tokens: expected a file of make_tokens.py, got {args.tokens}")
     if args.amp and args.device == "cpu":
         parser.error("--amp: expected --device cuda, got cpu")
     if not os.access(args.wedge, os.X_OK):
         parser.error(f"--wedge: expected a program, got {args.wedge}")
 
-    out = pathlib.Path(args.out)
-    lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    try:
+        with open(args.out, "a+", encoding="utf-8") as file:  # that it can be written is known before hours are spent
+            file.seek(0)
+            lines = [json.loads(line) for line in file]
+    except (OSError, ValueError) as error:
+        parser.error(f"--out: expected a file of JSON lines that can be added to, got {args.out}: {error}")
     lines = [line for line in lines if line.get("side") in ("wedge", "pytorch")]
     setup = {name: getattr(args, name) for name in SETUP}
     for line in lines:
         if {name: line.get(name) for name in SETUP} != setup:
-            parser.error(f"--out: expected runs of this setup in {out}, got {json.dumps({n: line.get(n) for n in SETUP})}")
+            parser.error(f"--out: expected runs of this setup in {args.out}, got {json.dumps({n: line.get(n) for n in SETUP})}")
     done = {(line["side"], line["model"], line["seed"]) for line in lines}
     with tempfile.TemporaryDirectory() as name, concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         folder = pathlib.Path(name)
@@ -128,7 +142,7 @@ def main():
         left.sort(key=lambda each: each[2])
         for future in concurrent.futures.as_completed([pool.submit(train, *each, tokens, folder, args) for each in left]):
             lines.append(future.result())
-            with open(out, "a", encoding="utf-8") as file:
+            with open(args.out, "a", encoding="utf-8") as file:
                 print(json.dumps(lines[-1]), file=file)
     for model in models:
         summary([line for line in lines if line["seed"] in seeds], model)

@@ -1,10 +1,12 @@
 // Elementwise kernels, reductions, embedding and AdamW in bfloat16. kernel_check.h has the criterion; the
 // numbers that naive() is given are counted here.
 #include "autograd/compute.h"
+#include "autograd/ops.h"
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/reduce.h"
+#include "models/optimizer.h"
 #include "tests/cases/case.h"
 #include "tests/gpu/kernel_check.h"
 #include "tests/support/gpu.h"
@@ -311,6 +313,24 @@ TEST_CASE("gpu: AdamW in bfloat16", "[gpu][bf16]") {
                                            .squared_norm = on(norm)});
                  });
   }
+}
+
+TEST_CASE("gpu: AdamW counts a step whose norm is finite, and no other", "[gpu]") {
+  if (skip_without_gpu()) return;
+  const Variable p = parameter(random_on_gpu({5}, 1));
+  AdamW optimizer({{"p", p}}, {});
+  const std::vector<double> start = p.value().to_vector();
+  for (const double gradient : {HUGE_VAL, double{NAN}, 2.0}) {
+    CAPTURE(gradient);
+    optimizer.zero_grad();
+    sum(p * Variable(Tensor::full({5}, gradient).to(Device::cuda))).backward();
+    optimizer.step(0.125, 0.5);
+    const bool finite = std::isfinite(gradient);
+    CHECK(optimizer.steps() == (finite ? 1 : 0));
+    CHECK(std::isfinite(optimizer.grad_norm()) == finite);
+    CHECK((p.value().to_vector() == start) == !finite);
+  }
+  CHECK(optimizer.grad_norm() == Approx(0.5 * 2 * std::sqrt(5.0)).epsilon(1e-12));
 }
 
 // A slice may begin where four neighbours cannot be read at once.

@@ -63,6 +63,16 @@ inline void check_close(const std::vector<double>& got, const std::vector<double
   CHECK(std::sqrt(errors / static_cast<double>(want.size())) <= bound.rms * rms);
 }
 
+// Checks that each of `both` is the sum of those beside it in a and b.
+inline void check_sums(const std::vector<std::vector<double>>& both, std::vector<std::vector<double>> a,
+                       const std::vector<std::vector<double>>& b, const Bound& bound) {
+  for (std::size_t i = 0; i < both.size(); ++i) {
+    CAPTURE(i);
+    for (std::size_t k = 0; k < a[i].size(); ++k) a[i][k] += b[i][k];
+    check_close(both[i], a[i], bound);
+  }
+}
+
 // An argument of a kernel on both sides: of `dtype` on the GPU, with the same values in float64 (integers: as
 // they are) on the CPU. One that a kernel writes has a name and a bound.
 class Operand {
