@@ -26,7 +26,7 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
-const std::string& value_of(const SafetensorsFile& file, const std::string& key) {
+const std::string& value_of(const SafetensorsFile& file, const char* key) {
   const auto found = file.metadata().find(key);
   WEDGE_CHECK(found != file.metadata().end(), "{}: no '{}' in its metadata: not a checkpoint of wedge train",
               file.path().string(), key);
@@ -34,7 +34,7 @@ const std::string& value_of(const SafetensorsFile& file, const std::string& key)
 }
 
 template <class T>
-T integer_of(const SafetensorsFile& file, const std::string& key) {
+T integer_of(const SafetensorsFile& file, const char* key) {
   const std::string& text = value_of(file, key);
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

@@ -10,7 +10,7 @@
 #include "tests/support/temp_dir.h"
 
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -42,7 +42,7 @@ class Bench {
     CHECK(outcome.status == 2);
     CHECK(outcome.out.empty());
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains(part));
+    CHECK_THAT(outcome.err, ContainsSubstring(part));
     CHECK(snapshot(cwd_) == before);
   }
 
@@ -172,12 +172,12 @@ TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a 
   REQUIRE(::mkfifo((bench.cwd() / "pipe").c_str(), 0600) == 0);
   const Outcome outcome = run_shell(bench.cwd(), R"(timeout 20 "$wedge" eval checkpoint=pipe)");
   CHECK(outcome.status == 2);
-  CHECK_THAT(outcome.err, Contains("not a regular file"));
+  CHECK_THAT(outcome.err, ContainsSubstring("not a regular file"));
   const Outcome trained = run_shell(
       bench.cwd(),
       R"(timeout 20 "$wedge" train data=text data.path=texts data.vocab_file=vocab.txt data.train_file=../pipe)");
   CHECK(trained.status == 2);
-  CHECK_THAT(trained.err, Contains("not a regular file"));
+  CHECK_THAT(trained.err, ContainsSubstring("not a regular file"));
 }
 
 TEST_CASE("bad input: checkpoints", "[apps][command]") {
@@ -196,7 +196,7 @@ TEST_CASE("bad input: text that is no UTF-8 is named by line", "[apps][command]"
   CHECK(outcome.status == 2);
   CHECK(outcome.out == "1\n2\n");
   CHECK(is_one_error_line(outcome.err));
-  CHECK_THAT(outcome.err, Contains("line 3"));
+  CHECK_THAT(outcome.err, ContainsSubstring("line 3"));
 }
 
 TEST_CASE("bad input: output that nobody takes", "[apps][command]") {
@@ -207,7 +207,7 @@ TEST_CASE("bad input: output that nobody takes", "[apps][command]") {
     const Outcome outcome = run_shell(bench.cwd(), line);
     CHECK(outcome.status == 2);
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains("standard output"));
+    CHECK_THAT(outcome.err, ContainsSubstring("standard output"));
   }
 }
 
@@ -215,6 +215,6 @@ TEST_CASE("bad input: no command at all shows the help and fails", "[apps][comma
   Bench bench;
   const Outcome outcome = run_wedge(bench.cwd(), {});
   CHECK(outcome.status == 2);
-  CHECK_THAT(outcome.out, Contains("usage: wedge COMMAND"));
+  CHECK_THAT(outcome.out, ContainsSubstring("usage: wedge COMMAND"));
   CHECK(is_one_error_line(outcome.err));
 }

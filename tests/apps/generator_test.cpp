@@ -12,7 +12,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -55,7 +55,7 @@ TEST_CASE("sampler: temperature, top_k and top_p", "[apps][generate]") {
 TEST_CASE("sampler: logits that are not finite are an error", "[apps][generate]") {
   for (const float value : {NAN, INFINITY, -INFINITY}) {
     const std::vector<float> logits = {1, value, 2};
-    CHECK_THROWS_WITH(Sampler({.top_k = 2}).distribution(logits), Contains("not finite"));
+    CHECK_THROWS_WITH(Sampler({.top_k = 2}).distribution(logits), ContainsSubstring("not finite"));
   }
 }
 
@@ -127,7 +127,7 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   CHECK(once.status == 0);
   CHECK(once.out.starts_with("Anna kept "));
   CHECK(once.out.ends_with("\n"));
-  CHECK_THAT(once.err, Contains("wedge: 200 tokens, "));
+  CHECK_THAT(once.err, ContainsSubstring("wedge: 200 tokens, "));
   CHECK(generate({"prompt=Anna kept", "max_tokens=200"}).out == once.out);
   CHECK(generate({"prompt=Anna kept", "max_tokens=200", "seed=1"}).out != once.out);
   // The beginning of a longer text is the shorter one.
@@ -149,7 +149,7 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
     CAPTURE(outcome.err);
     CHECK(outcome.status == 2);
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains(text));
+    CHECK_THAT(outcome.err, ContainsSubstring(text));
     CHECK(outcome.out.empty());
   };
   refused({}, "prompt=TEXT is missing");
@@ -173,5 +173,5 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   CHECK(run_wedge(cwd, {"generate", "checkpoint=nowhere", "prompt=The"}).status == 2);
   CHECK_THAT(
       run_wedge(cwd, {"generate", "checkpoint=nowhere", "prompt=The", "seed=18446744073709551615"}).err,
-      Contains("nowhere"));
+      ContainsSubstring("nowhere"));
 }

@@ -14,7 +14,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 TEST_CASE("help: every key, group and preset is documented", "[apps][help]") {
@@ -26,18 +26,20 @@ TEST_CASE("help: every key, group and preset is documented", "[apps][help]") {
     const auto text = describe_key_or_group(std::string(key.name));
     REQUIRE(text.has_value());
     const Json value = get_key(wedge::app::Config{}, key);
-    CHECK_THAT(
-        *text,
-        Contains(std::string(key.name) + ": " + std::string(key.doc)) &&
-            Contains("(default: " + (value.is_string() ? value.get<std::string>() : value.dump()) + ")"));
-    CHECK_THAT(man, Contains(".B " + std::string(key.name)));
+    CHECK_THAT(*text,
+               ContainsSubstring(std::string(key.name) + ": " + std::string(key.doc)) &&
+                   ContainsSubstring(
+                       "(default: " + (value.is_string() ? value.get<std::string>() : value.dump()) + ")"));
+    CHECK_THAT(man, ContainsSubstring(".B " + std::string(key.name)));
   }
   for (const Preset& preset : presets())
-    CHECK_THAT(*describe_key_or_group(preset.group + "=" + preset.name), Contains(preset.doc));
-  for (const Command& command : commands()) CHECK_THAT(man, Contains(".SS " + std::string(command.name)));
-  CHECK_THAT(*describe_key_or_group("train"), Contains("train.batch_size") && !Contains("model."));
+    CHECK_THAT(*describe_key_or_group(preset.group + "=" + preset.name), ContainsSubstring(preset.doc));
+  for (const Command& command : commands())
+    CHECK_THAT(man, ContainsSubstring(".SS " + std::string(command.name)));
+  CHECK_THAT(*describe_key_or_group("train"),
+             ContainsSubstring("train.batch_size") && !ContainsSubstring("model."));
   CHECK_THAT(*describe_key_or_group("lags"),
-             Contains("model.lags: ") && Contains("experiment=paper_12l_256 sets [1,1,2"));
+             ContainsSubstring("model.lags: ") && ContainsSubstring("experiment=paper_12l_256 sets [1,1,2"));
   CHECK_FALSE(describe_key_or_group("nothing").has_value());
 }
 
@@ -45,15 +47,19 @@ TEST_CASE("help command", "[apps][help][command]") {
   const TempDir temp;
   const fs::path cwd = temp / "cwd";
   fs::create_directories(cwd);
-  CHECK_THAT(run_wedge(cwd, {"help", "train.batch_size"}).out,
-             Contains("train.batch_size: blocks of a batch; an integer, from 1 to 1048576 (default: 32)"));
+  CHECK_THAT(
+      run_wedge(cwd, {"help", "train.batch_size"}).out,
+      ContainsSubstring("train.batch_size: blocks of a batch; an integer, from 1 to 1048576 (default: 32)"));
   CHECK(run_wedge(cwd, {"help", "eval"}).out == run_wedge(cwd, {"eval", "--help"}).out);
   CHECK(run_wedge(cwd, {"help"}).out == run_wedge(cwd, {"--help"}).out);
   const Outcome wrong = run_wedge(cwd, {"help", "train.batch_siez"});
   CHECK(wrong.status == 2);
-  CHECK_THAT(wrong.err, Contains("no command or key 'train.batch_siez'; the nearest is train.batch_size"));
-  CHECK_THAT(run_wedge(cwd, {"help", "prompt"}).out, Contains("prompt is a word of wedge generate;"));
-  CHECK_THAT(run_wedge(cwd, {"help", "checkpoint=x"}).out, Contains("wedge eval, generate, inspect;"));
+  CHECK_THAT(wrong.err,
+             ContainsSubstring("no command or key 'train.batch_siez'; the nearest is train.batch_size"));
+  CHECK_THAT(run_wedge(cwd, {"help", "prompt"}).out,
+             ContainsSubstring("prompt is a word of wedge generate;"));
+  CHECK_THAT(run_wedge(cwd, {"help", "checkpoint=x"}).out,
+             ContainsSubstring("wedge eval, generate, inspect;"));
   CHECK(run_wedge(cwd, {"completion", "tcsh"}).status == 2);
   CHECK(run_wedge(cwd, {"completion"}).status == 2);
 }

@@ -15,7 +15,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -375,12 +375,12 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
   CHECK(json["model"] == model);
   CHECK(json["tokens"] == 40);
   CHECK(json["layers"].size() == 2);
-  CHECK_THAT(outcome.out, Contains("layer"));
+  CHECK_THAT(outcome.out, ContainsSubstring("layer"));
   if (outcome.err.find("gnuplot") != std::string::npos) {
     WARN("no gnuplot: no page");
   } else {
     CHECK(outcome.status == 0);
-    CHECK_THAT(slurp(cwd / "look" / "inspect.html"), Contains("<svg"));
+    CHECK_THAT(slurp(cwd / "look" / "inspect.html"), ContainsSubstring("<svg"));
   }
   const auto refused = [&](std::vector<std::string> arguments, const std::string& text) {
     arguments.insert(arguments.begin(), "inspect");
@@ -388,7 +388,7 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
     CAPTURE(bad.err);
     CHECK(bad.status == 2);
     CHECK(is_one_error_line(bad.err));
-    CHECK_THAT(bad.err, Contains(text));
+    CHECK_THAT(bad.err, ContainsSubstring(text));
   };
   refused({}, "checkpoint=FILE_OR_RUN_DIR is missing");
   refused({"checkpoint=run", "max_tokens=0"}, "max_tokens: expected an integer, at least 1");

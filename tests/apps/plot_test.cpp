@@ -15,7 +15,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -54,7 +54,8 @@ TEST_CASE("learning curve: steps are placed by the part of the epochs that is do
   CHECK(curve.config.is_null());
 
   spill(folder.metrics(), lines + "{\"step\":7,\"ep\n" + lines);
-  CHECK_THROWS_WITH(read_curve(folder, "it"), Contains(folder.metrics().string() + ": line 9 is not one of"));
+  CHECK_THROWS_WITH(read_curve(folder, "it"),
+                    ContainsSubstring(folder.metrics().string() + ": line 9 is not one of"));
   spill(folder.metrics(), "");
   CHECK(read_curve(folder, "it").step_losses.empty());
 }
@@ -113,10 +114,10 @@ TEST_CASE("html: what comes from outside is text", "[apps][plot]") {
   page.table({{{"<i>", "n"}, {"x & \"y\"", "1"}}, 1});
   page.fold("<s>", "</pre><script>");
   const std::string html = page.finish();
-  CHECK_THAT(html, Contains("<title>a &lt;b&gt;</title>") &&
-                       Contains("<th>&lt;i&gt;</th><th class=\"n\">n</th>") &&
-                       Contains("<td>x &amp; &quot;y&quot;</td><td class=\"n\">1</td>"));
-  CHECK_THAT(html, !Contains("<script"));
+  CHECK_THAT(html, ContainsSubstring("<title>a &lt;b&gt;</title>") &&
+                       ContainsSubstring("<th>&lt;i&gt;</th><th class=\"n\">n</th>") &&
+                       ContainsSubstring("<td>x &amp; &quot;y&quot;</td><td class=\"n\">1</td>"));
+  CHECK_THAT(html, !ContainsSubstring("<script"));
 }
 
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
@@ -138,14 +139,14 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
                         root + "/best.png\n");
   for (const char* name : {"learning_curves", "best"}) {
     const std::string svg = slurp(cwd / root / (std::string(name) + ".svg"));
-    CHECK_THAT(svg,
-               Contains("<svg") && Contains("0_attention") && Contains("1_grassmann") && Contains("</svg>"));
+    CHECK_THAT(svg, ContainsSubstring("<svg") && ContainsSubstring("0_attention") &&
+                        ContainsSubstring("1_grassmann") && ContainsSubstring("</svg>"));
     CHECK(slurp(cwd / root / (std::string(name) + ".png")).starts_with("\x89PNG"));
   }
   const Outcome both =
       run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
   CHECK(both.status == 0);
-  CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), Contains("5%d $x\\/0_attention"));
+  CHECK_THAT(slurp(cwd / "new/pictures/best.svg"), ContainsSubstring("5%d $x\\/0_attention"));
 
   // A folder's name is any bytes, a page is UTF-8.
   const fs::path bytes = cwd / "\xff\xc3";
@@ -153,7 +154,7 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   CHECK(run_wedge(cwd, {"report", "\xff\xc3"}).status == 0);
   const std::string page = slurp(bytes / "report.html");
   CHECK_FALSE(data::find_invalid_utf8(page));
-  CHECK_THAT(page, Contains("<title>wedge: \uFFFD\uFFFD</title>"));
+  CHECK_THAT(page, ContainsSubstring("<title>wedge: \uFFFD\uFFFD</title>"));
 
   // A run that was stopped has curves and no result.
   fs::remove(cwd / root / "1_grassmann" / "results.json");
@@ -163,8 +164,8 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   CHECK(report.out == root + "/report.html\n");
   const std::string html = slurp(cwd / root / "report.html");
   CHECK(count(html, "<svg") == 3);
-  CHECK_THAT(html, Contains("TransformerLM") && Contains("Not finished: 1_grassmann.") &&
-                       Contains("None are known for experiments like these."));
+  CHECK_THAT(html, ContainsSubstring("TransformerLM") && ContainsSubstring("Not finished: 1_grassmann.") &&
+                       ContainsSubstring("None are known for experiments like these."));
   CHECK(count(html, "http") == count(html, "http://www.w3.org/"));  // nothing is fetched
   CHECK(count(html, "<script") == 0);
 
@@ -173,7 +174,7 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
     CAPTURE(outcome.err);
     CHECK(outcome.status == 2);
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains(text));
+    CHECK_THAT(outcome.err, ContainsSubstring(text));
   };
   fs::create_directories(cwd / "empty");
   refused({"plot"}, "no run was named");
@@ -189,5 +190,6 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
       run_shell(cwd, "PATH=/nowhere \"$wedge\" plot new 2>&1; PATH=/nowhere \"$wedge\" plot " +
                          shell_quote(root + "/1_grassmann"));
   CHECK(without.status == 2);
-  CHECK_THAT(without.err, Contains("cannot run gnuplot") && Contains("Debian: gnuplot-nox"));
+  CHECK_THAT(without.err,
+             ContainsSubstring("cannot run gnuplot") && ContainsSubstring("Debian: gnuplot-nox"));
 }

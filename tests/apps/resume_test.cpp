@@ -17,7 +17,7 @@
 #include "tests/support/temp_dir.h"
 
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 using wedge::app::Json;
 using wedge::app::RunFolder;
 namespace fs = std::filesystem;
@@ -105,8 +105,8 @@ TEST_CASE("resume: a signal ends the step, saves, tells how to go on, and sets t
   REQUIRE(::waitpid(child, &raw, 0) == child);
   REQUIRE(WIFEXITED(raw));
   CHECK(WEXITSTATUS(raw) == status);
-  CHECK_THAT(slurp(log), Contains("wedge: stopped by " + name + " after step "));
-  CHECK_THAT(slurp(log), Contains("; to go on: wedge train resume='my run'\n"));
+  CHECK_THAT(slurp(log), ContainsSubstring("wedge: stopped by " + name + " after step "));
+  CHECK_THAT(slurp(log), ContainsSubstring("; to go on: wedge train resume='my run'\n"));
   CHECK_FALSE(folder.states().empty());
   CHECK_FALSE(fs::exists(folder.results()));
   for (const auto& entry : fs::directory_iterator(folder.path)) CHECK(entry.path().extension() != ".tmp");
@@ -186,7 +186,7 @@ TEST_CASE("resume: a finished run says so, and one without a state starts afresh
   CHECK(snapshot(folder.path) == before);
   const Outcome by_state = place.resume("run/state_14.safetensors");
   CHECK(by_state.status == 0);
-  CHECK_THAT(by_state.out, Contains("is finished"));
+  CHECK_THAT(by_state.out, ContainsSubstring("is finished"));
 
   fs::remove(folder.results());
   for (const fs::path& state : folder.states()) fs::remove(state);
@@ -215,7 +215,7 @@ TEST_CASE("resume: a run that is under way or was begun is not written over", "[
   for (const Outcome& refused : {place.train("many", {"-m", "model=grassmann", "seed=1,2"}),
                                  place.train("many"), place.train("above", {"-m", "seed=1,2"})}) {
     CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, Contains("already holds a run; go on with it"));
+    CHECK_THAT(refused.err, ContainsSubstring("already holds a run; go on with it"));
   }
 }
 
@@ -228,14 +228,15 @@ TEST_CASE("resume: metrics that are shorter than the state says are not gone on 
   const auto before = snapshot(folder.path);
   const Outcome cut = place.resume("run");
   CHECK(cut.status == 2);
-  CHECK_THAT(cut.err, Contains("metrics.jsonl: expected at least ") && Contains(" bytes, it has 5"));
+  CHECK_THAT(cut.err,
+             ContainsSubstring("metrics.jsonl: expected at least ") && ContainsSubstring(" bytes, it has 5"));
   CHECK(snapshot(folder.path) == before);
 
   fs::remove(folder.metrics());
   REQUIRE(::mkfifo(folder.metrics().c_str(), 0600) == 0);
   const Outcome pipe = place.resume("run");
   CHECK(pipe.status == 2);
-  CHECK_THAT(pipe.err, Contains("metrics.jsonl"));
+  CHECK_THAT(pipe.err, ContainsSubstring("metrics.jsonl"));
 }
 
 TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume]") {
@@ -252,8 +253,8 @@ TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume
   const std::string first = slurp(above / "0_attention" / "results.json");
   const Outcome outcome = place.resume("runs");
   CHECK(outcome.status == 0);
-  CHECK_THAT(outcome.out, Contains("run 1 of 2: runs/0_attention is finished"));
-  CHECK_THAT(outcome.out, Contains("28 steps, going on after 14"));
+  CHECK_THAT(outcome.out, ContainsSubstring("run 1 of 2: runs/0_attention is finished"));
+  CHECK_THAT(outcome.out, ContainsSubstring("28 steps, going on after 14"));
   CHECK(slurp(above / "0_attention" / "results.json") == first);
   CHECK(end_of(second) == end_of({place.cwd / "whole" / "1_grassmann"}));
   CHECK(fs::exists(above / "comparison.md"));
@@ -270,7 +271,7 @@ TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps
     CAPTURE(outcome.err);
     CHECK(outcome.status == 2);
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains(text));
+    CHECK_THAT(outcome.err, ContainsSubstring(text));
   };
   check(place.resume("nowhere"), "nowhere does not exist");
   check(place.resume("empty"), "empty holds no config.json");
@@ -306,7 +307,7 @@ TEST_CASE("resume: a disk that takes no more leaves the state before, and its wo
   const Outcome full = run_shell(place.cwd, "ulimit -f 40; " + line);
   CHECK(full.status == 2);
   CHECK(is_one_error_line(full.err));
-  CHECK_THAT(full.err, Contains("state_5.safetensors") && Contains("File too large"));
+  CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large"));
   for (const auto& entry : fs::directory_iterator(folder.path)) {
     CHECK(entry.path().extension() != ".tmp");
     CHECK(entry.path().extension() != ".safetensors");
@@ -318,7 +319,7 @@ TEST_CASE("resume: a disk that takes no more leaves the state before, and its wo
   const auto before = slurp(folder.state(25));
   const Outcome again = run_shell(place.cwd, "ulimit -f 40; \"$wedge\" train resume=run");
   CHECK(again.status == 2);
-  CHECK_THAT(again.err, Contains("File too large"));
+  CHECK_THAT(again.err, ContainsSubstring("File too large"));
   CHECK(slurp(folder.state(25)) == before);
   REQUIRE(place.resume("run").status == 0);
   CHECK(end_of(folder)["best"] == end_of({place.cwd / "whole"})["best"]);

@@ -15,7 +15,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -55,7 +55,8 @@ struct Bench {
       train(config, corpus, &here, stop, newest_state(here));
     } catch (const Interrupted& interrupted) {
       CHECK(interrupted.signal() == SIGTERM);
-      CHECK_THAT(interrupted.what(), Contains("stopped by SIGTERM after step " + std::to_string(step)));
+      CHECK_THAT(interrupted.what(),
+                 ContainsSubstring("stopped by SIGTERM after step " + std::to_string(step)));
     }
   }
   void run(const std::string& name) const { run_until(name, -1); }
@@ -123,7 +124,7 @@ TEST_CASE("run state: one that another process has gone on from and removed give
   check_same_end(bench.folder("whole"), here);
   fs::remove(here.results());
   for (const fs::path& state : here.states()) fs::remove(state);
-  CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen), Contains("it is gone"));
+  CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen), ContainsSubstring("it is gone"));
 }
 
 TEST_CASE("run state: one for each interval and epoch, the newest two are kept", "[apps][resume]") {
@@ -187,7 +188,8 @@ TEST_CASE("run state: a flipped bit anywhere is found, and so is a missing end",
 
   spill(newest, good.substr(0, good.size() - 5));
   CHECK_THROWS_WITH(newest_state(folder),
-                    Contains(newest.string()) && Contains("wedge train resume=" + folder.state(8).string()));
+                    ContainsSubstring(newest.string()) &&
+                        ContainsSubstring("wedge train resume=" + folder.state(8).string()));
   ProgressSink quiet;
   const std::string untouched = slurp(folder.state(8));
   CHECK_THROWS_AS(train(bench.config, bench.corpus, &folder, quiet, newest), Error);
@@ -208,10 +210,11 @@ TEST_CASE("run state: of another configuration or corpus it is refused", "[apps]
   ProgressSink quiet;
   const auto resume = [&] { train(bench.config, bench.corpus, &folder, quiet, folder.state(3)); };
   bench.corpus.train.back() ^= 1;
-  CHECK_THROWS_WITH(resume(), Contains("another corpus"));
+  CHECK_THROWS_WITH(resume(), ContainsSubstring("another corpus"));
   bench.corpus.train.back() ^= 1;
   bench.config.train.learning_rate *= 2;
-  CHECK_THROWS_WITH(resume(), Contains("configured otherwise") && Contains("learning_rate"));
+  CHECK_THROWS_WITH(resume(),
+                    ContainsSubstring("configured otherwise") && ContainsSubstring("learning_rate"));
   bench.config.train.learning_rate /= 2;
   bench.config.train.checkpoint_every = 2;  // decides nothing
   resume();

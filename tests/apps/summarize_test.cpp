@@ -7,7 +7,7 @@
 
 using namespace wedge;
 using namespace wedge::app;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 using wedge::test::spill;
 using wedge::test::TempDir;
 namespace fs = std::filesystem;
@@ -65,7 +65,8 @@ TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
     const TempDir temp;
     put(temp / "run", text);
     INFO(text);
-    CHECK_THROWS_WITH(find_results(temp.path()), Contains("run/results.json") && Contains(why));
+    CHECK_THROWS_WITH(find_results(temp.path()),
+                      ContainsSubstring("run/results.json") && ContainsSubstring(why));
   };
   fails("", "not a JSON object");
   fails("[1]", "not a JSON object");
@@ -83,8 +84,8 @@ TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
 
 TEST_CASE("summarize: no folder, no results", "[apps]") {
   const TempDir temp;
-  CHECK_THROWS_WITH(find_results(temp.path()), Contains("no results.json"));
-  CHECK_THROWS_WITH(find_results(temp / "none"), Contains("is not a folder"));
+  CHECK_THROWS_WITH(find_results(temp.path()), ContainsSubstring("no results.json"));
+  CHECK_THROWS_WITH(find_results(temp / "none"), ContainsSubstring("is not a folder"));
 }
 
 TEST_CASE("summarize: the command prints the table and writes it", "[apps][command]") {
@@ -95,7 +96,7 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
   const auto outcome = test::run_wedge(cwd, {"summarize", "--root", "tree", "--out", "table.md"});
   CHECK(outcome.status == 0);
   CHECK(outcome.err.empty());
-  CHECK_THAT(outcome.out, Contains("GrassmannLM") && Contains("23.5390"));
+  CHECK_THAT(outcome.out, ContainsSubstring("GrassmannLM") && ContainsSubstring("23.5390"));
   CHECK(test::slurp(cwd / "table.md") == outcome.out);
   CHECK(test::run_wedge(cwd, {"summarize", "--root=tree", "--out=other.md"}).status == 0);
   CHECK(test::slurp(cwd / "other.md") == outcome.out);

@@ -14,7 +14,7 @@
 #include "tests/support/temp_dir.h"
 
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 using wedge::app::Json;
 namespace fs = std::filesystem;
 
@@ -53,7 +53,8 @@ TEST_CASE("train command: a single run's folder", "[apps][command]") {
   const Outcome outcome = here.train({"model=grassmann"});
   CHECK(outcome.err.empty());
   REQUIRE(outcome.status == 0);
-  CHECK_THAT(outcome.out, Contains("GrassmannLM") && Contains("epoch 2/2") && Contains("ppl"));
+  CHECK_THAT(outcome.out,
+             ContainsSubstring("GrassmannLM") && ContainsSubstring("epoch 2/2") && ContainsSubstring("ppl"));
   CHECK(outcome.out.find('\r') == std::string::npos);  // plain lines when not on a terminal
   const fs::path run = only_entry(only_entry(here.cwd / "runs/single"));
   CHECK(run.filename().string().ends_with("_grassmann"));
@@ -88,8 +89,10 @@ TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][co
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
-  CHECK_THAT(out, Contains("\repoch 2/2  step 28/28  loss ") && Contains(" tokens/s  00:00 left"));
-  CHECK_THAT(out, Contains("\r\x1b[Kepoch 2/2  train loss "));  // the line of an epoch replaces it and stays
+  CHECK_THAT(
+      out, ContainsSubstring("\repoch 2/2  step 28/28  loss ") && ContainsSubstring(" tokens/s  00:00 left"));
+  CHECK_THAT(out, ContainsSubstring(
+                      "\r\x1b[Kepoch 2/2  train loss "));  // the line of an epoch replaces it and stays
 }
 
 TEST_CASE("train command: a multirun ends with the table", "[apps][command]") {
@@ -99,12 +102,13 @@ TEST_CASE("train command: a multirun ends with the table", "[apps][command]") {
   REQUIRE(outcome.status == 0);
   const std::string table = slurp(here.cwd / "out/here/comparison.md");
   CHECK(outcome.out.ends_with(table));
-  CHECK_THAT(table, Contains("| Model         | Params (M) | Best Val Loss | Best Val PPL | tokens/s |"));
+  CHECK_THAT(table,
+             ContainsSubstring("| Model         | Params (M) | Best Val Loss | Best Val PPL | tokens/s |"));
   CHECK(table.find("TransformerLM") < table.find("GrassmannLM"));
   for (const char* name : {"0_attention", "1_grassmann"}) {
     const Json results = Json::parse(slurp(here.cwd / "out/here" / name / "results.json"));
     CHECK(results["config"]["experiment"]["run_dir"] == "out/here");
-    CHECK_THAT(table, Contains(fmt::format("{:.4f}", results["best_val_loss"].get<double>())));
+    CHECK_THAT(table, ContainsSubstring(fmt::format("{:.4f}", results["best_val_loss"].get<double>())));
   }
   const Outcome again = run_wedge(here.cwd, {"summarize", "--root", "out", "--out", "again.md"});
   CHECK(again.status == 0);
@@ -119,7 +123,7 @@ TEST_CASE("train command: a multirun ends with the table", "[apps][command]") {
   const fs::path above = only_entry(only_entry(here.cwd / "runs/multirun"));
   CHECK(fs::exists(above / "0_attention/last.safetensors"));
   CHECK(fs::exists(above / "1_attention/last.safetensors"));
-  CHECK_THAT(slurp(above / "comparison.md"), Contains("mean of 2 seeds"));
+  CHECK_THAT(slurp(above / "comparison.md"), ContainsSubstring("mean of 2 seeds"));
 }
 
 TEST_CASE("train command: a run that diverges is one line and status 2", "[apps][command]") {
@@ -127,10 +131,10 @@ TEST_CASE("train command: a run that diverges is one line and status 2", "[apps]
   const Outcome outcome = here.train({"-m", "train.learning_rate=1e30,0.01", "experiment.run_dir=out"});
   CHECK(outcome.status == 2);
   CHECK(is_one_error_line(outcome.err));
-  CHECK_THAT(outcome.err, Contains("stopped at step "));
+  CHECK_THAT(outcome.err, ContainsSubstring("stopped at step "));
   // The other run of the product was trained all the same.
   CHECK(fs::exists(here.cwd / "out/1_attention/results.json"));
-  CHECK_THAT(slurp(here.cwd / "out/comparison.md"), Contains("TransformerLM"));
+  CHECK_THAT(slurp(here.cwd / "out/comparison.md"), ContainsSubstring("TransformerLM"));
 }
 
 TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
@@ -166,7 +170,7 @@ TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
     const Outcome outcome = run_wedge(here.cwd, all);
     CHECK(outcome.status == 2);
     CHECK(is_one_error_line(outcome.err));
-    CHECK_THAT(outcome.err, Contains(part));
+    CHECK_THAT(outcome.err, ContainsSubstring(part));
   };
   fails({"model.num_layers=3"}, "cannot be changed");
   fails({"data.max_context_len=9"}, "must be at most 8");
@@ -213,15 +217,16 @@ TEST_CASE("help: every command has one, and it lists every key", "[apps][command
   const Outcome general = run_wedge(here.cwd, {"--help"});
   CHECK(general.status == 0);
   for (const char* command : {"train", "eval", "summarize", "tokenize"}) {
-    CHECK_THAT(general.out, Contains(command));
+    CHECK_THAT(general.out, ContainsSubstring(command));
     const Outcome help = run_wedge(here.cwd, {command, "--help"});
     CHECK(help.status == 0);
-    CHECK_THAT(help.out, Contains(std::string("usage: wedge ") + command) && Contains("example"));
+    CHECK_THAT(help.out,
+               ContainsSubstring(std::string("usage: wedge ") + command) && ContainsSubstring("example"));
     CHECK(run_wedge(here.cwd, {"help", command}).out == help.out);
   }
   const std::string train = run_wedge(here.cwd, {"train", "--help"}).out;
-  CHECK_THAT(train,
-             Contains("train.learning_rate") && Contains("0.001") && Contains("experiment=paper_12l_256"));
+  CHECK_THAT(train, ContainsSubstring("train.learning_rate") && ContainsSubstring("0.001") &&
+                        ContainsSubstring("experiment=paper_12l_256"));
   const Outcome version = run_wedge(here.cwd, {"--version"});
   CHECK(version.status == 0);
   CHECK(version.out.starts_with("wedge "));

@@ -19,7 +19,7 @@
 using namespace wedge;
 using namespace wedge::app;
 using namespace wedge::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
@@ -218,7 +218,7 @@ TEST_CASE("trainer: a run that diverges stops at a named step", "[apps][trainer]
   } catch (const DivergenceError& error) {
     message = error.what();
   }
-  CHECK_THAT(message, Contains("stopped at step "));
+  CHECK_THAT(message, ContainsSubstring("stopped at step "));
   CHECK(!fs::exists(tiny.temp / "run/results.json"));
   CHECK(!fs::exists(tiny.temp / "run/last.safetensors"));
 
@@ -234,8 +234,8 @@ TEST_CASE("trainer: a run that diverges stops at a named step", "[apps][trainer]
   const auto epochs = read_lines(late.metrics(), "val_loss");
   REQUIRE(steps.size() >= 14);
   REQUIRE(epochs.size() >= 1);
-  CHECK_THAT(message, Contains(fmt::format("stopped at step {}: ", steps.size())) &&
-                          Contains("the last good checkpoint is " + late.last().string()));
+  CHECK_THAT(message, ContainsSubstring(fmt::format("stopped at step {}: ", steps.size())) &&
+                          ContainsSubstring("the last good checkpoint is " + late.last().string()));
   CHECK(!fs::exists(late.results()));
   // That checkpoint is the last finished epoch's, and whole.
   const data::Blocks blocks(tiny.corpus.validation, 8, "validation");
@@ -287,7 +287,7 @@ TEST_CASE("trainer: a checkpoint that does not fit its metadata is refused", "[a
     write_safetensors(tiny.temp / "changed.safetensors", tensors, metadata);
     INFO(key << "=" << value);
     CHECK_THROWS_WITH(load_model(read_checkpoint(tiny.temp / "changed.safetensors")),
-                      Contains("changed.safetensors") && Contains(why));
+                      ContainsSubstring("changed.safetensors") && ContainsSubstring(why));
   };
   const auto model = [&](const std::string& key, const Json& value) {
     Json json = Json::parse(file.metadata().at("model"));
@@ -311,12 +311,12 @@ TEST_CASE("trainer: what cannot be trained is said before", "[apps][trainer]") {
   const Tiny tiny;
   CHECK_NOTHROW(check_trainable(tiny.config({}), tiny.corpus));
   CHECK_THROWS_WITH(check_trainable(tiny.config({"data.max_context_len=120"}), tiny.corpus),
-                    Contains("validation"));
+                    ContainsSubstring("validation"));
   CHECK_THROWS_WITH(check_trainable(tiny.config({"data.max_context_len=600"}), tiny.corpus),
-                    Contains("train"));
+                    ContainsSubstring("train"));
   tiny.run("run", {});
   const std::string last = "train.init_from=" + (tiny.temp / "run/last.safetensors").string();
   CHECK_NOTHROW(check_trainable(tiny.config({last}), tiny.corpus));
   CHECK_THROWS_WITH(check_trainable(tiny.config({last, "model.d_model=32"}), tiny.corpus),
-                    Contains("[12, 32]"));
+                    ContainsSubstring("[12, 32]"));
 }

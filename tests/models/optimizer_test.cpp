@@ -137,10 +137,10 @@ TEST_CASE("a restored optimizer goes on with the same bits", "[models][optimizer
   CHECK(q.item() != r.item());  // the moments were copied, not shared
 
   CHECK_THROWS_WITH(second.restore(-1, first.first_moments(), first.second_moments()),
-                    Catch::Matchers::Contains("a number of steps, got -1"));
+                    Catch::Matchers::ContainsSubstring("a number of steps, got -1"));
   CHECK_THROWS_WITH(second.restore(1, {}, first.second_moments()),
-                    Catch::Matchers::Contains("expected 1 moments"));
+                    Catch::Matchers::ContainsSubstring("expected 1 moments"));
   CHECK_THROWS_WITH(second.restore(1, first.first_moments(), {Tensor::zeros({2}, DType::f64)}),
-                    Catch::Matchers::Contains("moments of r"));
+                    Catch::Matchers::ContainsSubstring("moments of r"));
   CHECK(second.steps() == 8);
 }
