@@ -256,8 +256,8 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
 
 }  // namespace
 
-bool contract_fits(const Sizes& n) {
-  return FewRows::fits(n.D);
+bool contract_fits(std::int64_t D) {
+  return FewRows::fits(D);
 }
 
 template <class T>

@@ -303,7 +303,7 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   const Lags lags = lags_of(args);
   const Scratch<float> q(n.rows * n.R), own(n.rows * n.R);
   const Scratch<Pull> pulls(n.rows * lags.count);
-  if (dg != nullptr && contract_fits(n)) {
+  if (dg != nullptr && contract_fits(n.D)) {
     const bool made = args.weight_ring != nullptr;
     const Scratch<BFloat16> w(made ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
     if (!made) to_ring(exec, n, args.weight, w.data());
@@ -344,7 +344,7 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
 }
 
 bool plucker_linear_reads_rounded(std::int64_t D) {
-  return D % 8 == 0 && contract_fits({.D = D});
+  return D % 8 == 0 && contract_fits(D);
 }
 
 template <class T>

@@ -35,7 +35,7 @@ template <class T>
 void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
                       const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls);
 // Whether D is small enough for it: at most 1,024.
-bool contract_fits(const Sizes& n);
+bool contract_fits(std::int64_t D);
 
 // args.dz, its copy and its sums from q, own and pulls (plucker_gather.cu); no product.
 template <class T>
