@@ -55,8 +55,8 @@ constexpr std::int64_t logit_stride(std::int64_t V) {
 }  // namespace cpu
 
 namespace cu {
-// Rows of which G lies in memory at once, and how many of those are the last, at least 1 where there are any.
-// With all rows in one part there is no dweight before it.
+// Of float tensors: rows of which G lies in memory at once, and how many of those are the last, at least 1
+// where there are any. With all rows in one part there is no dweight before it.
 struct HeadRows {
   std::int64_t part, last;
 };

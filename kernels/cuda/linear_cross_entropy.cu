@@ -394,10 +394,11 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
       if (!have_x) round_result(in_x, args.x, x.data());
       if (!have_weight) {
         round_result(in_weight, args.weight, weight.data());
-        check(cudaMemsetAsync(weight.data() + in_weight, 0,
-                              static_cast<std::size_t>(in_padded - in_weight) * sizeof(BFloat16),
-                              static_cast<cudaStream_t>(exec.stream)),
-              "linear_cross_entropy");
+        if (padded > args.V)
+          check(cudaMemsetAsync(weight.data() + in_weight, 0,
+                                static_cast<std::size_t>(in_padded - in_weight) * sizeof(BFloat16),
+                                static_cast<cudaStream_t>(exec.stream)),
+                "linear_cross_entropy");
       }
       const BFloat16* const in = have_x ? args.x_rounded : x.data();
       const BFloat16* const w = have_weight ? args.weight_rounded : weight.data();

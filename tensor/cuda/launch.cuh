@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <type_traits>
 
 #include "tensor/cuda/check.h"
@@ -38,6 +39,18 @@ T* dynamic_shared() {
 
 #else
 
+// Lets a kernel have so much dynamic shared memory. The limit is the function's, whoever launches it, so it
+// is only ever raised: another thread or a graph may count on it.
+inline void raise_shared_limit(const void* kernel, std::size_t bytes, const char* name) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  cudaFuncAttributes now{};
+  check(cudaFuncGetAttributes(&now, kernel), name);
+  if (static_cast<std::size_t>(now.maxDynamicSharedSizeBytes) >= bytes) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        name);
+}
+
 // Launches `kernel` on `stream`; returns at once. Throws wedge::Error with the kernel's name where the launch
 // itself is refused.
 template <class... Params, class... Args>
@@ -46,9 +59,7 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   // A kernel may have 48 KiB without asking, its fixed arrays included, whose size is not known here.
   constexpr std::size_t kWithoutAsking = 32 * 1024;
   if (shared_bytes > kWithoutAsking)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          name);
+    raise_shared_limit(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   // clang-format off
   kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(static_cast<Params>(args)...);
   // clang-format on
