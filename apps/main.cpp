@@ -8,6 +8,7 @@
 #include "apps/commands.h"
 #include "apps/console.h"
 #include "apps/interrupt.h"
+#include "apps/waiting.h"
 
 namespace {
 
@@ -28,6 +29,7 @@ void occupy_standard_streams() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  wedge::app::limit_spinning(argv);
   occupy_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe becomes a write error with a message
   std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit on the size of files

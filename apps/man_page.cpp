@@ -50,7 +50,9 @@ std::string man_page() {
       "error; 130 and 143 for a run that SIGINT or SIGTERM ended, with a word on how to go on.\n";
   page +=
       ".SH ENVIRONMENT\n.TP\n.B WEDGE_DATA\nwhere WikiText\\-2 and the BERT vocabulary are (default "
-      "~/.cache/wedge)\n.TP\n.B OMP_NUM_THREADS\nthreads, where train.threads is null\n.TP\n.B WEDGE_AMX\n0: "
+      "~/.cache/wedge)\n.TP\n.B OMP_NUM_THREADS\nthreads, where train.threads is null\n.TP\n.B "
+      "GOMP_SPINCOUNT, KMP_BLOCKTIME\nhow long waiting threads spin before they sleep, with GNU's and with "
+      "LLVM's OpenMP: 10000 times and 1 ms, unless that or OMP_WAIT_POLICY is set\n.TP\n.B WEDGE_AMX\n0: "
       "no products on an Intel processor's matrix unit\n";
   return page;
 }
