@@ -2,16 +2,14 @@
 // the parts only in float32 in a pass of their own, which has one order: the same bits whatever runs first.
 #include "kernels/cuda/blas_bias.cuh"
 
-#include <algorithm>
+#include "kernels/cuda/common.cuh"
 
 namespace wedge::cu {
 namespace {
 
-// Of the pointer, up to the 256 bytes that cuBLASLt asks about.
-std::uint32_t alignment_of(const void* p) {
-  const auto address = reinterpret_cast<std::uintptr_t>(p);
-  return static_cast<std::uint32_t>(std::min<std::uintptr_t>(256, address & (~address + 1)));
-}
+// Bytes that pointers must be aligned to, what the widest loads take. cuBLASLt can be told so of the
+// matrices, to choose its kernels by; of the bias it can't, and reads it as widely.
+constexpr std::uint32_t kAlignment = 16;
 
 template <class Value>
 void set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute, const Value& value) {
@@ -40,7 +38,7 @@ BiasProducts::BiasProducts(void* workspace, std::size_t bytes) : workspace_(work
   check_blas(cublasLtCreate(&handle_), "matmul: cublasLtCreate");
 }
 
-BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p, const Key& key) const {
+BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p) const {
   Plan plan;
   cublasLtMatmulDesc_t operation = nullptr;
   check_blas(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
@@ -62,10 +60,10 @@ BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p, const Key& key)
   set(preference.get(), CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(bytes_));
   set(preference.get(), CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  set(preference.get(), CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.alignments[0]);
-  set(preference.get(), CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.alignments[1]);
-  set(preference.get(), CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.alignments[2]);
-  set(preference.get(), CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.alignments[2]);
+  for (const auto matrix :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    set(preference.get(), matrix, kAlignment);
   cublasLtMatmulHeuristicResult_t best{};
   int results = 0;
   const cublasStatus_t status =
@@ -78,11 +76,12 @@ BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p, const Key& key)
 }
 
 bool BiasProducts::multiply(const BiasProduct& p, cudaStream_t stream) {
-  const Key key{{p.m, p.n, p.k, p.lda, p.ldb, p.ldd},
-                {p.trans_a, p.trans_b, static_cast<int>(p.type)},
-                {alignment_of(p.A), alignment_of(p.B), alignment_of(p.D), alignment_of(p.bias)}};
+  for (const void* const pointer :
+       {static_cast<const void*>(p.A), static_cast<const void*>(p.B), static_cast<const void*>(p.D), p.bias})
+    if (!is_aligned(pointer, kAlignment)) return false;
+  const Key key{{p.m, p.n, p.k, p.lda, p.ldb, p.ldd}, {p.trans_a, p.trans_b, static_cast<int>(p.type)}};
   auto at = plans_.find(key);
-  if (at == plans_.end()) at = plans_.emplace(key, make_plan(p, key)).first;
+  if (at == plans_.end()) at = plans_.emplace(key, make_plan(p)).first;
   const Plan& plan = at->second;
   if (!plan.found) return false;
   set(plan.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);

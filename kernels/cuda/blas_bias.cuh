@@ -38,19 +38,18 @@ class BiasProducts {
   // With working memory that the products on one stream take in turn.
   BiasProducts(void* workspace, std::size_t bytes);
 
-  // False, and nothing is done, where cuBLASLt has no kernel for such a product. Throws wedge::Error if a
-  // call fails.
+  // False, and nothing is done, where cuBLASLt has no kernel for such a product or a pointer is not aligned
+  // to 16 bytes. Throws wedge::Error if a call fails.
   bool multiply(const BiasProduct& p, cudaStream_t stream);
 
  private:
   template <class H, auto destroy>
   using Handle =
       std::unique_ptr<std::remove_pointer_t<H>, std::integral_constant<decltype(destroy), destroy>>;
-  // What the choice depends on: sizes, leading dimensions, types, and how pointers are aligned.
+  // What the choice depends on: sizes, leading dimensions and types.
   struct Key {
     std::array<std::int64_t, 6> sizes;
     std::array<int, 3> kinds;
-    std::array<std::uint32_t, 4> alignments;
     auto operator<=>(const Key&) const = default;
   };
   // Lives as long as the process, as its library's handle does.
@@ -60,7 +59,7 @@ class BiasProducts {
     cublasLtMatmulAlgo_t algorithm{};
     bool found = false;
   };
-  Plan make_plan(const BiasProduct& p, const Key& key) const;
+  Plan make_plan(const BiasProduct& p) const;
 
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_;

@@ -2,6 +2,8 @@
 // emulator's has none off 16 bytes), and their gradients.
 #include "kernels/linear.h"
 
+#include <utility>
+
 #include "tensor/cuda/graph.h"
 #include "tests/cases/case.h"
 #include "tests/gpu/kernel_check.h"
@@ -63,10 +65,12 @@ TEST_CASE("gpu: a linear layer's product with its bias", "[gpu][bf16][linear]") 
       }
       for (const bool bf16_products : {false, true})
         for (const bool at_hand : {false, true})
-          for (const std::int64_t shift : {0, 1, 8}) {
-            CAPTURE(bf16_products, at_hand, shift);
+          // The bias is also at 4 bytes where all else is at 16.
+          for (const auto& [shift, bias_shift] :
+               {std::pair<std::int64_t, std::int64_t>{0, 0}, {1, 1}, {8, 8}, {0, 1}}) {
+            CAPTURE(bf16_products, at_hand, shift, bias_shift);
             const Factor x(exact(x_values), shift, at_hand), w(exact(w_values), shift, at_hand);
-            const Operand b = with_bias ? Operand(b_values, DType::f32).shifted(shift) : Operand();
+            const Operand b = with_bias ? Operand(b_values, DType::f32).shifted(bias_shift) : Operand();
             const Operand y = Operand("y", nothing, kFloat32, DType::f32).shifted(shift);
             check_kernel<float>({&y},
                                 [&]<class T>(const Side<T>& on) {

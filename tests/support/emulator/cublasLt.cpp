@@ -223,6 +223,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                   aligned(C, given.alignments[2]) && aligned(D, given.alignments[3]),
               "emulator: matmul: the algorithm wants matrices aligned to {}, {}, {} and {} bytes",
               given.alignments[0], given.alignments[1], given.alignments[2], given.alignments[3]);
+  // No preference tells of it, and its kernels read 16 bytes at a time.
+  WEDGE_CHECK(desc->epilogue != CUBLASLT_EPILOGUE_BIAS || aligned(desc->bias, 16),
+              "emulator: matmul: the bias is not aligned to 16 bytes");
   WEDGE_CHECK(bytes >= given.workspace && wedge::emulator::is_device_memory(workspace, bytes),
               "emulator: matmul: no workspace of {} bytes in device memory", given.workspace);
   wedge::emulator::multiply(stream,
