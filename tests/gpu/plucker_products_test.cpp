@@ -198,6 +198,7 @@ namespace {
 // A function of the rows of z, dg or whatever, made of whole sequences.
 struct ManySequences {
   Size n;
+  bool same_order = true;  // in which few rows' blocks and many rows' add
   Draw draw{13, DType::f64};
   Exec exec{.device = Device::cuda, .stream = cu::stream()};
 
@@ -208,14 +209,15 @@ struct ManySequences {
   // `sequences` of them each in a call of its own, make(first row, B) -> [B · L, ...].
   template <class Make>
   void check(std::int64_t sequences, const Make& make) const {
-    check_rows_alone(n.B, sequences, [&](std::int64_t first, std::int64_t count) {
+    const auto rows = [&](std::int64_t first, std::int64_t count) {
       return make(first * n.L, count).reshape({count, -1});
-    });
+    };
+    check_rows_alone(n.B, sequences, rows, same_order);
   }
 };
 
 void check_rows_of_gradient(const Size& size) {
-  ManySequences m{size};
+  ManySequences m{size, false};
   const Size& n = m.n;
   const Tensor z = m.rows_of(n.R), dg = m.rows_of(n.D), weight = m.on_gpu({n.D, n.features()}, 0.1);
   const Tensor s = m.rows_of(n.R);  // any
