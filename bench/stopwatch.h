@@ -22,9 +22,9 @@ std::int64_t sets_beyond_cache(Device device, double bytes);
 
 // Work that is timed again and again: call(i) for each set of inputs i, one after the other.
 //
-// On the GPU the calls are a graph, replayed between two events: what is timed is the GPU's work, not the
-// host's launches. Where capturing fails (an operation that waits for the host), the calls are given to the
-// stream as they are, and is_graph() tells.
+// On the GPU the calls are a graph, replayed twice, the second time between two events: what is timed is the
+// GPU's work, not the host's launches, as where step follows step. Where capturing fails (an operation that
+// waits for the host), the calls are given to the stream as they are, and is_graph() tells.
 class Stopwatch {
  public:
   // `call` keeps the results that it makes for its set, so that each has its own memory; `forget` drops them

@@ -12,7 +12,8 @@
 // step for each line it reads and prints its seconds, until there are no more (peers/train_step_in_turn.py).
 // A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
 // arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
-// are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device.
+// are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device, on a GPU with
+// what cuBLAS works in (PyTorch's torch.cuda.max_memory_allocated counts that too).
 #include <omp.h>
 #include <sys/resource.h>
 
@@ -40,8 +41,9 @@ struct Product {
   std::int64_t M, N, K, count;
 };
 
-// The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products.
-std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
+// The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products. The head's
+// are of some rows at a time on the CPU; on the GPU of all, as two of its three are there.
+std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens, Device device) {
   const std::int64_t d = c.d_model, n = c.num_layers, P = c.d_low * (c.d_low - 1) / 2;
   std::vector<Product> all = {{tokens, c.expansion_ratio * d, d, n}, {tokens, d, c.expansion_ratio * d, n}};
   if (c.tensor_lifting_strategy == "attention") {
@@ -49,8 +51,11 @@ std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens) {
   } else {
     all.insert(all.end(), {{tokens, c.d_low, d, n}, {tokens, d, P, n}, {tokens, d, d, 2 * n}});
   }
-  for (std::int64_t first = 0; first < tokens; first += cpu::kLogitRows)
-    all.push_back({std::min(cpu::kLogitRows, tokens - first), c.vocab_size, d, 1});
+  const bool on_cpu = device == Device::cpu;
+  const std::int64_t rows = on_cpu ? cpu::kLogitRows : tokens,
+                     classes = on_cpu ? c.vocab_size : padded_classes(c.vocab_size);
+  for (std::int64_t first = 0; first < tokens; first += rows)
+    all.push_back({std::min(rows, tokens - first), classes, d, 1});
   return all;
 }
 
@@ -79,39 +84,37 @@ struct Operands {
   }
 };
 
-// Seconds of all products of a step, and nothing else.
+// All products of a step, and nothing else.
 template <class T>
-double time_products(const std::vector<Product>& products, const Operands& o) {
+void multiply_all(const std::vector<Product>& products, const Operands& o) {
   const Exec exec = compute::exec_of(o.x);
   const T *x = o.x.data<T>(), *w = o.w.data<T>();
   T *const y = o.y.data<T>(), *const dx = o.dx.data<T>(), *const dw = o.dw.data<T>();
-  return bench::seconds_of(o.x.device(), [&] {
-    for (const auto& [M, N, K, count] : products)
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
-        gemm<T>(exec, {.trans_b = true,
-                       .M = M,
-                       .N = N,
-                       .K = K,
-                       .A = x,
-                       .lda = K,
-                       .B = w,
-                       .ldb = K,
-                       .C = y,
-                       .ldc = pitch});
-        gemm<T>(exec, {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = dx, .ldc = K});
-        gemm<T>(exec, {.trans_a = true,
-                       .M = N,
-                       .N = K,
-                       .K = M,
-                       .A = y,
-                       .lda = pitch,
-                       .B = x,
-                       .ldb = K,
-                       .C = dw,
-                       .ldc = K});
-      }
-  });
+  for (const auto& [M, N, K, count] : products)
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
+      gemm<T>(exec, {.trans_b = true,
+                     .M = M,
+                     .N = N,
+                     .K = K,
+                     .A = x,
+                     .lda = K,
+                     .B = w,
+                     .ldb = K,
+                     .C = y,
+                     .ldc = pitch});
+      gemm<T>(exec, {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = dx, .ldc = K});
+      gemm<T>(exec, {.trans_a = true,
+                     .M = N,
+                     .N = K,
+                     .K = M,
+                     .A = y,
+                     .lda = pitch,
+                     .B = x,
+                     .ldb = K,
+                     .C = dw,
+                     .ldc = K});
+    }
 }
 
 double median(std::vector<double> v) {
@@ -160,22 +163,25 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     pace(step);
     return {};
   }
-  const double peak_mib = static_cast<double>(peak_allocated_bytes(device)) / 1048576;
+  std::size_t peak_bytes = peak_allocated_bytes(device);
+  if constexpr (kWithCuda) peak_bytes += cu::product_workspace_bytes();
 
-  const auto products = products_of(config, tokens);
+  const auto products = products_of(config, tokens, device);
   const Operands operands(products, amp ? DType::bf16 : DType::f32, device);
+  bench::Stopwatch products_alone(
+      device, 1,
+      [&](std::int64_t) {
+        if constexpr (kWithCuda) {
+          if (amp) return multiply_all<BFloat16>(products, operands);
+        }
+        multiply_all<float>(products, operands);
+      },
+      [] {});
 
   std::vector<double> step_seconds, product_seconds;
-  for (int i = 0; i < steps + 1; ++i) {
-    double products_time = 0;
-    if constexpr (kWithCuda) {
-      if (amp) products_time = time_products<BFloat16>(products, operands);
-    }
-    if (!amp) products_time = time_products<float>(products, operands);
-    const double step_time = step.seconds();
-    if (i == 0) continue;  // warm-up
-    step_seconds.push_back(step_time);
-    product_seconds.push_back(products_time);
+  for (int i = 0; i < steps; ++i) {
+    product_seconds.push_back(products_alone.seconds());
+    step_seconds.push_back(step.seconds());
   }
   const double flops = flops_of(products);
   rusage usage{};
@@ -193,7 +199,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
                                  {"step_gflops", flops / median(step_seconds) / 1e9},
                                  {"sgemm_gflops", flops / median(product_seconds) / 1e9},
                                  {"share_of_sgemm", median(product_seconds) / median(step_seconds)},
-                                 {"peak_tensor_mib", peak_mib},
+                                 {"peak_tensor_mib", static_cast<double>(peak_bytes) / 1048576},
                                  {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
   if constexpr (kWithCuda) {
     if (device == Device::cuda) {

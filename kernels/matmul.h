@@ -1,6 +1,7 @@
 // Matrix products, batched and strided.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/exec.h"
@@ -31,5 +32,11 @@ struct Gemm {
 };
 
 WEDGE_KERNEL(gemm, Gemm)
+
+namespace cu {
+// GPU memory that cuBLAS works in, 32 MiB for each stream that has had products; no tensor's
+// (tensor/storage.h).
+std::size_t product_workspace_bytes();
+}  // namespace cu
 
 }  // namespace wedge

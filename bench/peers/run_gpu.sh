@@ -72,7 +72,7 @@ print(json.dumps({"device": sys.argv[2], "commit": sys.argv[1], "torch": torch._
 PYTHON
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.limit,utilization.gpu --format=csv >&2 || true
 
-rounds="--benchmark_repetitions=5 --benchmark_min_time=0.2" batch=32 length=128 steps=20
+rounds="--benchmark_repetitions=5 --benchmark_min_time=0.1" batch=32 length=128 steps=20
 [ -z "$quick" ] || { rounds="--benchmark_min_time=0.01" batch=2 length=32 steps=2; }
 
 # wedge_side PART NAME: into $work/NAME

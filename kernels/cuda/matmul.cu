@@ -40,17 +40,23 @@ class Blas {
   BiasProducts with_bias_;
 };
 
-// Calls body(blas) with that of the stream, one thread at a time. Those are made at the first use and never
-// destroyed: at exit the driver may be gone before them.
+// Those of all streams, made at the first use and never destroyed: at exit the driver may be gone before
+// them.
+struct AllBlas {
+  std::mutex mutex;
+  std::map<void*, std::unique_ptr<Blas>> of_stream;
+};
+AllBlas& all_blas() {
+  static AllBlas* const all = new AllBlas;
+  return *all;
+}
+
+// Calls body(blas) with that of the stream, one thread at a time.
 template <class Body>
 auto with_blas(void* stream, const Body& body) {
-  struct All {
-    std::mutex mutex;
-    std::map<void*, std::unique_ptr<Blas>> of_stream;
-  };
-  static All* const all = new All;
-  const std::scoped_lock lock(all->mutex);
-  std::unique_ptr<Blas>& blas = all->of_stream[stream];
+  AllBlas& all = all_blas();
+  const std::scoped_lock lock(all.mutex);
+  std::unique_ptr<Blas>& blas = all.of_stream[stream];
   if (blas == nullptr) blas = std::make_unique<Blas>(stream);
   return body(*blas);
 }
