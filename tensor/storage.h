@@ -30,9 +30,10 @@ class Storage {
   void bump_version() { ++version_; }
 
   // A bfloat16 copy of the values that belongs to this block and names the version that it was made of, and
-  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy.
+  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy. Where
+  // tensors share it (Tensor::bf16_values), it is not written any more.
   struct Rounded {
-    std::unique_ptr<Storage> values;
+    std::shared_ptr<Storage> values;
     std::uint32_t version = 0;
     std::uint64_t capture = 0;
   };

@@ -96,6 +96,9 @@ class Tensor {
   // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
   // else writes the copy: in a capture, one that was made outside of it does not count.
   const BFloat16* bf16_activation() const;
+  // That copy as a tensor, which stays when this one's memory is freed, and as it is when this one is
+  // changed. Undefined where there is none.
+  Tensor bf16_values() const;
   // The same memory for a kernel that is about to write all of the tensor: it writes the copy as well, which
   // counts as that of the present version from here on.
   BFloat16* bf16_for_writing() const;
@@ -114,7 +117,8 @@ class Tensor {
 
  private:
   const BFloat16* bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const;
-  bool make_bf16_room(std::int64_t rows_multiple) const;  // false where there can be no copy
+  bool may_have_bf16_copy() const;
+  void make_bf16_room(std::int64_t rows_multiple) const;  // that nobody else reads
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;

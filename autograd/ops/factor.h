@@ -7,7 +7,8 @@
 
 namespace wedge {
 
-// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice).
+// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice). An
+// activation's stays as it is, whatever becomes of the activation: backward may keep it alone.
 class Factor {
  public:
   Factor(const Tensor& t, const BFloat16* kept)
@@ -26,8 +27,9 @@ class Factor {
 inline Factor weight_factor(const Exec& exec, const Tensor& w) {
   return {w, compute::rounded(exec, w)};
 }
-inline Factor activation_factor(const Exec& exec, const Tensor& x) {
-  return {x, compute::rounded_activation(exec, x)};
+inline Factor activation_factor(const Tensor& x) {
+  const Tensor kept = x.bf16_values();
+  return kept.defined() ? kept : x.to(DType::bf16);
 }
 
 // The GPU's way to run an op whose forward pass had products of bfloat16 factors, in backward too when that

@@ -50,55 +50,56 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
   const Tensor qkv = rounded({s.B, s.L, 3 * s.D}), o = rounded({s.B, s.L, s.D});
   const Tensor lse = Tensor::empty({s.B, s.H, s.L}, DType::f32, in.device());
   const Exec exec = exec_with_bf16_products(y);
-  linear_forward<BFloat16>(
-      exec, {s.rows(), s.K, 3 * s.D, activation_factor(exec, in).data(), weight_factor(exec, w1).data(),
-             weight_factor(exec, b1).data(), qkv.data<BFloat16>()});
+  const Factor x_factor = activation_factor(in);
+  linear_forward<BFloat16>(exec, {s.rows(), s.K, 3 * s.D, x_factor.data(), weight_factor(exec, w1).data(),
+                                  weight_factor(exec, b1).data(), qkv.data<BFloat16>()});
   causal_attention_forward<BFloat16>(
       exec, {s.B, s.L, s.H, s.D, qkv.data<BFloat16>(), o.data<BFloat16>(), lse.data<float>()});
   linear_forward<float>(exec, {s.rows(), s.D, s.M, nullptr, nullptr, b2.data<float>(), y.data<float>(),
                                o.data<BFloat16>(), weight_factor(exec, w2).data()});
 
-  return make_output(
-      kName, y, {x, qkv_weight, qkv_bias, out_weight, out_bias},
-      [s, in = Saved(in), w1 = Saved(w1), w2 = Saved(w2), qkv, o, lse](const BackwardContext& ctx) {
-        const Tensor& dy = ctx.grad();
-        const Exec exec = exec_with_bf16_products(dy);
-        const Factor dy_factor = activation_factor(exec, dy);
-        const RoundedLinear qkv_layer{s.rows(), s.K, 3 * s.D}, out_layer{s.rows(), s.D, s.M};
-        // Each sink is asked for when it is written: two of the inputs may be one variable.
-        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
-        if (!compute::add_up_sums(ctx, db2))
-          out_layer.bias_gradient(exec, dy.data<float>(), dy_factor.data(), db2);
-        out_layer.weight_gradient(exec, dy_factor, o, dw2);
-        const Tensor d_o = Tensor::empty(o.shape(), DType::bf16, dy.device());
-        const Tensor dqkv = Tensor::empty(qkv.shape(), DType::bf16, dy.device());
-        out_layer.input_gradient(exec, dy_factor.data(), weight_factor(exec, w2.get(kName)).data(),
-                                 d_o.data<BFloat16>());
-        const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
-        CausalAttentionBackward<BFloat16> args{s.B,
-                                               s.L,
-                                               s.H,
-                                               s.D,
-                                               qkv.data<BFloat16>(),
-                                               o.data<BFloat16>(),
-                                               lse.data<float>(),
-                                               d_o.data<BFloat16>(),
-                                               dqkv.data<BFloat16>(),
-                                               false};
-        cu::PartialSums sums;
-        if constexpr (kWithCuda)
-          if (db1) sums = cu::PartialSums(cu::causal_attention_dqkv_pieces(exec, args), 3 * s.D);
-        args.dqkv_sums = sums.data();
-        causal_attention_backward<BFloat16>(exec, args);
-        if constexpr (kWithCuda)
-          if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
-        if (!sums) qkv_layer.bias_gradient(exec, nullptr, dqkv.data<BFloat16>(), db1);
-        qkv_layer.weight_gradient(exec, dqkv, activation_factor(exec, in.get(kName)), dw1);
-        if (const GradSink dx = ctx.sink(0))
-          qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(), weight_factor(exec, w1.get(kName)).data(),
-                                   dx);
-      },
-      {.is_factor = true, .is_summed = out_bias.requires_grad(), .reads_copy_alone = true});
+  return make_output(kName, y, {x, qkv_weight, qkv_bias, out_weight, out_bias},
+                     [s, x_factor, w1 = Saved(w1), w2 = Saved(w2), qkv, o, lse](const BackwardContext& ctx) {
+                       const Tensor& dy = ctx.grad();
+                       const Exec exec = exec_with_bf16_products(dy);
+                       const Factor dy_factor = activation_factor(dy);
+                       const RoundedLinear qkv_layer{s.rows(), s.K, 3 * s.D}, out_layer{s.rows(), s.D, s.M};
+                       // Each sink is asked for when it is written: two of the inputs may be one variable.
+                       const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
+                       if (!compute::add_up_sums(ctx, db2))
+                         out_layer.bias_gradient(exec, dy.data<float>(), dy_factor.data(), db2);
+                       out_layer.weight_gradient(exec, dy_factor, o, dw2);
+                       const Tensor d_o = Tensor::empty(o.shape(), DType::bf16, dy.device());
+                       const Tensor dqkv = Tensor::empty(qkv.shape(), DType::bf16, dy.device());
+                       out_layer.input_gradient(exec, dy_factor.data(),
+                                                weight_factor(exec, w2.get(kName)).data(),
+                                                d_o.data<BFloat16>());
+                       const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
+                       CausalAttentionBackward<BFloat16> args{s.B,
+                                                              s.L,
+                                                              s.H,
+                                                              s.D,
+                                                              qkv.data<BFloat16>(),
+                                                              o.data<BFloat16>(),
+                                                              lse.data<float>(),
+                                                              d_o.data<BFloat16>(),
+                                                              dqkv.data<BFloat16>(),
+                                                              false};
+                       cu::PartialSums sums;
+                       if constexpr (kWithCuda)
+                         if (db1)
+                           sums = cu::PartialSums(cu::causal_attention_dqkv_pieces(exec, args), 3 * s.D);
+                       args.dqkv_sums = sums.data();
+                       causal_attention_backward<BFloat16>(exec, args);
+                       if constexpr (kWithCuda)
+                         if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
+                       if (!sums) qkv_layer.bias_gradient(exec, nullptr, dqkv.data<BFloat16>(), db1);
+                       qkv_layer.weight_gradient(exec, dqkv, x_factor, dw1);
+                       if (const GradSink dx = ctx.sink(0))
+                         qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(),
+                                                  weight_factor(exec, w1.get(kName)).data(), dx);
+                     },
+                     {.is_factor = true, .is_summed = out_bias.requires_grad(), .reads_copy_alone = true});
 }
 
 }  // namespace

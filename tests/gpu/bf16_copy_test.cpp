@@ -191,6 +191,62 @@ TEST_CASE("gpu: an activation is rounded once for all products that read it", "[
   CHECK(x.bf16_activation() == copy);
 }
 
+TEST_CASE("gpu: a copy that a tensor shares outlives the values, and is written no more", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  Tensor x = on_gpu({64, 16}, 1);
+  const Tensor values = x.bf16_values();
+  REQUIRE(values.defined());
+  CHECK(values.dtype() == DType::bf16);
+  CHECK(values.raw() == static_cast<const void*>(x.bf16_target()));
+  const auto first = x.to(DType::bf16).to_vector();
+  CHECK(values.to_vector() == first);
+
+  x.copy_from(on_gpu({64, 16}, 2));
+  CHECK(copy_of(x) == x.to(DType::bf16).to_vector());
+  CHECK(values.to_vector() == first);
+  const Tensor second = x.bf16_values();
+  CHECK(static_cast<const void*>(x.bf16_for_writing()) != second.raw());
+  CHECK(second.to_vector() == x.to(DType::bf16).to_vector());
+
+  const std::size_t before = allocated_bytes(Device::cuda);
+  x = Tensor();
+  CHECK(allocated_bytes(Device::cuda) <= before - 64 * 16 * (sizeof(float) + sizeof(BFloat16)));
+  CHECK(values.to_vector() == first);
+  CHECK(!Tensor(on_gpu({4, 4}, 3)).slice(0, 1, 3).bf16_values().defined());
+}
+
+// Their forward pass reads the copy of x alone, and that is what they keep of it.
+TEST_CASE("gpu: feed_forward and self_attention keep no float32 input for backward", "[gpu][bf16]") {
+  if (test::skip_without_gpu()) return;
+  const Bf16ProductsGuard reduced;
+  const auto leaf = [](const Shape& shape, std::uint64_t seed) { return parameter(on_gpu(shape, seed)); };
+  const Variable up = leaf({24, 16}, 1), a = leaf({24}, 2), down = leaf({16, 24}, 3), b = leaf({16}, 4),
+                 qkv = leaf({48, 16}, 5), c = leaf({48}, 6), out = leaf({16, 16}, 7);
+  for (const bool attention : {false, true}) {
+    CAPTURE(attention);
+    const auto op = [&](const Variable& x) {
+      return attention ? self_attention(x, qkv, c, out, b, 2) : feed_forward(x, up, a, down, b);
+    };
+    const Variable weight = attention ? qkv : up;
+    const auto gradient_after = [&](bool changed) {
+      const Variable x = parameter(on_gpu({2, 32, 16}, 8));
+      const Variable y = op(x);
+      if (changed) Tensor(x.value()).copy_from(on_gpu({2, 32, 16}, 9));
+      y.backward(on_gpu({2, 32, 16}, 10));
+      const auto gradient = weight.grad().to_vector();
+      weight.zero_grad();
+      return gradient;
+    };
+    CHECK(gradient_after(false) == gradient_after(true));
+    // What comes between is freed, but for the copy.
+    Variable x = add(parameter(on_gpu({2, 32, 16}, 8)), on_gpu({2, 32, 16}, 9));
+    const Variable y = op(x);
+    const std::size_t before = allocated_bytes(Device::cuda);
+    x = Variable();
+    CHECK(allocated_bytes(Device::cuda) <= before - 2 * 32 * 16 * sizeof(float));
+  }
+}
+
 // dy of the first product is what the second's gradient is added to, in place.
 TEST_CASE("gpu: gradients that grow between products are rounded as they are", "[gpu][bf16]") {
   if (test::skip_without_gpu()) return;
