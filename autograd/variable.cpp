@@ -80,9 +80,12 @@ void Variable::set_value(Tensor value) const {
   state_->value.copy_from(value);
 }
 
+void check_unchanged(const char* op, bool unchanged) {
+  WEDGE_CHECK(unchanged, "{}: a tensor that backward needs was changed in place after forward", op);
+}
+
 const Tensor& Saved::get(const char* op) const {
-  WEDGE_CHECK(!tensor_.defined() || tensor_.version() == version_,
-              "{}: a tensor that backward needs was changed in place after forward", op);
+  check_unchanged(op, !tensor_.defined() || tensor_.version() == version_);
   return tensor_;
 }
 

@@ -115,6 +115,8 @@ class Saved {
   Tensor tensor_;
   std::uint32_t version_ = 0;
 };
+// Throws that error unless `unchanged`.
+void check_unchanged(const char* op, bool unchanged);
 
 // What an op does with its output's gradient, beyond reading it: whoever makes that does well to prepare it.
 struct GradUse {

@@ -30,8 +30,8 @@ class Storage {
   void bump_version() { ++version_; }
 
   // A bfloat16 copy of the values that belongs to this block and names the version that it was made of, and
-  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy. Where
-  // tensors share it (Tensor::bf16_values), it is not written any more.
+  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy and
+  // bf16_values, which may keep it longer than the values.
   struct Rounded {
     std::shared_ptr<Storage> values;
     std::uint32_t version = 0;

@@ -250,33 +250,32 @@ Tensor Tensor::bf16_values() const {
   return values;
 }
 
-bool Tensor::may_have_bf16_copy() const {
+bool Tensor::make_bf16_room(std::int64_t rows_multiple) const {
   const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
-  return device() == Device::cuda && dtype_ == DType::f32 && whole;
-}
-
-void Tensor::make_bf16_room(std::int64_t rows_multiple) const {
+  if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return false;
   Storage::Rounded& rounded = storage_->rounded();
-  if (rounded.values != nullptr && rounded.values.use_count() == 1) return;
-  const auto bytes = static_cast<std::size_t>(numel_) * sizeof(BFloat16);
-  std::size_t padding = 0;
-  if constexpr (kWithCuda)  // in a capture zeros would come only with the replay
-    if (rank() > 0 && size(0) % rows_multiple != 0 && !cu::is_capturing())
-      padding = bytes / static_cast<std::size_t>(size(0)) *
-                static_cast<std::size_t>(rows_multiple - size(0) % rows_multiple);
-  rounded.values = std::make_shared<Storage>(bytes + padding, device());
-  if constexpr (kWithCuda)
-    if (padding > 0) cu::fill_bytes(rounded.values->data() + bytes, 0, padding);
+  if (rounded.values == nullptr) {
+    const auto bytes = static_cast<std::size_t>(numel_) * sizeof(BFloat16);
+    std::size_t padding = 0;
+    if constexpr (kWithCuda)  // in a capture zeros would come only with the replay
+      if (rank() > 0 && size(0) % rows_multiple != 0 && !cu::is_capturing())
+        padding = bytes / static_cast<std::size_t>(size(0)) *
+                  static_cast<std::size_t>(rows_multiple - size(0) % rows_multiple);
+    rounded.values = std::make_shared<Storage>(bytes + padding, device());
+    if constexpr (kWithCuda)
+      if (padding > 0) cu::fill_bytes(rounded.values->data() + bytes, 0, padding);
+    rounded.version = version() - 1;
+  }
+  return true;
 }
 
 const BFloat16* Tensor::bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const {
-  if (!may_have_bf16_copy()) return nullptr;
+  if (!make_bf16_room(rows_multiple)) return nullptr;
   if constexpr (kWithCuda) {
     Storage::Rounded& rounded = storage_->rounded();
     const std::uint64_t capture = cu::capture_id();
     const bool counts = rounded.capture == capture || (any_place && rounded.capture == 0);
-    if (rounded.values == nullptr || rounded.version != version() || !counts) {
-      make_bf16_room(rows_multiple);
+    if (rounded.version != version() || !counts) {
       const cu::StridedCopy args{1, {numel_}, {1}, {1}, bf16_target(), raw()};
       cu::copy_strided(args, DType::bf16, DType::f32);
       rounded.version = version();
@@ -287,8 +286,7 @@ const BFloat16* Tensor::bf16_copy_made_in(bool any_place, std::int64_t rows_mult
 }
 
 BFloat16* Tensor::bf16_for_writing() const {
-  if (!may_have_bf16_copy()) return nullptr;
-  make_bf16_room(1);
+  if (!make_bf16_room(1)) return nullptr;
   if constexpr (kWithCuda) {
     storage_->rounded().version = version();
     storage_->rounded().capture = cu::capture_id();

@@ -84,6 +84,19 @@ class Tensor {
   // Call after writing through data() into a tensor that autograd may have saved.
   void bump_version() const { storage_->bump_version(); }
   std::uint32_t version() const { return storage_->version(); }
+  // Tells later whether the storage was changed since, and does not keep it: what is freed is not changed.
+  class Watch {
+   public:
+    explicit Watch(const Tensor& tensor) : storage_(tensor.storage_), version_(tensor.version()) {}
+    bool changed() const {
+      const std::shared_ptr<Storage> storage = storage_.lock();
+      return storage != nullptr && storage->version() != version_;
+    }
+
+   private:
+    std::weak_ptr<Storage> storage_;
+    std::uint32_t version_;
+  };
 
   // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor.
   // Null where the tensor is another, or not all of its storage. Kept beside the storage and made anew only
@@ -117,8 +130,7 @@ class Tensor {
 
  private:
   const BFloat16* bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const;
-  bool may_have_bf16_copy() const;
-  void make_bf16_room(std::int64_t rows_multiple) const;  // that nobody else reads
+  bool make_bf16_room(std::int64_t rows_multiple) const;  // false where there can be no copy
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
 
   std::shared_ptr<Storage> storage_;

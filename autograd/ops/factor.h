@@ -7,8 +7,7 @@
 
 namespace wedge {
 
-// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice). An
-// activation's stays as it is, whatever becomes of the activation: backward may keep it alone.
+// A tensor's values in bfloat16: the copy that it keeps, or one made here where it keeps none (a slice).
 class Factor {
  public:
   Factor(const Tensor& t, const BFloat16* kept)
@@ -27,10 +26,26 @@ class Factor {
 inline Factor weight_factor(const Exec& exec, const Tensor& w) {
   return {w, compute::rounded(exec, w)};
 }
-inline Factor activation_factor(const Tensor& x) {
-  const Tensor kept = x.bf16_values();
-  return kept.defined() ? kept : x.to(DType::bf16);
+inline Factor activation_factor(const Exec& exec, const Tensor& x) {
+  return {x, compute::rounded_activation(exec, x)};
 }
+
+// An activation's factor that backward will read, and no float32 of it: that is freed with its last reader.
+// Where it is not, and was changed in place, get() throws as Saved's does.
+class SavedFactor {
+ public:
+  // `factor` is activation_factor's of `x`.
+  SavedFactor(const Factor& factor, const Tensor& x)
+      : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(x.bf16_values())), watch_(x) {}
+  const Factor& get(const char* op) const {
+    check_unchanged(op, !watch_.changed());
+    return factor_;
+  }
+
+ private:
+  Factor factor_;
+  Tensor::Watch watch_;
+};
 
 // The GPU's way to run an op whose forward pass had products of bfloat16 factors, in backward too when that
 // is outside the guard.

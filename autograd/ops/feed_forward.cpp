@@ -40,7 +40,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
   const Tensor u = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // x Upᵀ, without the bias
   const Tensor g = Tensor::empty({s.rows, s.N}, DType::bf16, in.device());  // its GELU
   const Exec exec = exec_with_bf16_products(y);
-  const Factor x_factor = activation_factor(in), up_factor = weight_factor(exec, w1),
+  const Factor x_factor = activation_factor(exec, in), up_factor = weight_factor(exec, w1),
                down_factor = weight_factor(exec, w2);
   gemm<BFloat16>(exec, {.trans_b = true,
                         .M = s.rows,
@@ -57,12 +57,13 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
   linear_forward<float>(exec, {s.rows, s.N, s.M, nullptr, nullptr, down_bias.data<float>(), y.data<float>(),
                                g.data<BFloat16>(), down_factor.data()});
 
+  const SavedFactor saved_x(x_factor, in);
   return make_output(
       "feed_forward", y, {x, up, a, down, b},
-      [s, x_factor, w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u, g](const BackwardContext& ctx) {
+      [s, saved_x, w1 = Saved(w1), w2 = Saved(w2), bias = Saved(bias), u, g](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
         const Exec exec = exec_with_bf16_products(dy);
-        const Factor dy_factor = activation_factor(dy);
+        const Factor dy_factor = activation_factor(exec, dy);
         const RoundedLinear up{s.rows, s.K, s.N}, down{s.rows, s.N, s.M};
         const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
         if (!compute::add_up_sums(ctx, db2))
@@ -79,7 +80,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
               exec,
               {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
                du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
-        if (const GradSink dw = ctx.sink(1)) up.weight_gradient(exec, du, x_factor, dw);
+        if (const GradSink dw = ctx.sink(1)) up.weight_gradient(exec, du, saved_x.get("feed_forward"), dw);
         if (const GradSink dx = ctx.sink(0))
           up.input_gradient(exec, du.data<BFloat16>(), weight_factor(exec, w1.get("feed_forward")).data(),
                             dx);

@@ -49,7 +49,7 @@ class LaterGradient {
     Exec exec = compute::exec_of(x);
     exec.bf16_products = rounds;
     std::optional<Factor> factor;
-    if (rounds) factor = activation_factor(x);
+    if (rounds) factor = activation_factor(exec, x);
     const Gemm<float> product{.trans_a = true,
                               .M = dweight.tensor.capacity() >= padded * D ? padded : V,
                               .N = D,

@@ -50,7 +50,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
   const Tensor qkv = rounded({s.B, s.L, 3 * s.D}), o = rounded({s.B, s.L, s.D});
   const Tensor lse = Tensor::empty({s.B, s.H, s.L}, DType::f32, in.device());
   const Exec exec = exec_with_bf16_products(y);
-  const Factor x_factor = activation_factor(in);
+  const Factor x_factor = activation_factor(exec, in);
   linear_forward<BFloat16>(exec, {s.rows(), s.K, 3 * s.D, x_factor.data(), weight_factor(exec, w1).data(),
                                   weight_factor(exec, b1).data(), qkv.data<BFloat16>()});
   causal_attention_forward<BFloat16>(
@@ -58,11 +58,12 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
   linear_forward<float>(exec, {s.rows(), s.D, s.M, nullptr, nullptr, b2.data<float>(), y.data<float>(),
                                o.data<BFloat16>(), weight_factor(exec, w2).data()});
 
+  const SavedFactor saved_x(x_factor, in);
   return make_output(kName, y, {x, qkv_weight, qkv_bias, out_weight, out_bias},
-                     [s, x_factor, w1 = Saved(w1), w2 = Saved(w2), qkv, o, lse](const BackwardContext& ctx) {
+                     [s, saved_x, w1 = Saved(w1), w2 = Saved(w2), qkv, o, lse](const BackwardContext& ctx) {
                        const Tensor& dy = ctx.grad();
                        const Exec exec = exec_with_bf16_products(dy);
-                       const Factor dy_factor = activation_factor(dy);
+                       const Factor dy_factor = activation_factor(exec, dy);
                        const RoundedLinear qkv_layer{s.rows(), s.K, 3 * s.D}, out_layer{s.rows(), s.D, s.M};
                        // Each sink is asked for when it is written: two of the inputs may be one variable.
                        const GradSink dw2 = ctx.sink(3), db2 = ctx.sink(4);
@@ -94,7 +95,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                        if constexpr (kWithCuda)
                          if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
                        if (!sums) qkv_layer.bias_gradient(exec, nullptr, dqkv.data<BFloat16>(), db1);
-                       qkv_layer.weight_gradient(exec, dqkv, x_factor, dw1);
+                       qkv_layer.weight_gradient(exec, dqkv, saved_x.get(kName), dw1);
                        if (const GradSink dx = ctx.sink(0))
                          qkv_layer.input_gradient(exec, dqkv.data<BFloat16>(),
                                                   weight_factor(exec, w1.get(kName)).data(), dx);
