@@ -52,7 +52,8 @@ std::string man_page() {
       ".SH ENVIRONMENT\n.TP\n.B WEDGE_DATA\nwhere WikiText\\-2 and the BERT vocabulary are (default "
       "~/.cache/wedge)\n.TP\n.B OMP_NUM_THREADS\nthreads, where train.threads is null\n.TP\n.B "
       "GOMP_SPINCOUNT, KMP_BLOCKTIME\nhow long waiting threads spin before they sleep, with GNU's and with "
-      "LLVM's OpenMP: 10000 times and 1 ms, unless that or OMP_WAIT_POLICY is set\n.TP\n.B WEDGE_AMX\n0: "
+      "LLVM's OpenMP: 10000 times and 1 ms, unless that, OMP_WAIT_POLICY or, with GNU's, OMP_PROC_BIND is "
+      "set\n.TP\n.B WEDGE_AMX\n0: "
       "no products on an Intel processor's matrix unit\n";
   return page;
 }

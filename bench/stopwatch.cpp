@@ -72,7 +72,8 @@ Stopwatch::~Stopwatch() {
 double Stopwatch::seconds() {
   if constexpr (kWithCuda)
     if (is_graph()) {
-      // The host gives the GPU the second while the first runs: no launch is waited for within the time.
+      // The host gives the GPU the second while the first runs: unless that takes less time than launching,
+      // no launch is waited for within the time.
       replay_->graph.replay();
       return gpu_seconds([this] { replay_->graph.replay(); });
     }

@@ -183,7 +183,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     product_seconds.push_back(products_alone.seconds());
     step_seconds.push_back(step.seconds());
   }
-  const double flops = flops_of(products);
+  const double flops = flops_of(products_of(config, tokens, Device::cpu));  // without padding
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json line = {{"model", config.tensor_lifting_strategy},

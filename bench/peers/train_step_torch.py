@@ -69,7 +69,7 @@ def pace(step, args):
     for index in range(args.warmup):
         step(index)
     for _ in sys.stdin:
-        print(f"{timing.seconds_of(lambda: step(0), args.device):.9f}", flush=True)
+        print(f"{timing.seconds_of(lambda: step(0), args.device, twice=True):.9f}", flush=True)
 
 
 def allocator_settings():

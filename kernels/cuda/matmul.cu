@@ -182,6 +182,12 @@ template void gemm_to(const Exec&, const Gemm<float>&, float*);
 template void gemm_to(const Exec&, const Gemm<BFloat16>&, BFloat16*);
 template void gemm_to(const Exec&, const Gemm<BFloat16>&, float*);
 
+std::size_t product_workspace_bytes() {
+  AllBlas& all = all_blas();
+  const std::scoped_lock lock(all.mutex);
+  return all.of_stream.size() * kWorkspaceBytes;
+}
+
 template <class T>
 bool gemm_with_bias(const Exec& exec, const Gemm<T>& g, const T* bias) {
   if constexpr (std::is_same_v<T, float>) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <type_traits>
 
@@ -43,12 +44,13 @@ T* dynamic_shared() {
 // is only ever raised: another thread or a graph may count on it.
 inline void raise_shared_limit(const void* kernel, std::size_t bytes, const char* name) {
   static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  cudaFuncAttributes now{};
-  check(cudaFuncGetAttributes(&now, kernel), name);
-  if (static_cast<std::size_t>(now.maxDynamicSharedSizeBytes) >= bytes) return;
+  static std::map<const void*, std::size_t> limits;
+  const std::scoped_lock lock(mutex);
+  std::size_t& limit = limits[kernel];
+  if (limit >= bytes) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
         name);
+  limit = bytes;
 }
 
 // Launches `kernel` on `stream`; returns at once. Throws wedge::Error with the kernel's name where the launch

@@ -9,24 +9,32 @@ using namespace wedge::test;
 
 namespace {
 
-// How often the runtime tells its settings, and the spins of the last time.
+// How often the runtime tells its settings, and two of the last time.
 struct Settings {
   int times = 0;
-  std::string spins;
+  std::string spins, threads;
 };
 
 Settings settings_with(const std::filesystem::path& cwd, const std::string& environment) {
   const Outcome outcome =
-      run_shell(cwd, "unset OMP_WAIT_POLICY GOMP_SPINCOUNT; export OMP_DISPLAY_ENV=VERBOSE; " + environment +
-                         " \"$wedge\" help resume");
+      run_shell(cwd,
+                "unset OMP_WAIT_POLICY GOMP_SPINCOUNT OMP_PROC_BIND OMP_PLACES GOMP_CPU_AFFINITY; "
+                "export OMP_DISPLAY_ENV=VERBOSE; " +
+                    environment + " \"$wedge\" help resume");
   CHECK(outcome.status == run_wedge(cwd, {"help", "resume"}).status);
   CHECK(outcome.out == run_wedge(cwd, {"help", "resume"}).out);  // argv arrives
   Settings settings;
-  const std::string key = "GOMP_SPINCOUNT = '";
-  for (std::size_t at = 0; (at = outcome.err.find(key, at)) != std::string::npos; ++settings.times) {
-    at += key.size();
-    settings.spins = outcome.err.substr(at, outcome.err.find('\'', at) - at);
-  }
+  const auto last_of = [&](const std::string& key, int* times) {
+    std::string value;
+    for (std::size_t at = 0; (at = outcome.err.find(key + " = '", at)) != std::string::npos;) {
+      at += key.size() + 4;
+      value = outcome.err.substr(at, outcome.err.find('\'', at) - at);
+      if (times != nullptr) ++*times;
+    }
+    return value;
+  };
+  settings.spins = last_of("GOMP_SPINCOUNT", &settings.times);
+  settings.threads = last_of("OMP_NUM_THREADS", nullptr);
   return settings;
 }
 
@@ -43,6 +51,10 @@ TEST_CASE("threads spin a while and no longer, unless the user says how", "[apps
   const Settings passive = settings_with(temp.path(), "OMP_WAIT_POLICY=passive");
   CHECK(passive.times == 1);
   CHECK(passive.spins == "0");
+  // Threads that are bound to cores keep all of them.
+  const Settings bound = settings_with(temp.path(), "OMP_PROC_BIND=true");
+  CHECK(bound.times == 1);
+  CHECK(bound.threads == by_itself.threads);
 }
 
 #endif

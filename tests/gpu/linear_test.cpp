@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "kernels/matmul.h"
+
 #include "tensor/cuda/graph.h"
 #include "tests/cases/case.h"
 #include "tests/gpu/kernel_check.h"
@@ -79,6 +81,11 @@ TEST_CASE("gpu: a linear layer's product with its bias", "[gpu][bf16][linear]") 
                                 {.bf16_products = bf16_products});
           }
     }
+  if constexpr (kWithCuda) {
+    constexpr std::size_t kOfStream = std::size_t{32} << 20;
+    const std::size_t bytes = cu::product_workspace_bytes();
+    CHECK((bytes >= kOfStream && bytes % kOfStream == 0));
+  }
 }
 
 namespace {
