@@ -80,12 +80,12 @@ void Variable::set_value(Tensor value) const {
   state_->value.copy_from(value);
 }
 
-void check_unchanged(const char* op, bool unchanged) {
-  WEDGE_CHECK(unchanged, "{}: a tensor that backward needs was changed in place after forward", op);
+void check_unchanged(const char* op, const Tensor::Watch& watch) {
+  WEDGE_CHECK(!watch.changed(), "{}: a tensor that backward needs was changed in place after forward", op);
 }
 
 const Tensor& Saved::get(const char* op) const {
-  check_unchanged(op, !tensor_.defined() || tensor_.version() == version_);
+  check_unchanged(op, watch_);
   return tensor_;
 }
 

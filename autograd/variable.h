@@ -108,15 +108,15 @@ class Saved {
  public:
   Saved() = default;
   Saved(Tensor tensor)  // NOLINT: closures capture tensors as saved ones
-      : tensor_(std::move(tensor)), version_(tensor_.defined() ? tensor_.version() : 0) {}
+      : tensor_(std::move(tensor)), watch_(tensor_) {}
   const Tensor& get(const char* op) const;
 
  private:
   Tensor tensor_;
-  std::uint32_t version_ = 0;
+  Tensor::Watch watch_;
 };
-// Throws that error unless `unchanged`.
-void check_unchanged(const char* op, bool unchanged);
+// Throws that error where `watch` tells of a change.
+void check_unchanged(const char* op, const Tensor::Watch& watch);
 
 // What an op does with its output's gradient, beyond reading it: whoever makes that does well to prepare it.
 struct GradUse {

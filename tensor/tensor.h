@@ -85,9 +85,12 @@ class Tensor {
   void bump_version() const { storage_->bump_version(); }
   std::uint32_t version() const { return storage_->version(); }
   // Tells later whether the storage was changed since, and does not keep it: what is freed is not changed.
+  // Of no tensor it tells of no change.
   class Watch {
    public:
-    explicit Watch(const Tensor& tensor) : storage_(tensor.storage_), version_(tensor.version()) {}
+    Watch() = default;
+    explicit Watch(const Tensor& tensor)
+        : storage_(tensor.storage_), version_(tensor.defined() ? tensor.version() : 0) {}
     bool changed() const {
       const std::shared_ptr<Storage> storage = storage_.lock();
       return storage != nullptr && storage->version() != version_;
@@ -95,7 +98,7 @@ class Tensor {
 
    private:
     std::weak_ptr<Storage> storage_;
-    std::uint32_t version_;
+    std::uint32_t version_ = 0;
   };
 
   // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor.

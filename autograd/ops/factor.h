@@ -38,7 +38,7 @@ class SavedFactor {
   SavedFactor(const Factor& factor, const Tensor& x)
       : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(x.bf16_values())), watch_(x) {}
   const Factor& get(const char* op) const {
-    check_unchanged(op, !watch_.changed());
+    check_unchanged(op, watch_);
     return factor_;
   }
 
