@@ -10,7 +10,7 @@ namespace wedge::app {
 
 struct Evaluation {
   double mean_over_tokens = 0;
-  double mean_over_batches = 0;  // what an epoch's validation loss is (SPEC.md, section 4)
+  double mean_over_batches = 0;  // what an epoch's validation loss is
   std::int64_t tokens = 0;
 };
 

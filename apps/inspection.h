@@ -41,10 +41,10 @@ struct LayerInspection {
 // From a layer to the next one. (Each reduces by a W_red of its own, so an angle compares coordinates, not
 // planes of one space.)
 struct Drift {
-  std::vector<std::pair<std::int64_t, double>>
-      by_lag;  // degrees between the mean directions of a lag that both have
-  std::vector<double>
-      principal_angles;  // degrees, between the spaces that the mean directions of all lags span
+  // Degrees between the mean directions of a lag that both have.
+  std::vector<std::pair<std::int64_t, double>> by_lag;
+  // Degrees between the spaces that the mean directions of all lags span.
+  std::vector<double> principal_angles;
 };
 
 struct Inspection {

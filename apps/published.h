@@ -1,4 +1,4 @@
-// What others published for experiments that wedge can repeat (SPEC.md, section 5).
+// What others published for experiments that wedge can repeat.
 #pragma once
 
 #include <string>

@@ -21,7 +21,8 @@ class DivergenceError : public Error {
 // weights of train.init_from that cannot be loaded (not asked for in a run that goes on). Writes nothing.
 void check_trainable(const Config& config, const data::Corpus& corpus, bool goes_on = false);
 
-// Trains a model by SPEC.md, section 4, and returns what came of it.
+// Trains a model with AdamW on the mean cross-entropy of a batch's tokens, the learning rate on a cosine over
+// all steps, validates it after every epoch, and returns what came of it.
 //
 // A step takes train.accumulate batches (the last of an epoch what is left) and the gradient of the mean loss
 // over all their tokens, as one batch of that size would. The schedule is that of all epochs whatever

@@ -133,8 +133,8 @@ Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout&
                             const Variable& weight, const Variable& bias, double eps = 1e-5);
 
 // ---- Mixers ----
-// Softmax attention over positions <= t: qkv [B, L, 3D] holds q, k and v in that order, heads are slices of D
-// / num_heads; scale 1 / sqrt(D / num_heads) -> [B, L, D].
+// Softmax attention over positions <= t: qkv [B, L, 3D] holds q, k and v in that order, heads are slices of
+// D / num_heads columns; scale 1 / sqrt(D / num_heads) -> [B, L, D].
 Variable causal_attention(const Variable& qkv, std::int64_t num_heads);
 // out(causal_attention(qkv(x), num_heads)) between two linear layers: x [B, L, K], qkv_weight [3 D, K],
 // qkv_bias [3 D], out_weight [M, D], out_bias [M] -> [B, L, M]. On the GPU with products of bfloat16 factors

@@ -29,9 +29,9 @@ class SideStream;
 class Variable {
  public:
   Variable() = default;
-  // A constant (requires_grad false) or a leaf that wants a gradient (floating dtypes only).
-  Variable(Tensor value,
-           bool requires_grad = false);  // NOLINT: tensors are constants wherever variables are expected
+  // A constant (requires_grad false) or a leaf that wants a gradient (floating dtypes only). Not explicit:
+  // tensors are constants wherever variables are expected.
+  Variable(Tensor value, bool requires_grad = false);  // NOLINT
 
   bool defined() const { return state_ != nullptr; }
   const Tensor& value() const;

@@ -20,8 +20,8 @@ struct CorpusOptions {
   // parquet, text: file names in that folder, or paths of their own. By default the official names:
   // {train,validation,test}-00000-of-00001.parquet, and wiki.{train,valid,test}.raw.
   std::string train_file, validation_file, test_file;
-  std::string
-      vocab_file;  // parquet, text: WordPiece's, by default bert-base-uncased/vocab.txt in data_root()
+  // parquet, text: WordPiece's vocabulary, by default bert-base-uncased/vocab.txt in data_root().
+  std::string vocab_file;
   // The first so many rows of a split, >= 1; without a value, all. A row of the built-in corpus is a
   // paragraph. A token file has no rows: a value is an error. The test split is always whole.
   std::optional<std::int64_t> max_samples_train, max_samples_val;

@@ -13,10 +13,9 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
   return (V + 7) / 8 * 8;
 }
 
-// logits = x Wᵀ;  loss = mean over t of (log Σ_v exp(logits[t, v]) - logits[t, target_t])
-// and, where dx and dweight are given, the gradients of this loss: with G = (softmax(logits) -
-// onehot(target)) / T,
-//   dx = G W;  dweight = Gᵀ x
+//   logits = x Wᵀ;  loss = mean over t of (log Σ_v exp(logits[t, v]) - logits[t, target_t])
+// and, where dx and dweight are given, the gradients of this loss:
+//   G = (softmax(logits) - onehot(target)) / T;  dx = G W;  dweight = Gᵀ x
 // On the CPU, probabilities below the smallest normal number are zero in the gradients.
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 // On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with

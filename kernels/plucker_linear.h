@@ -1,5 +1,5 @@
 // The Grassmann mixer's geometry: mean unit Plücker vectors of pairs of reduced states, times W_plu.
-// SPEC of arXiv 2512.19428 section 3.2, computed by one wedge product a position instead of one a lag.
+// Section 3.2 of arXiv 2512.19428, computed by one wedge product a position instead of one a lag.
 #pragma once
 
 #include <algorithm>
@@ -24,12 +24,12 @@ std::int64_t plucker_ring_elements(const Exec& exec, std::int64_t R, std::int64_
 
 // With v_Δ = z_{t-Δ}, ẑ = z_t / ‖z_t‖, a_Δ = ẑ·v_Δ, w_Δ = v_Δ - a_Δ ẑ, N_Δ = ‖z_t‖ ‖w_Δ‖ and n the number of
 // lags <= t:
-//   s_t = Σ_Δ w_Δ / (n max(N_Δ, 1e-6)),   p̄_t = z_t ∧ s_t  (p_ij = z_i s_j - z_j s_i, i < j, i outer),   g_t
-//   = W p̄_t + b
-// The wedge is bilinear and z ∧ v = z ∧ w, so p̄_t is the mean of the unit Plücker vectors. No T × P tensor is
-// kept.
-// A w_Δ that is no longer than the rounding of v_Δ counts as 0, on every device: in float32 it can exceed
-// 1e-6.
+//   s_t = Σ_Δ w_Δ / (n max(N_Δ, 1e-6))
+//   p̄_t = z_t ∧ s_t            p_ij = z_i s_j - z_j s_i, i < j, i outer
+//   g_t = W p̄_t + b
+// The wedge is bilinear and z ∧ v = z ∧ w, so p̄_t is the mean of the unit Plücker vectors. No T × P tensor
+// is kept. A w_Δ that is no longer than the rounding of v_Δ counts as 0, on every device: in float32 it can
+// exceed 1e-6.
 template <class T>
 struct PluckerLinearForward {
   std::int64_t B, L, R, D;
@@ -44,8 +44,9 @@ struct PluckerLinearForward {
 };
 
 // G is the antisymmetric R × R matrix of dL/dp̄_t = dg_t W, and q = -G ẑ / n, ŵ = w / ‖w‖. For each lag of t:
-//   N > 1e-6:  dz_{t-Δ} += (q - (q·ŵ) ŵ) / ‖w‖;  dz_t += x - (x·ẑ) ẑ - (x·ŵ) ŵ,  x = G ŵ / (n ‖z_t‖) - a q /
-//   (‖z_t‖ ‖w‖) else:      dz_{t-Δ} += ‖z_t‖ q / 1e-6;       dz_t += G v / (1e-6 n)
+//   N > 1e-6:  dz_{t-Δ} += (q - (q·ŵ) ŵ) / ‖w‖
+//              dz_t     += x - (x·ẑ) ẑ - (x·ŵ) ŵ,   x = G ŵ / (n ‖z_t‖) - a q / (‖z_t‖ ‖w‖)
+//   else:      dz_{t-Δ} += ‖z_t‖ q / 1e-6;          dz_t += G v / (1e-6 n)
 // Any of dz, dweight, dbias may be null.
 template <class T>
 struct PluckerLinearBackward {

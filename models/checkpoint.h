@@ -1,4 +1,4 @@
-// Weights of a model to and from .safetensors under the names of SPEC.md, which the PyTorch reference shares.
+// Weights of a model to and from .safetensors, under the names that the PyTorch reference gives them.
 #pragma once
 
 #include <filesystem>

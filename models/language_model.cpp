@@ -52,8 +52,8 @@ class Block : public Module {
   LayerNorm norm1_, norm2_;
 };
 
-//   h = dropout(token_embedding[x] + position_embedding[0..L));  h = block_k(h);  logits = output_norm(h) ·
-//   headᵀ
+//   h = dropout(token_embedding[x] + position_embedding[0..L));  h = block_k(h)
+//   logits = output_norm(h) · headᵀ
 class DecoderLM : public LanguageModel {
  public:
   DecoderLM(const ModelConfig& config, std::uint64_t seed, DType dtype, Device device)

@@ -17,7 +17,7 @@ struct Decoding {
   std::vector<std::unique_ptr<Mixer::Memory>> layers;
 };
 
-// A decoder-only language model (SPEC: token ids to next-token distribution).
+// A decoder-only language model (token ids to next-token distributions).
 class LanguageModel : public Module {
  public:
   // ids: int32 [B, L], L <= max_context_len. Returns logits [B, L, V].

@@ -15,8 +15,8 @@ struct AdamWOptions {
 };
 
 // Decoupled weight decay Adam (Loshchilov & Hutter 2019), PyTorch's order of operations:
-//   p -= lr·wd·p;  m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²;  p -= lr/(1-β1^t) · m / (sqrt(v)/sqrt(1-β2^t)
-//   + eps)
+//   p -= lr·wd·p;  m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²
+//   p -= lr/(1-β1^t) · m / (sqrt(v)/sqrt(1-β2^t) + eps)
 // with g scaled before by min(1, grad_clip / (norm + 1e-6)), norm the global L2 norm of all gradients.
 class AdamW {
  public:

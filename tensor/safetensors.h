@@ -1,8 +1,8 @@
 // Safetensors files: named tensors behind a JSON header. Format: 8 bytes of header length (little endian),
 // the header
-// {"name": {"dtype", "shape", "data_offsets": [begin, end)}, ..., "__metadata__": {string: string}}, then the
-// data, which the tensors cover without holes or overlap. Source: the format section of the safetensors
-// project's README.
+//   {"name": {"dtype", "shape", "data_offsets": [begin, end)}, ..., "__metadata__": {string: string}}
+// and the data, which the tensors cover without holes or overlap. Source: the format section of the
+// safetensors project's README.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,7 @@ class SafetensorsFile {
     std::optional<DType> dtype;  // none for a type that wedge has no tensors of, such as F16 or BOOL
     std::string dtype_name;      // as the file spells it: "F32"
     Shape shape;
-    const std::byte*
-        data;  // inside the mapping; not necessarily aligned, since the format does not ask for it
+    const std::byte* data;  // inside the mapping, at any alignment: the format asks for none
     std::size_t bytes;
   };
 

@@ -57,8 +57,8 @@ void adamw_step(const Exec&, const AdamWStep<T>& args) {
     const FlushDenormals flush;
     for (std::int64_t i = begin; i < end; ++i) {
       const AdamWTensor<T>* const tensor = pieces[i].tensor;
-      const std::int64_t at = pieces[i].begin,
-                         n = pieces[i].n;  // clang takes no structured binding into omp simd
+      // (clang takes no structured binding into omp simd.)
+      const std::int64_t at = pieces[i].begin, n = pieces[i].n;
       T* p = tensor->p + at;
       T* m = tensor->m + at;
       T* v = tensor->v + at;

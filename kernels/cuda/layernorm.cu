@@ -1,6 +1,7 @@
-// Forward: s = residual + mask · x, y = (s - mean) · rstd · weight + bias, or the mask on y. Backward, with x̂
-// = (s - mean) rstd and g = dy · weight: ds = rstd (g - mean(g) - x̂ mean(g x̂)), dresidual = ds, dx = mask ·
-// ds, dweight = Σ dy x̂, dbias = Σ dy. Backward needs s, mean and rstd.
+//   forward   s = residual + mask · x;  y = (s - mean) · rstd · weight + bias, or the mask on y
+//   backward  ds = rstd (g - mean(g) - x̂ mean(g x̂)),  x̂ = (s - mean) rstd,  g = dy · weight
+//             dresidual = ds;  dx = mask · ds;  dweight = Σ dy x̂;  dbias = Σ dy
+// Backward needs s, mean and rstd.
 //
 // Layout: a warp a row up to D = 1024, a block a row beyond. Rows that a warp takes in fours are in
 // layernorm_rows.cu. Here the row of s waits in shared memory between its mean, its variance and its use, or

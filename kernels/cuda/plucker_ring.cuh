@@ -2,14 +2,14 @@
 // tensor cores.
 //
 // R is filled up with zeros to a ring of 32. Step δ = 1, 2, ..., 16 has the pairs (k, k + δ mod 32), one for
-// each k: feature z_k s_{k+δ} - z_{k+δ} s_k, which is minus that of SPEC where the ring wraps. Step 16 meets
+// each k: feature z_k s_{k+δ} - z_{k+δ} s_k, which is minus p_ij where the ring wraps. Step 16 meets
 // every pair twice; the second time, k >= 16, does not count. W in that order, with the signs, 0 where there
 // is no pair, as bfloat16: w [steps, D, 32], made by forward and kept for backward. Of 512 places 496 are
 // pairs where R = 32.
 //
 // Four lanes, 4 g + t of a warp, have a row of the ring, lane t the slots 8t .. 8t + 7, so that the row's
 // partners of the next step are this step's, moved along by one slot: two shuffles for eight features and no
-// shared memory. Slot k lies in column ring_column(k) of the 32, for then the lane's slots are those of its
+// shared memory. Slot ring_slot(c) lies in column c of the 32, for then the lane's slots are those of its
 // accumulators of four mma side by side, and of its fragments of A along two.
 #pragma once
 
@@ -28,9 +28,6 @@ __host__ __device__ inline int ring_steps(int R) {
   return R - 1 < kRing / 2 ? R - 1 : kRing / 2;
 }
 // Columns 2t, 2t + 1 of each of the four groups of 8 are lane t's.
-__device__ inline int ring_column(int slot) {
-  return slot % kSlots / 2 * 8 + slot / kSlots * 2 + slot % 2;
-}
 __device__ inline int ring_slot(int column) {
   return column % 8 / 2 * kSlots + column / 8 * 2 + column % 2;
 }

@@ -5,9 +5,8 @@
 // two 16-byte loads. The next 16 wait in registers meanwhile, which hides the way to global memory.
 //
 // An operand derives from OperandPlace, which says what elements the thread brings, and has
-//   void load(std::int64_t k);       starts to read its elements of depth k, k + 1, ...: called with k = 0,
-//   16, ... float value(int which) const;    element `which` < kProductEach of what was loaded; 0 beyond the
-//   operand's end
+//   void load(std::int64_t k);        starts to read its elements of depth k, k + 1, ...: k = 0, 16, ...
+//   float value(int which) const;     element `which` < kProductEach of what was loaded; 0 beyond the end
 #pragma once
 
 #include "kernels/cuda/common.cuh"

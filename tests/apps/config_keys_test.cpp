@@ -29,7 +29,7 @@ bool contains(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("config keys: the founding experiment's defaults", "[apps]") {
-  // SPEC.md, section 2, as JSON.
+  // As JSON.
   const std::map<std::string, std::string> defaults = {
       {"model.tensor_lifting_strategy", "\"attention\""},
       {"model.num_layers", "6"},

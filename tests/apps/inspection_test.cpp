@@ -23,7 +23,7 @@ namespace {
 using Row = std::vector<double>;
 using Rows = std::vector<Row>;
 
-// A post-norm model written out from SPEC.md, position by position.
+// A post-norm model written out from its equations, position by position.
 struct Plain {
   explicit Plain(const LanguageModel& model) : config(model.config()) {
     for (const auto& [name, p] : model.named_parameters()) weights[name] = p.value().to_vector();

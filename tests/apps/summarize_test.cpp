@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// results.json as the PyTorch reproduction writes it: the keys of SPEC.md and no other.
+// results.json as the PyTorch reproduction writes it: the reference's keys and no other.
 const char* const kPyTorch =
     R"({"strategy": "grassmann", "num_params": 12607168, "best_val_loss": 23.539, "best_val_ppl": 16700000000.0,
         "train_losses": [38.1, 25.9, 22.0], "val_losses": [27.661, 23.88, 23.539],

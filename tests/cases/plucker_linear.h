@@ -1,4 +1,4 @@
-// plucker_linear against the definition of SPEC: one Plücker vector for each lag, normalised, averaged.
+// plucker_linear against the paper's definition: one Plücker vector for each lag, normalised, averaged.
 #pragma once
 
 #include "tests/cases/case.h"
