@@ -79,12 +79,18 @@ bool is_wanted(const Node::Edge& edge) {
 
 }  // namespace
 
+Node::Edge& Node::input(int i) {
+  WEDGE_CHECK(0 <= i && i < static_cast<int>(inputs.size()), "{}: its gradient asks for input {} of {}", op,
+              i, inputs.size());
+  return inputs[i];
+}
+
 bool BackwardContext::wants(int i) const {
-  return is_wanted(node_.inputs[i]);
+  return is_wanted(node_.input(i));
 }
 
 GradSink BackwardContext::sink(int i) const {
-  Node::Edge& edge = node_.inputs[i];
+  Node::Edge& edge = node_.input(i);
   if (edge.leaf) {
     VariableState& leaf = *edge.leaf;
     if (!leaf.grad.defined()) leaf.grad = empty_gradient(edge.shape, edge.dtype, grad_.device());
@@ -112,17 +118,21 @@ GradSink BackwardContext::sink(int i) const {
 }
 
 void BackwardContext::give_sums(int i, cu::PartialSums sums) const {
-  const Node::Edge& edge = node_.inputs[i];
+  const Node::Edge& edge = node_.input(i);
   if (edge.producer) edge.producer->grad_sums = std::move(sums);
 }
 
 void BackwardContext::accumulate(int i, Tensor gradient) const {
-  Node::Edge& edge = node_.inputs[i];
+  Node::Edge& edge = node_.input(i);
   if (!is_wanted(edge)) return;
-  if (gradient.shape() != edge.shape) {
-    gradient = compute::sum_to(gradient, edge.shape);
-    if (gradient.shape() != edge.shape) gradient = gradient.reshape(edge.shape);
-  }
+  WEDGE_CHECK(gradient.defined() && gradient.dtype() == edge.dtype && gradient.device() == grad_.device() &&
+                  broadcasts_to(edge.shape, gradient.shape()),
+              "{}: the gradient of input {} must be {} {} on {}, got {}", node_.op, i, name_of(edge.dtype),
+              to_string(edge.shape), name_of(grad_.device()),
+              gradient.defined() ? fmt::format("{} {} on {}", name_of(gradient.dtype()),
+                                               to_string(gradient.shape()), name_of(gradient.device()))
+                                 : "an undefined tensor");
+  if (gradient.shape() != edge.shape) gradient = compute::sum_to(gradient, edge.shape);
   if (edge.producer && !edge.producer->grad.defined()) {
     Node& producer = *edge.producer;
     producer.grad = gradient.contiguous();
@@ -147,7 +157,9 @@ void Variable::backward() const {
 }
 
 void Variable::backward(const Tensor& grad) const {
-  run_backward(grad, false);
+  WEDGE_CHECK(grad.defined(), "backward: expected a gradient, got an undefined tensor");
+  // A copy: it may be memory that the walk writes to, such as a leaf's gradient.
+  run_backward(grad.clone(), false);
 }
 
 void Variable::run_backward(const Tensor& grad, bool is_one) const {

@@ -7,13 +7,27 @@
 
 namespace wedge::compute {
 
-void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors) {
-  const Tensor* first = nullptr;
-  for (const Tensor* t : tensors) {
-    if (!t->defined()) continue;
-    if (first == nullptr) first = t;
-    WEDGE_CHECK(t->device() == first->device(), "{}: expected tensors on one device, got {} and {}", op,
-                name_of(first->device()), name_of(t->device()));
+namespace {
+
+void check_alike(const char* op, const Tensor& a, const Tensor& b) {
+  WEDGE_CHECK(a.dtype() == b.dtype(), "{}: expected operands of one dtype, got {} and {}", op,
+              name_of(a.dtype()), name_of(b.dtype()));
+  WEDGE_CHECK(a.device() == b.device(), "{}: expected operands on one device, got {} and {}", op,
+              name_of(a.device()), name_of(b.device()));
+}
+
+}  // namespace
+
+void check_operands(const char* op, std::initializer_list<Operand> operands) {
+  const Operand& first = *operands.begin();
+  for (const auto& [name, x, optional] : operands) {
+    if (!x.defined() && optional) continue;
+    WEDGE_CHECK(x.defined(), "{}: expected {}, got an undefined variable", op, name);
+    WEDGE_CHECK(x.dtype() == first.variable.dtype(), "{}: {} must be {} as {} is, got {}", op, name,
+                name_of(first.variable.dtype()), first.name, name_of(x.dtype()));
+    WEDGE_CHECK(x.value().device() == first.variable.value().device(),
+                "{}: {} must be on {} as {} is, got {}", op, name, name_of(first.variable.value().device()),
+                first.name, name_of(x.value().device()));
   }
 }
 
@@ -34,9 +48,7 @@ Tensor unary(UnaryOp op, const Tensor& x) {
 }
 
 Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b, const char* name) {
-  WEDGE_CHECK(a.dtype() == b.dtype(), "{}: expected operands of one dtype, got {} and {}", name,
-              name_of(a.dtype()), name_of(b.dtype()));
-  check_one_device(name, {&a, &b});
+  check_alike(name, a, b);
   const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
   WEDGE_CHECK(static_cast<int>(shape.size()) <= kMaxRank, "{}: at most {} dimensions, got {}", name, kMaxRank,
               to_string(shape));
@@ -105,14 +117,14 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
 
 namespace {
 
-struct Operand {
+struct Matrices {
   Tensor tensor;
   bool transposed;
   std::int64_t ld;
 };
 
 // A matrix whose rows or columns are dense goes to the product as it is; anything else is copied.
-Operand operand(const Tensor& t) {
+Matrices matrices(const Tensor& t) {
   const std::int64_t rows = t.size(-2), cols = t.size(-1);
   const std::int64_t row_stride = t.strides()[t.rank() - 2], col_stride = t.strides()[t.rank() - 1];
   if ((col_stride == 1 || cols == 1) && (row_stride >= cols || rows == 1))
@@ -128,9 +140,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   WEDGE_CHECK(a.rank() >= 2 && b.rank() >= 2 && a.size(-1) == b.size(-2),
               "matmul: expected [..., M, K] and [..., K, N], got {} and {}", to_string(a.shape()),
               to_string(b.shape()));
-  WEDGE_CHECK(a.dtype() == b.dtype(), "matmul: expected operands of one dtype, got {} and {}",
-              name_of(a.dtype()), name_of(b.dtype()));
-  check_one_device("matmul", {&a, &b});
+  check_alike("matmul", a, b);
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   Shape batch = broadcast_shapes(Shape(a.shape().begin(), a.shape().end() - 2),
                                  Shape(b.shape().begin(), b.shape().end() - 2), "matmul");
@@ -139,7 +149,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     shape.insert(shape.end(), t.shape().end() - 2, t.shape().end());
     return t.broadcast_to(shape);
   };
-  const Operand lhs = operand(widen(a)), rhs = operand(widen(b));
+  const Matrices lhs = matrices(widen(a)), rhs = matrices(widen(b));
   Shape shape = batch;
   shape.insert(shape.end(), {M, N});
   Tensor c = Tensor::empty(shape, a.dtype(), a.device());

@@ -70,10 +70,18 @@ void beside(Exec exec, const GradSink& sink, std::vector<Tensor> reads, const Bo
   body(exec);
 }
 
-// Null for an undefined tensor.
+// Null for an undefined tensor, and where no gradient is wanted.
 template <class T>
 T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
+}
+template <class T>
+T* data_or_null(const GradSink& sink) {
+  return data_or_null<T>(sink.tensor);
+}
+// x's value, dense; undefined where x is.
+inline Tensor dense_or_none(const Variable& x) {
+  return x.defined() ? x.value().contiguous() : Tensor();
 }
 
 // A bfloat16 tensor like `dy` for what only products read, where they want it so; else undefined.
@@ -82,8 +90,15 @@ inline Tensor empty_rounded(const Exec& exec, const Tensor& dy) {
   return wanted ? Tensor::empty(dy.shape(), DType::bf16, dy.device()) : Tensor();
 }
 
-// Throws wedge::Error naming `op` unless all tensors are on one device; undefined ones do not count.
-void check_one_device(const char* op, std::initializer_list<const Tensor*> tensors);
+// An input of an op, by the name that ops.h has for it.
+struct Operand {
+  const char* name;
+  const Variable& variable;
+  bool optional = false;
+};
+// Throws wedge::Error naming `op` and the operand unless all are defined, but for optional ones, and have the
+// dtype and device of the first one.
+void check_operands(const char* op, std::initializer_list<Operand> operands);
 
 // f(x), dense.
 Tensor unary(UnaryOp op, const Tensor& x);

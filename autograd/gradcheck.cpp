@@ -34,11 +34,18 @@ GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variabl
     double* x = inputs[i].value().data<double>();
     for (std::int64_t k = 0; k < inputs[i].value().numel(); ++k) {
       const double at = x[k], h = options.step * std::max(1.0, std::abs(at));
-      x[k] = at + h;
-      const double above = objective();
-      x[k] = at - h;
-      const double below = objective();
-      x[k] = at;
+      const auto objective_at = [&](double moved) {
+        x[k] = moved;
+        try {
+          const double result = objective();
+          x[k] = at;
+          return result;
+        } catch (...) {
+          x[k] = at;
+          throw;
+        }
+      };
+      const double above = objective_at(at + h), below = objective_at(at - h);
       const double numeric = (above - below) / (2 * h);
       const double analytic = grad.defined() ? grad.data<double>()[k] : 0.0;
       const double error =

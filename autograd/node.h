@@ -16,7 +16,7 @@ struct Node {
     DType dtype;
   };
 
-  const char* op;
+  std::string op;
   std::uint64_t number;
   std::vector<Edge> inputs;
   std::function<void(const BackwardContext&)> backward;
@@ -27,6 +27,9 @@ struct Node {
   cu::PartialSums grad_sums;  // of the columns of `grad` as it is, where its last producer made them
   GradUse grad_use;
   int consumers = 0;  // edges to this node
+
+  // An edge; throws wedge::Error naming the op where there is none of this number.
+  Edge& input(int i);
 
   Node() = default;
   Node(const Node&) = delete;

@@ -3,6 +3,7 @@
 // float32 or float64 and must agree, indices are int32.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <vector>
 
@@ -56,6 +57,7 @@ inline Variable operator*(double c, const Variable& x) {
   return x * c;
 }
 Variable operator/(const Variable& x, double c);
+Variable operator/(double c, const Variable& x);
 
 // ---- Reductions ----
 Variable sum(const Variable& x);                                   // over everything: []
@@ -63,6 +65,8 @@ Variable sum(const Variable& x, int dim, bool keep_dim = false);   // over one d
 Variable mean(const Variable& x);                                  // over everything: []
 Variable mean(const Variable& x, int dim, bool keep_dim = false);  // over one dimension
 Variable max(const Variable& x, int dim, bool keep_dim = false);   // ties share the gradient evenly
+template <std::floating_point T>                                   // of x and a number there is none
+Variable max(const Variable& x, T number, bool keep_dim = false) = delete;
 
 // ---- Shape: the values do not change ----
 Variable reshape(const Variable& x, Shape shape);  // one size may be -1

@@ -13,10 +13,10 @@ std::atomic<std::uint64_t> next_number{0};
 
 }  // namespace
 
-NoGradGuard::NoGradGuard() : previous_(t_grad_enabled) {
-  t_grad_enabled = false;
+GradGuard::GradGuard(bool on) : previous_(t_grad_enabled) {
+  t_grad_enabled = on;
 }
-NoGradGuard::~NoGradGuard() {
+GradGuard::~GradGuard() {
   t_grad_enabled = previous_;
 }
 bool grad_enabled() {
@@ -75,6 +75,7 @@ Tensor empty_gradient(const Shape& shape, DType dtype, Device device) {
 
 void Variable::set_value(Tensor value) const {
   WEDGE_CHECK(defined() && !state_->node, "set_value: expected a leaf");
+  WEDGE_CHECK(value.defined(), "set_value: expected a tensor, got an undefined one");
   WEDGE_CHECK(value.shape() == shape() && value.dtype() == dtype(), "set_value: expected {} {}, got {} {}",
               name_of(dtype()), to_string(shape()), name_of(value.dtype()), to_string(value.shape()));
   state_->value.copy_from(value);

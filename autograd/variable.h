@@ -48,7 +48,8 @@ class Variable {
   void zero_grad() const;
   // Allocates the gradient's memory now, as zeros that count as "no gradient yet", and returns it.
   Tensor grad_buffer() const;
-  // Leaves only: replaces the value by another of the same shape and dtype.
+  // Leaves only: copies `value`, of the same shape and dtype, into the memory of this one's, which detached
+  // variables and tensors that it was made of may share.
   void set_value(Tensor value) const;
 
   // Runs the graph backwards from this scalar; throws wedge::Error when it is not one element or has no
@@ -68,21 +69,28 @@ class Variable {
   std::shared_ptr<VariableState> state_;
 };
 
-// A leaf that wants a gradient.
+// A leaf that wants a gradient. It shares the memory of `value` where that is dense: clone() what is used
+// elsewhere.
 inline Variable parameter(Tensor value) {
   return Variable(std::move(value), true);
 }
 
-// While one lives, this thread records no graph.
-class NoGradGuard {
+// While one lives, this thread records graphs, or none.
+class GradGuard {
  public:
-  NoGradGuard();
-  ~NoGradGuard();
-  NoGradGuard(const NoGradGuard&) = delete;
-  NoGradGuard& operator=(const NoGradGuard&) = delete;
+  explicit GradGuard(bool on);
+  ~GradGuard();
+  GradGuard(const GradGuard&) = delete;
+  GradGuard& operator=(const GradGuard&) = delete;
 
  private:
   bool previous_;
+};
+// Backward closures run in one. An op whose closure makes its forward pass again, to walk that
+// (gradient checkpointing), opens a GradGuard(true).
+class NoGradGuard : public GradGuard {
+ public:
+  NoGradGuard() : GradGuard(false) {}
 };
 bool grad_enabled();
 
@@ -165,8 +173,9 @@ class BackwardContext {
   void give_sums(int i, cu::PartialSums sums) const;
   // Those of grad(), if whoever made it gave any.
   const cu::PartialSums& grad_sums() const { return grad_sums_; }
-  // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds, summing
-  // broadcast dimensions down to the input's shape.
+  // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds. Its shape is the
+  // input's, or one that the input's broadcasts to: it is summed down. Throws wedge::Error naming the op for
+  // other shapes, another dtype, or an undefined tensor.
   void accumulate(int i, Tensor gradient) const;
 
  private:
@@ -179,7 +188,7 @@ class BackwardContext {
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
 // closure computes the inputs' gradients. The closure may capture inputs' tensors (as Saved) and the output's
-// tensor, never the output Variable.
+// tensor, never the output Variable. `op` is for messages.
 Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
                      std::function<void(const BackwardContext&)> backward, GradUse grad_use = {});
 // Whether make_output would record: ops that save something extra for backward ask first.

@@ -91,6 +91,12 @@ class DecoderLM : public LanguageModel {
   }
   Variable extend(const Tensor& ids, Decoding& decoding) const override {
     WEDGE_CHECK(!training_, "language model: decoding is for evaluation mode");
+    WEDGE_CHECK(decoding.layers.size() == blocks_.size(),
+                "language model: expected a decoding that start_decoding() of this model gave, got one of {} "
+                "layers",
+                decoding.layers.size());
+    WEDGE_CHECK(decoding.position < config_.max_context_len, "language model: all {} positions are used up",
+                config_.max_context_len);
     WEDGE_CHECK(ids.rank() == 2 && (ids.size(1) == 1 || decoding.position == 0),
                 "language model: expected ids [B, 1], or [B, n] at the beginning, got {} at position {}",
                 to_string(ids.shape()), decoding.position);

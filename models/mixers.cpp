@@ -28,7 +28,7 @@ std::unique_ptr<Mixer::Memory> Mixer::make_memory(std::int64_t, std::int64_t) co
 }
 
 Variable Mixer::extend(const Variable& h, Memory& memory) const {
-  std::vector<Variable>& parts = static_cast<Everything&>(memory).parts;
+  std::vector<Variable>& parts = memory_of<Everything>(memory).parts;
   parts.push_back(h);
   parts = {concat(parts, 1)};
   const std::int64_t length = parts.front().size(1);

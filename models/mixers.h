@@ -45,6 +45,15 @@ class Mixer : public Module {
   virtual Variable normalized(const Variable& h, const LayerNorm& norm, const Dropout& dropout) const {
     return norm((*this)(h), dropout);
   }
+
+ protected:
+  // A memory as the kind that this mixer makes; throws wedge::Error when it is another mixer's.
+  template <class Kind>
+  static Kind& memory_of(Memory& memory) {
+    auto* const mine = dynamic_cast<Kind*>(&memory);
+    WEDGE_CHECK(mine != nullptr, "mixer: expected a memory of its own, got another mixer's");
+    return *mine;
+  }
 };
 
 struct MixerEntry {

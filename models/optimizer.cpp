@@ -1,5 +1,7 @@
 #include "models/optimizer.h"
 
+#include <map>
+
 #include "autograd/compute.h"
 #include "kernels/adamw.h"
 
@@ -14,7 +16,10 @@ AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
   squared_norm_ = Tensor::zeros({1}, DType::f64, device);
   norm_ = Tensor::zeros({1}, DType::f64, device);
   steps_ = Tensor::zeros({1}, DType::i64, device);
+  std::map<const VariableState*, std::string> seen;
   for (const auto& [name, p] : parameters_) {
+    const auto [other, is_new] = seen.emplace(p.state().get(), name);
+    WEDGE_CHECK(is_new, "adamw: expected each parameter once, {} and {} are one", other->second, name);
     WEDGE_CHECK(p.dtype() == parameters_[0].second.dtype(),
                 "adamw: expected parameters of one dtype, {} is {}", name, name_of(p.dtype()));
     WEDGE_CHECK(p.value().device() == device, "adamw: expected parameters on one device, {} is on {}", name,
@@ -31,6 +36,7 @@ void AdamW::step(double learning_rate, double grad_scale) {
 }
 
 void AdamW::step(const Tensor& learning_rate, double grad_scale) {
+  WEDGE_CHECK(learning_rate.defined(), "adamw: expected a learning rate, got an undefined tensor");
   WEDGE_CHECK(learning_rate.dtype() == DType::f64 && learning_rate.numel() == 1 &&
                   learning_rate.device() == scalars_.device(),
               "adamw: expected a learning rate float64 [1] on {}, got {} {} on {}",
@@ -80,6 +86,7 @@ void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const 
                 parameters_.size(), moments->size());
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const Tensor& moment = (*moments)[i];
+      WEDGE_CHECK(moment.defined(), "adamw: the moments of {} are undefined", parameters_[i].first);
       WEDGE_CHECK(moment.shape() == first_[i].shape() && moment.dtype() == first_[i].dtype(),
                   "adamw: the moments of {} must be {} {}, got {} {}", parameters_[i].first,
                   name_of(first_[i].dtype()), to_string(first_[i].shape()), name_of(moment.dtype()),

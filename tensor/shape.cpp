@@ -44,6 +44,14 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   return out;
 }
 
+bool broadcasts_to(const Shape& from, const Shape& to) {
+  if (from.size() > to.size()) return false;
+  const std::size_t skip = to.size() - from.size();
+  for (std::size_t i = 0; i < from.size(); ++i)
+    if (from[i] != to[skip + i] && from[i] != 1) return false;
+  return true;
+}
+
 int normalize_dim(int dim, int rank, const char* op) {
   WEDGE_CHECK(dim >= -rank && dim < rank, "{}: dimension must be in [{}, {}), got {}", op, -rank, rank, dim);
   return dim < 0 ? dim + rank : dim;

@@ -25,6 +25,9 @@ std::string to_string(const Shape& shape);
 // fit.
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op);
 
+// Whether a tensor of shape `from` repeated by that rule has shape `to`.
+bool broadcasts_to(const Shape& from, const Shape& to);
+
 // Maps dim in [-rank, rank) to [0, rank); throws wedge::Error naming `op` otherwise.
 int normalize_dim(int dim, int rank, const char* op);
 

@@ -147,6 +147,9 @@ Tensor Tensor::view(Shape shape, Strides strides, std::int64_t offset) const {
 
 Tensor Tensor::reshape(Shape shape) const {
   const auto wildcard = std::find(shape.begin(), shape.end(), -1);
+  const auto negative = std::ranges::count_if(shape, [](std::int64_t n) { return n < 0; });
+  WEDGE_CHECK(negative == (wildcard == shape.end() ? 0 : 1),
+              "reshape: expected sizes, of which one may be -1, got {}", to_string(shape));
   if (wildcard != shape.end()) {
     *wildcard = 1;
     const std::int64_t rest = wedge::numel(shape);
@@ -193,8 +196,9 @@ Tensor Tensor::slice(int dim, std::int64_t begin, std::int64_t end) const {
 }
 
 Tensor Tensor::broadcast_to(const Shape& shape) const {
-  WEDGE_CHECK(shape.size() >= shape_.size() && broadcast_shapes(shape_, shape, "broadcast_to") == shape,
-              "broadcast_to: {} does not broadcast to {}", to_string(shape_), to_string(shape));
+  const bool are_sizes = std::ranges::all_of(shape, [](std::int64_t n) { return n >= 0; });
+  WEDGE_CHECK(are_sizes && broadcasts_to(shape_, shape), "broadcast_to: {} does not broadcast to {}",
+              to_string(shape_), to_string(shape));
   Strides strides(shape.size(), 0);
   const std::size_t skip = shape.size() - shape_.size();
   for (std::size_t i = 0; i < shape_.size(); ++i)
@@ -325,8 +329,13 @@ void Tensor::fill(double value) {
 }
 
 void Tensor::copy_from(const Tensor& source) {
+  WEDGE_CHECK(defined() && source.defined(), "copy_from: expected two tensors, got an undefined one");
   WEDGE_CHECK(shape_ == source.shape_, "copy_from: expected shape {}, got {}", to_string(shape_),
               to_string(source.shape_));
+  for (std::size_t i = 0; i < shape_.size(); ++i)
+    WEDGE_CHECK(strides_[i] != 0 || shape_[i] <= 1 || numel_ == 0,
+                "copy_from: expected elements of their own, got a view that was broadcast to {}",
+                to_string(shape_));
   bump_version();
   const bool dense_bytes = dtype_ == source.dtype_ && is_contiguous() && source.is_contiguous();
   if constexpr (kWithCuda) {

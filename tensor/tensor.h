@@ -2,6 +2,7 @@
 // of it.
 #pragma once
 
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,20 +19,24 @@ class Rng;
 
 class Tensor {
  public:
-  // The undefined tensor: defined() is false, nothing else may be called.
+  // The undefined tensor: defined() is false, and whatever needs elements throws wedge::Error.
   Tensor() = default;
 
   // Not initialised.
   static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
-  // On the CPU, as are the two below: a copy of `values`. Throws wedge::Error unless there are numel(shape)
+  // On the CPU, as are uniform and normal: a copy of `values`. Throws wedge::Error unless there are numel(shape)
   // of them.
   template <class T>
   static Tensor from(std::span<const T> values, Shape shape);
   template <class T>
   static Tensor from(const std::vector<T>& values, Shape shape) {
     return from(std::span<const T>(values), std::move(shape));
+  }
+  template <class T>
+  static Tensor from(std::initializer_list<T> values, Shape shape) {
+    return from(std::span<const T>(values.begin(), values.size()), std::move(shape));
   }
   // Uniform in [low, high) (before rounding to the dtype) and N(mean, deviation), in order of elements, drawn
   // in double: the same values, rounded, whatever the dtype.
@@ -40,7 +45,7 @@ class Tensor {
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }
-  Device device() const { return storage_->device(); }
+  Device device() const { return storage().device(); }
   const Shape& shape() const { return shape_; }
   const Strides& strides() const { return strides_; }
   int rank() const { return static_cast<int>(shape_.size()); }
@@ -56,7 +61,7 @@ class Tensor {
                 name_of(dtype_));
     return static_cast<T*>(raw());
   }
-  void* raw() const { return storage_->data() + offset_ * static_cast<std::int64_t>(size_of(dtype_)); }
+  void* raw() const { return storage().data() + offset_ * static_cast<std::int64_t>(size_of(dtype_)); }
 
   // The one element of a tensor of one element, as a double. This and the next wait for the GPU.
   double item() const;
@@ -80,10 +85,12 @@ class Tensor {
 
   // In place; each counts as a new version of the storage.
   void fill(double value);
-  void copy_from(const Tensor& source);  // same shape; converts the dtype, crosses devices
+  // Same shape; converts the dtype, crosses devices. Throws wedge::Error for a view that was broadcast, of whose
+  // elements several are one.
+  void copy_from(const Tensor& source);
   // Call after writing through data() into a tensor that autograd may have saved.
-  void bump_version() const { storage_->bump_version(); }
-  std::uint32_t version() const { return storage_->version(); }
+  void bump_version() const { storage().bump_version(); }
+  std::uint32_t version() const { return storage().version(); }
   // Tells later whether the storage was changed since, and does not keep it: what is freed is not changed.
   // Of no tensor it tells of no change.
   class Watch {
@@ -135,6 +142,10 @@ class Tensor {
   const BFloat16* bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const;
   bool make_bf16_room(std::int64_t rows_multiple) const;  // false where there can be no copy
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
+  Storage& storage() const {
+    WEDGE_CHECK(storage_ != nullptr, "tensor: expected a tensor, got an undefined one");
+    return *storage_;
+  }
 
   std::shared_ptr<Storage> storage_;
   Shape shape_;

@@ -6,10 +6,11 @@
 namespace wedge {
 
 Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
-  WEDGE_CHECK(
-      qkv.value().rank() == 3 && num_heads >= 1 && qkv.size(2) % (3 * num_heads) == 0 && qkv.size(2) > 0,
-      "causal_attention: expected [B, L, 3 D] with D a multiple of {} heads, got {}", num_heads,
-      to_string(qkv.shape()));
+  compute::check_operands("causal_attention", {{"qkv", qkv}});
+  WEDGE_CHECK(qkv.value().rank() == 3 && num_heads >= 1 && qkv.size(2) > 0 &&
+                  qkv.size(2) / 3 % num_heads == 0 && qkv.size(2) % 3 == 0,
+              "causal_attention: expected [B, L, 3 D] with D a multiple of {} heads, got {}", num_heads,
+              to_string(qkv.shape()));
   const std::int64_t B = qkv.size(0), L = qkv.size(1), D = qkv.size(2) / 3, H = num_heads;
   const Tensor in = qkv.value().contiguous();
   const Tensor o = Tensor::empty({B, L, D}, qkv.dtype(), in.device());
@@ -25,17 +26,17 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
                        const Tensor& o = output.get("causal_attention");
                        visit_floating(o.dtype(), "causal_attention", [&]<class T>(T) {
                          const Exec exec = compute::exec_of(o);
-                         CausalAttentionBackward<T> args{B,
-                                                         L,
-                                                         H,
-                                                         D,
-                                                         in.get("causal_attention").data<T>(),
-                                                         o.data<T>(),
-                                                         lse.data<T>(),
-                                                         ctx.grad().data<T>(),
-                                                         dqkv.tensor.data<T>(),
-                                                         dqkv.add,
-                                                         compute::round_into(exec, dqkv)};
+                         CausalAttentionBackward<T> args{.B = B,
+                                                         .L = L,
+                                                         .H = H,
+                                                         .D = D,
+                                                         .qkv = in.get("causal_attention").data<T>(),
+                                                         .o = o.data<T>(),
+                                                         .lse = lse.data<T>(),
+                                                         .dout = ctx.grad().data<T>(),
+                                                         .dqkv = dqkv.tensor.data<T>(),
+                                                         .dqkv_add = dqkv.add,
+                                                         .dqkv_rounded = compute::round_into(exec, dqkv)};
                          cu::PartialSums sums;
                          if constexpr (kWithCuda && kOnCuda<T>)
                            if (exec.device == Device::cuda)

@@ -1,9 +1,11 @@
+#include "autograd/compute.h"
 #include "autograd/ops.h"
 #include "autograd/ops/indices.h"
 
 namespace wedge {
 
 Variable cross_entropy(const Variable& logits, const Tensor& targets) {
+  compute::check_operands("cross_entropy", {{"logits", logits}});
   Shape lead = logits.shape();
   WEDGE_CHECK(!lead.empty() && logits.value().numel() > 0,
               "cross_entropy: expected logits [..., V], not empty, got {}", to_string(logits.shape()));

@@ -11,13 +11,11 @@ namespace {
 // itself.
 Variable masked(const char* op, const Variable& x, const Variable& residual, const Dropout& drop) {
   const Tensor in = x.value().contiguous();
-  const Tensor base = residual.defined() ? residual.value().contiguous() : Tensor();
-  compute::check_one_device(op, {&in, &base, &drop.counter});
+  const Tensor base = compute::dense_or_none(residual);
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), in.device());
   visit_floating(x.dtype(), op, [&]<class T>(T) {
-    dropout_forward<T>(
-        compute::exec_of(y),
-        {y.numel(), in.data<T>(), base.defined() ? base.data<T>() : nullptr, y.data<T>(), mask_of(drop)});
+    dropout_forward<T>(compute::exec_of(y),
+                       {y.numel(), in.data<T>(), compute::data_or_null<T>(base), y.data<T>(), mask_of(drop)});
   });
   return make_output(op, y, residual.defined() ? std::vector{x, residual} : std::vector{x},
                      [op, drop, counter = Saved(drop.counter),
@@ -37,15 +35,19 @@ Variable masked(const char* op, const Variable& x, const Variable& residual, con
 }  // namespace
 
 Variable dropout(const Variable& x, const Dropout& drop) {
-  check_dropout("dropout", drop);
-  return drop.active() ? masked("dropout", x, {}, drop) : x;
+  compute::check_operands("dropout", {{"x", x}});
+  check_dropout("dropout", drop, x);
+  if (drop.active()) return masked("dropout", x, {}, drop);
+  // Not x itself: what comes of a leaf is no leaf.
+  return make_output("dropout", x.value(), {x},
+                     [](const BackwardContext& ctx) { ctx.accumulate(0, ctx.grad()); });
 }
 
 Variable residual_dropout(const Variable& h, const Variable& x, const Dropout& drop) {
-  check_dropout("residual_dropout", drop);
-  WEDGE_CHECK(h.shape() == x.shape() && h.dtype() == x.dtype(),
-              "residual_dropout: expected two of one shape, got {} and {}", to_string(h.shape()),
-              to_string(x.shape()));
+  compute::check_operands("residual_dropout", {{"h", h}, {"x", x}});
+  check_dropout("residual_dropout", drop, x);
+  WEDGE_CHECK(h.shape() == x.shape(), "residual_dropout: expected two of one shape, got {} and {}",
+              to_string(h.shape()), to_string(x.shape()));
   return drop.active() ? masked("residual_dropout", x, h, drop) : add(h, x);
 }
 

@@ -5,6 +5,7 @@ namespace wedge {
 namespace {
 
 Variable unary(const char* name, UnaryOp op, const Variable& x) {
+  compute::check_operands(name, {{"x", x}});
   visit_floating(x.dtype(), name, [](auto) {});  // the error names the operation
   const Tensor input = x.value().contiguous();
   const Tensor y = compute::unary(op, input);
@@ -19,8 +20,9 @@ Variable unary(const char* name, UnaryOp op, const Variable& x) {
       });
 }
 
-// A number as a tensor that broadcasts against x.
-Variable number(double c, const Variable& x) {
+// A number as a tensor that broadcasts against x, for `op`.
+Variable number(const char* op, double c, const Variable& x) {
+  compute::check_operands(op, {{"x", x}});
   return Variable(Tensor::full({}, c, x.dtype(), x.value().device()));
 }
 
@@ -55,6 +57,7 @@ Variable gelu(const Variable& x) {
 }
 
 Variable add(const Variable& a, const Variable& b) {
+  compute::check_operands("add", {{"a", a}, {"b", b}});
   return make_output("add", compute::binary(BinaryOp::add, a.value(), b.value(), "add"), {a, b},
                      [](const BackwardContext& ctx) {
                        ctx.accumulate(0, ctx.grad());
@@ -63,6 +66,7 @@ Variable add(const Variable& a, const Variable& b) {
 }
 
 Variable sub(const Variable& a, const Variable& b) {
+  compute::check_operands("sub", {{"a", a}, {"b", b}});
   return make_output("sub", compute::binary(BinaryOp::sub, a.value(), b.value(), "sub"), {a, b},
                      [](const BackwardContext& ctx) {
                        ctx.accumulate(0, ctx.grad());
@@ -71,6 +75,7 @@ Variable sub(const Variable& a, const Variable& b) {
 }
 
 Variable mul(const Variable& a, const Variable& b) {
+  compute::check_operands("mul", {{"a", a}, {"b", b}});
   return make_output("mul", compute::binary(BinaryOp::mul, a.value(), b.value(), "mul"), {a, b},
                      [x = Saved(a.value()), y = Saved(b.value())](const BackwardContext& ctx) {
                        if (ctx.wants(0))
@@ -81,6 +86,7 @@ Variable mul(const Variable& a, const Variable& b) {
 }
 
 Variable div(const Variable& a, const Variable& b) {
+  compute::check_operands("div", {{"a", a}, {"b", b}});
   const Tensor y = compute::binary(BinaryOp::div, a.value(), b.value(), "div");
   return make_output(
       "div", y, {a, b}, [denominator = Saved(b.value()), quotient = Saved(y)](const BackwardContext& ctx) {
@@ -94,13 +100,16 @@ Variable div(const Variable& a, const Variable& b) {
 }
 
 Variable operator+(const Variable& x, double c) {
-  return add(x, number(c, x));
+  return add(x, number("add", c, x));
 }
 Variable operator*(const Variable& x, double c) {
-  return mul(x, number(c, x));
+  return mul(x, number("mul", c, x));
 }
 Variable operator/(const Variable& x, double c) {
-  return div(x, number(c, x));
+  return div(x, number("div", c, x));
+}
+Variable operator/(double c, const Variable& x) {
+  return div(number("div", c, x), x);
 }
 
 }  // namespace wedge

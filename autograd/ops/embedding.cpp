@@ -14,6 +14,7 @@ void check_table(const char* op, const char* name, char rows, const Variable& ta
 }
 
 void check_count(const char* op, const Tensor& ids) {
+  WEDGE_CHECK(ids.defined(), "{}: expected ids, got an undefined tensor", op);
   WEDGE_CHECK(ids.device() == Device::cpu || ids.numel() <= kMostIds, "{}: at most {} indices, got {}", op,
               kMostIds, ids.numel());
 }
@@ -41,6 +42,7 @@ Variable pick_rows(const char* op, const Variable& table, const Tensor& ids, std
 }  // namespace
 
 Variable embedding(const Variable& weight, const Tensor& ids) {
+  compute::check_operands("embedding", {{"weight", weight}});
   check_table("embedding", "weight", 'V', weight);
   check_count("embedding", ids);
   Shape shape = ids.shape();
@@ -52,20 +54,19 @@ Variable embedding(const Variable& weight, const Tensor& ids) {
 Variable token_position_embedding(const Variable& token_weight, const Variable& position_weight,
                                   const Tensor& ids, std::int64_t begin, const Dropout& drop) {
   constexpr auto op = "token_position_embedding";
-  check_dropout(op, drop);
+  compute::check_operands(op, {{"token_weight", token_weight}, {"position_weight", position_weight}});
+  check_dropout(op, drop, token_weight);
   check_table(op, "token_weight", 'V', token_weight);
   check_table(op, "position_weight", 'P', position_weight);
   const std::int64_t V = token_weight.size(0), P = position_weight.size(0), D = token_weight.size(1);
-  WEDGE_CHECK(position_weight.size(1) == D && position_weight.dtype() == token_weight.dtype(),
-              "{}: position_weight must be {} [P, {}], got {} {}", op, name_of(token_weight.dtype()), D,
-              name_of(position_weight.dtype()), to_string(position_weight.shape()));
+  WEDGE_CHECK(position_weight.size(1) == D, "{}: position_weight must be [P, {}], got {}", op, D,
+              to_string(position_weight.shape()));
+  check_count(op, ids);
   WEDGE_CHECK(ids.rank() == 2, "{}: ids must be [B, L], got {}", op, to_string(ids.shape()));
   const std::int64_t B = ids.size(0), L = ids.size(1);
-  WEDGE_CHECK(begin >= 0 && begin + L <= P, "{}: positions must be in [0, {}), got {} from {} on", op, P, L,
-              begin);
-  check_count(op, ids);
+  WEDGE_CHECK(begin >= 0 && L <= P && begin <= P - L, "{}: positions must be in [0, {}), got {} from {} on",
+              op, P, L, begin);
   const Tensor tokens = token_weight.value().contiguous(), positions = position_weight.value().contiguous();
-  compute::check_one_device(op, {&tokens, &positions, &drop.counter});
   const Tensor at = checked_indices(op, ids, V, tokens);
 
   const Tensor y = Tensor::empty({B, L, D}, tokens.dtype(), tokens.device());
@@ -92,18 +93,18 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
                        }
                        visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
                          T* const to = dpositions ? dpositions.tensor.data<T>() + begin * D : nullptr;
-                         TokenPositionBackward<T> args{B,
-                                                       L,
-                                                       V,
-                                                       D,
-                                                       ids.get(op).template data<std::int32_t>(),
-                                                       compute::data_or_null<std::int32_t>(order),
-                                                       ctx.grad().data<T>(),
-                                                       mask_of(drop),
-                                                       dtokens ? dtokens.tensor.data<T>() : nullptr,
-                                                       to,
-                                                       dtokens.add,
-                                                       dpositions.add};
+                         TokenPositionBackward<T> args{.B = B,
+                                                       .L = L,
+                                                       .V = V,
+                                                       .D = D,
+                                                       .ids = ids.get(op).template data<std::int32_t>(),
+                                                       .order = compute::data_or_null<std::int32_t>(order),
+                                                       .dy = ctx.grad().data<T>(),
+                                                       .mask = mask_of(drop),
+                                                       .dtokens = compute::data_or_null<T>(dtokens),
+                                                       .dpositions = to,
+                                                       .dtokens_add = dtokens.add,
+                                                       .dpositions_add = dpositions.add};
                          const Exec exec = compute::exec_of(ctx.grad());
                          // One variable for both: the positions then add to what the tokens have written.
                          const bool one_table =
@@ -120,6 +121,8 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
 }
 
 Variable gather(const Variable& x, const Tensor& ids) {
+  compute::check_operands("gather", {{"x", x}});
+  check_count("gather", ids);
   Shape lead = x.shape();
   WEDGE_CHECK(!lead.empty(), "gather: expected [..., N], got a scalar");
   const std::int64_t n = lead.back();

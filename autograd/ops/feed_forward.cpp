@@ -14,6 +14,8 @@ struct FeedForwardShape {
 
 FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Variable& a, const Variable& down,
                               const Variable& b) {
+  compute::check_operands(
+      "feed_forward", {{"x", x}, {"up_weight", up}, {"up_bias", a}, {"down_weight", down}, {"down_bias", b}});
   WEDGE_CHECK(x.value().rank() >= 1 && up.value().rank() == 2 && down.value().rank() == 2 &&
                   up.size(1) == x.size(-1) && down.size(1) == up.size(0),
               "feed_forward: expected x [..., K], up [N, K] and down [M, N], got {}, {} and {}",
@@ -21,10 +23,6 @@ FeedForwardShape check_shapes(const Variable& x, const Variable& up, const Varia
   WEDGE_CHECK(a.shape() == Shape{up.size(0)} && b.shape() == Shape{down.size(0)},
               "feed_forward: expected biases [{}] and [{}], got {} and {}", up.size(0), down.size(0),
               to_string(a.shape()), to_string(b.shape()));
-  for (const Variable* v : {&up, &a, &down, &b})
-    WEDGE_CHECK(v->dtype() == x.dtype(), "feed_forward: expected one dtype, got {} and {}",
-                name_of(x.dtype()), name_of(v->dtype()));
-  compute::check_one_device("feed_forward", {&x.value(), &up.value(), &a.value(), &down.value(), &b.value()});
   FeedForwardShape s{0, x.size(-1), up.size(0), down.size(0), x.shape()};
   s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
   s.out.back() = s.M;
@@ -77,9 +75,8 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
         const GradSink db = ctx.sink(2);
         if constexpr (kWithCuda)
           cu::gelu_of_rounded_backward(
-              exec,
-              {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(), dg.data<BFloat16>(),
-               du.data<BFloat16>(), db ? db.tensor.data<float>() : nullptr, db.add});
+              exec, {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(),
+                     dg.data<BFloat16>(), du.data<BFloat16>(), compute::data_or_null<float>(db), db.add});
         if (const GradSink dw = ctx.sink(1)) up.weight_gradient(exec, du, saved_x.get("feed_forward"), dw);
         if (const GradSink dx = ctx.sink(0))
           up.input_gradient(exec, du.data<BFloat16>(), weight_factor(exec, w1.get("feed_forward")).data(),

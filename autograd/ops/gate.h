@@ -6,18 +6,17 @@
 namespace wedge {
 
 // Throws wedge::Error naming `op` unless h and g are [..., D], weight [D, 2D] and bias, if there is one, [D],
-// all of one dtype.
+// all of one dtype and on one device.
 inline void check_gate(const char* op, const Variable& h, const Variable& g, const Variable& weight,
                        const Variable& bias) {
-  WEDGE_CHECK(h.value().rank() >= 1 && h.shape() == g.shape() && h.dtype() == g.dtype(),
+  compute::check_operands(op, {{"h", h}, {"g", g}, {"weight", weight}, {"bias", bias, true}});
+  WEDGE_CHECK(h.value().rank() >= 1 && h.shape() == g.shape(),
               "{}: expected h and g of one shape [..., D], got {} and {}", op, to_string(h.shape()),
               to_string(g.shape()));
   const std::int64_t D = h.size(-1);
   WEDGE_CHECK(weight.shape() == (Shape{D, 2 * D}) && (!bias.defined() || bias.shape() == Shape{D}),
               "{}: weight must be [{}, {}] and bias [{}], got {} and {}", op, D, 2 * D, D,
               to_string(weight.shape()), bias.defined() ? to_string(bias.shape()) : "none");
-  WEDGE_CHECK(weight.dtype() == h.dtype() && (!bias.defined() || bias.dtype() == h.dtype()),
-              "{}: weight and bias must be {}, got {}", op, name_of(h.dtype()), name_of(weight.dtype()));
 }
 
 }  // namespace wedge

@@ -12,8 +12,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
   const std::int64_t D = h.size(-1), rows = h.value().numel() / std::max<std::int64_t>(D, 1);
 
   const Tensor a = h.value().contiguous(), b = g.value().contiguous(), w = weight.value().contiguous();
-  const Tensor c = bias.defined() ? bias.value().contiguous() : Tensor();
-  compute::check_one_device("gate_blend", {&a, &b, &w, &c});
+  const Tensor c = compute::dense_or_none(bias);
   const Tensor alpha = Tensor::empty(h.shape(), h.dtype(), a.device()),
                y = Tensor::empty(h.shape(), h.dtype(), a.device());
   visit_floating(h.dtype(), "gate_blend", [&]<class T>(T) {
@@ -23,7 +22,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                            .h = a.data<T>(),
                            .g = b.data<T>(),
                            .weight = w.data<T>(),
-                           .bias = c.defined() ? c.data<T>() : nullptr,
+                           .bias = compute::data_or_null<T>(c),
                            .alpha = alpha.data<T>(),
                            .y = y.data<T>(),
                            .h_rounded = compute::rounded_activation(exec, a),
@@ -38,7 +37,6 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                        db = has_bias ? ctx.sink(3) : GradSink();
         visit_floating(alpha.dtype(), "gate_blend", [&]<class T>(T) {
           const Exec exec = compute::exec_of(alpha);
-          const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Tensor &h = a.get("gate_blend"), &g = b.get("gate_blend");
           const T *in_h = h.data<T>(), *in_g = g.data<T>();
           const T* in_w = w.get("gate_blend").data<T>();
@@ -48,9 +46,20 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
               du_copy.defined() ? Tensor() : Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
           const T* const in_du = compute::data_or_null<T>(du);
           BFloat16* const du_rounded = compute::data_or_null<BFloat16>(du_copy);
-          gate_blend_backward<T>(
-              exec, {rows, D, in_h, in_g, alpha.data<T>(), ctx.grad().data<T>(), compute::data_or_null<T>(du),
-                     out(dh), out(dg), out(db), dh.add, dg.add, db.add, du_rounded});
+          gate_blend_backward<T>(exec, {.rows = rows,
+                                        .D = D,
+                                        .h = in_h,
+                                        .g = in_g,
+                                        .alpha = alpha.data<T>(),
+                                        .dy = ctx.grad().data<T>(),
+                                        .du = compute::data_or_null<T>(du),
+                                        .dh = compute::data_or_null<T>(dh),
+                                        .dg = compute::data_or_null<T>(dg),
+                                        .dbias = compute::data_or_null<T>(db),
+                                        .dh_add = dh.add,
+                                        .dg_add = dg.add,
+                                        .dbias_add = db.add,
+                                        .du_rounded = du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
           const Gemm<T> into_input{.M = rows,
                                    .N = D,
@@ -69,7 +78,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
             Gemm<T> product = into_input;
             product.B += is_g ? D : 0;
             if (is_g && product.B_rounded != nullptr) product.B_rounded += D;
-            product.C = out(is_g ? dg : dh);
+            product.C = compute::data_or_null<T>(is_g ? dg : dh);
             gemm<T>(exec, product);
           }
           if (!dw) return;
@@ -86,7 +95,7 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                               .B = is_g ? in_g : in_h,
                               .ldb = D,
                               .beta = dw.add ? T(1) : T(0),
-                              .C = out(dw) + (is_g ? D : 0),
+                              .C = dw.tensor.data<T>() + (is_g ? D : 0),
                               .ldc = 2 * D,
                               .A_rounded = du_rounded,
                               .B_rounded = is_g ? g_rounded : h_rounded});

@@ -55,9 +55,8 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
   constexpr const char* kName = "gate_layernorm";
   const std::int64_t D = h.size(-1), rows = h.value().numel() / D;
   const Tensor a = aligned(h.value()), b = aligned(g.value()), w = weight.value().contiguous();
-  const Tensor c = bias.defined() ? bias.value().contiguous() : Tensor();
+  const Tensor c = compute::dense_or_none(bias);
   const Tensor nw = aligned(norm_weight.value()), nb = aligned(norm_bias.value());
-  compute::check_one_device(kName, {&a, &b, &w, &c, &nw, &nb, &drop.counter});
   const bool recorded = needs_graph({h, g, weight, bias, norm_weight, norm_bias});
   const auto fresh = [&](Shape shape, DType dtype) {
     return Tensor::empty(std::move(shape), dtype, a.device());
@@ -101,7 +100,6 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
         // h and g may be one variable: dh is written first then, and dg added to it.
         const Target dh(of_h, false), dg(of_g, of_h && of_g && of_h.tensor.raw() == of_g.tensor.raw());
         const GradSink dnw = ctx.sink(3), dnb = ctx.sink(4), db = has_bias ? ctx.sink(5) : GradSink();
-        const auto out = [](const GradSink& sink) { return compute::data_or_null<float>(sink.tensor); };
         cu::PartialSums dg_sums = dg.sums(rows);
         BFloat16* const dg_rounded = dg.rounded(exec, rows);
         const bool copy_alone = compute::write_copy_alone(of_g, dg_rounded, dg_sums);
@@ -124,9 +122,9 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .dg_add = dg.add(),
                                              .dg_rounded = dg_rounded,
                                              .dg_sums = dg_sums.data(),
-                                             .dnorm_weight = out(dnw),
-                                             .dnorm_bias = out(dnb),
-                                             .dbias = out(db),
+                                             .dnorm_weight = compute::data_or_null<float>(dnw),
+                                             .dnorm_bias = compute::data_or_null<float>(dnb),
+                                             .dbias = compute::data_or_null<float>(db),
                                              .dnorm_weight_add = dnw.add,
                                              .dnorm_bias_add = dnb.add,
                                              .dbias_add = db.add});
@@ -142,15 +140,15 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
 Variable gate_layernorm(const Variable& h, const Variable& g, const Variable& weight, const Variable& bias,
                         const Variable& norm_weight, const Variable& norm_bias, const Dropout& drop,
                         double eps) {
-  check_dropout("gate_layernorm", drop);
   check_gate("gate_layernorm", h, g, weight, bias);
+  compute::check_operands("gate_layernorm",
+                          {{"h", h}, {"norm_weight", norm_weight}, {"norm_bias", norm_bias}});
+  check_dropout("gate_layernorm", drop, h);
+  check_eps("gate_layernorm", eps);
   const std::int64_t D = h.size(-1);
   WEDGE_CHECK(norm_weight.shape() == Shape{D} && norm_bias.shape() == Shape{D},
               "gate_layernorm: norm_weight and norm_bias must be [{}], got {} and {}", D,
               to_string(norm_weight.shape()), to_string(norm_bias.shape()));
-  WEDGE_CHECK(norm_weight.dtype() == h.dtype() && norm_bias.dtype() == h.dtype(),
-              "gate_layernorm: norm_weight and norm_bias must be {}, got {} and {}", name_of(h.dtype()),
-              name_of(norm_weight.dtype()), name_of(norm_bias.dtype()));
   if constexpr (kWithCuda) {
     const bool in_one = compute::exec_of(h.value()).bf16_products && h.dtype() == DType::f32 &&
                         h.value().numel() > 0 && cu::has_gate_layernorm(D);

@@ -11,23 +11,21 @@ namespace {
 // bias[, h].
 Variable normalize(const char* op, const Variable& h, const Variable& x, const Dropout& drop,
                    const Variable& weight, const Variable& bias, double eps, bool masks_output = false) {
-  check_dropout(op, drop);
+  compute::check_operands(op, {{"x", x}, {"weight", weight}, {"bias", bias}, {"h", h, true}});
+  check_dropout(op, drop, x);
+  check_eps(op, eps);
   WEDGE_CHECK(x.value().rank() >= 1 && x.size(-1) > 0, "{}: expected [..., D], got {}", op,
               to_string(x.shape()));
   const std::int64_t D = x.size(-1), rows = x.value().numel() / D;
   WEDGE_CHECK(weight.shape() == Shape{D} && bias.shape() == Shape{D},
               "{}: weight and bias must be [{}], got {} and {}", op, D, to_string(weight.shape()),
               to_string(bias.shape()));
-  WEDGE_CHECK(!h.defined() || (h.shape() == x.shape() && h.dtype() == x.dtype()),
+  WEDGE_CHECK(!h.defined() || h.shape() == x.shape(),
               "{}: residual and input must have one shape, got {} and {}", op,
               h.defined() ? to_string(h.shape()) : "none", to_string(x.shape()));
-  WEDGE_CHECK(weight.dtype() == x.dtype() && bias.dtype() == x.dtype(),
-              "{}: weight and bias must be {}, got {} and {}", op, name_of(x.dtype()),
-              name_of(weight.dtype()), name_of(bias.dtype()));
 
-  const Tensor in = x.value().contiguous(), residual = h.defined() ? h.value().contiguous() : Tensor();
+  const Tensor in = x.value().contiguous(), residual = compute::dense_or_none(h);
   const Tensor w = weight.value().contiguous(), b = bias.value().contiguous();
-  compute::check_one_device(op, {&in, &residual, &w, &b, &drop.counter});
   const auto fresh = [&](Shape shape) { return Tensor::empty(std::move(shape), x.dtype(), in.device()); };
   const Tensor y = fresh(x.shape()), mean = fresh({rows}), rstd = fresh({rows});
   const bool plain = !h.defined() && (masks_output || !drop.active());
@@ -35,10 +33,20 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   const Tensor s = plain ? in : recorded ? fresh(x.shape()) : Tensor();
   visit_floating(x.dtype(), op, [&]<class T>(T) {
     const Exec exec = compute::exec_of(y);
-    layernorm_forward<T>(
-        exec, {rows, D, in.data<T>(), h.defined() ? residual.data<T>() : nullptr, mask_of(drop), w.data<T>(),
-               b.data<T>(), eps, plain || !recorded ? nullptr : s.data<T>(), y.data<T>(), mean.data<T>(),
-               rstd.data<T>(), compute::round_into(exec, y), masks_output});
+    layernorm_forward<T>(exec, {.rows = rows,
+                                .D = D,
+                                .x = in.data<T>(),
+                                .residual = compute::data_or_null<T>(residual),
+                                .mask = mask_of(drop),
+                                .weight = w.data<T>(),
+                                .bias = b.data<T>(),
+                                .eps = eps,
+                                .s = plain || !recorded ? nullptr : s.data<T>(),
+                                .y = y.data<T>(),
+                                .mean = mean.data<T>(),
+                                .rstd = rstd.data<T>(),
+                                .y_rounded = compute::round_into(exec, y),
+                                .masks_output = masks_output});
   });
   if (!recorded) return Variable(y);
 
@@ -53,28 +61,27 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
         const GradSink dh = has_residual ? ctx.sink(3) : GradSink();
         const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-          const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(ctx.grad());
           // One row may be the weight or the bias too, and be added to afterwards.
           const bool alone = rows > 1;
-          LayernormBackward<T> args{rows,
-                                    D,
-                                    ctx.grad().data<T>(),
-                                    s.get(op).data<T>(),
-                                    mean.data<T>(),
-                                    rstd.data<T>(),
-                                    w.get(op).data<T>(),
-                                    mask_of(drop),
-                                    out(dx),
-                                    out(dh),
-                                    out(dweight),
-                                    out(dbias),
-                                    dx.add,
-                                    dh.add,
-                                    dweight.add,
-                                    dbias.add,
-                                    alone ? compute::round_into(exec, dx) : nullptr,
-                                    masks_output};
+          LayernormBackward<T> args{.rows = rows,
+                                    .D = D,
+                                    .dy = ctx.grad().data<T>(),
+                                    .s = s.get(op).data<T>(),
+                                    .mean = mean.data<T>(),
+                                    .rstd = rstd.data<T>(),
+                                    .weight = w.get(op).data<T>(),
+                                    .mask = mask_of(drop),
+                                    .dx = compute::data_or_null<T>(dx),
+                                    .dresidual = compute::data_or_null<T>(dh),
+                                    .dweight = compute::data_or_null<T>(dweight),
+                                    .dbias = compute::data_or_null<T>(dbias),
+                                    .dx_add = dx.add,
+                                    .dresidual_add = dh.add,
+                                    .dweight_add = dweight.add,
+                                    .dbias_add = dbias.add,
+                                    .dx_rounded = alone ? compute::round_into(exec, dx) : nullptr,
+                                    .masks_output = masks_output};
           cu::PartialSums sums;
           if constexpr (kWithCuda && kOnCuda<T>)
             if (exec.device == Device::cuda && alone)
@@ -100,6 +107,7 @@ Variable layernorm_dropout(const Variable& x, const Variable& weight, const Vari
 
 Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout& drop, const Variable& weight,
                             const Variable& bias, double eps) {
+  compute::check_operands("residual_layernorm", {{"h", h}});
   return normalize("residual_layernorm", h, x, drop, weight, bias, eps);
 }
 

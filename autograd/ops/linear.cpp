@@ -14,16 +14,12 @@ struct LinearShape {
 };
 
 LinearShape check_linear(const char* op, const Variable& x, const Variable& weight, const Variable& bias) {
+  compute::check_operands(op, {{"x", x}, {"weight", weight}, {"bias", bias, true}});
   WEDGE_CHECK(x.value().rank() >= 1 && weight.value().rank() == 2 && weight.size(1) == x.size(-1),
               "{}: expected x [..., K] and weight [N, K], got {} and {}", op, to_string(x.shape()),
               to_string(weight.shape()));
   WEDGE_CHECK(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "{}: bias must be [{}], got {}", op,
               weight.size(0), to_string(bias.shape()));
-  WEDGE_CHECK(weight.dtype() == x.dtype() && (!bias.defined() || bias.dtype() == x.dtype()),
-              "{}: expected x, weight and bias of one dtype, got {} and {}", op, name_of(x.dtype()),
-              name_of(weight.dtype()));
-  const Tensor none;
-  compute::check_one_device(op, {&x.value(), &weight.value(), bias.defined() ? &bias.value() : &none});
   LinearShape s{0, x.size(-1), weight.size(0), x.shape()};
   s.rows = numel(Shape(s.out.begin(), s.out.end() - 1));
   s.out.back() = s.N;
@@ -57,7 +53,7 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Ou
                                .dy = dy.values,
                                .x = x.data<T>(),
                                .dweight = nullptr,
-                               .dbias = compute::data_or_null<T>(db.tensor),
+                               .dbias = compute::data_or_null<T>(db),
                                .dweight_add = false,
                                .dbias_add = db.add,
                                .dy_rounded = dy.rounded,
@@ -97,7 +93,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
   const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
   const Tensor y = Tensor::empty(s.out, x.dtype(), in.device());
   visit_floating(x.dtype(), "linear", [&]<class T>(T) {
-    const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+    const Tensor b = compute::dense_or_none(bias);
     product<T>(s, in, w, compute::data_or_null<T>(b), y);
   });
   return make_output(
@@ -122,7 +118,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
                y = Tensor::empty(s.out, x.dtype(), in.device());
   visit_floating(x.dtype(), "linear_gelu", [&]<class T>(T) {
     product<T>(s, in, w, nullptr, u);
-    const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
+    const Tensor b = compute::dense_or_none(bias);
     const Exec exec = compute::exec_of(y);
     bias_gelu_forward<T>(exec, {s.rows, s.N, compute::data_or_null<T>(b), u.data<T>(), y.data<T>(),
                                 compute::round_into(exec, y)});
@@ -139,7 +135,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
           bias_gelu_backward<T>(
               compute::exec_of(dy),
               {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
-               db ? db.tensor.data<T>() : nullptr, db.add, compute::data_or_null<BFloat16>(du_copy)});
+               compute::data_or_null<T>(db), db.add, compute::data_or_null<BFloat16>(du_copy)});
           product_backward<T>(ctx, s,
                               {compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
                                du.defined() ? du : du_copy},

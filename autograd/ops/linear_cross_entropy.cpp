@@ -75,10 +75,10 @@ class LaterGradient {
 }  // namespace
 
 Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& targets) {
+  compute::check_operands("linear_cross_entropy", {{"x", x}, {"weight", weight}});
   Shape lead = x.shape();
-  WEDGE_CHECK(!lead.empty() && weight.value().rank() == 2 && weight.size(1) == lead.back() &&
-                  weight.dtype() == x.dtype(),
-              "linear_cross_entropy: expected x [..., D] and weight [V, D] of one dtype, got {} and {}",
+  WEDGE_CHECK(!lead.empty() && weight.value().rank() == 2 && weight.size(1) == lead.back(),
+              "linear_cross_entropy: expected x [..., D] and weight [V, D], got {} and {}",
               to_string(x.shape()), to_string(weight.shape()));
   const std::int64_t D = lead.back(), V = weight.size(0);
   lead.pop_back();
@@ -89,7 +89,6 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
 
   const Tensor in = x.value().contiguous(), w = weight.value().contiguous();
   const Tensor ids = checked_indices("linear_cross_entropy", targets, V, in);
-  compute::check_one_device("linear_cross_entropy", {&in, &w});
   const Tensor loss = Tensor::empty({}, x.dtype(), in.device());
   // The gradients of this loss, made while the logits are at hand; backward only scales them. On a GPU
   // dweight of the last rows, mostly of all, is left to backward, and may be made where it goes.
@@ -98,12 +97,12 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   const LaterGradient later = wants_dw ? LaterGradient(in, rows, V) : LaterGradient();
   const Tensor dw = wants_dw && later.rows() < rows ? empty_padded(V, D, in) : Tensor();
   visit_floating(x.dtype(), "linear_cross_entropy", [&]<class T>(T) {
-    const auto out = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
     const Exec exec = compute::exec_of(loss);
     linear_cross_entropy<T>(
-        exec, {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(), loss.data<T>(), out(dx),
-               out(dw), compute::rounded_activation(exec, in), compute::rounded(exec, w, padded_classes(1)),
-               w.bf16_copy_rows(), later.kept()});
+        exec,
+        {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(), loss.data<T>(),
+         compute::data_or_null<T>(dx), compute::data_or_null<T>(dw), compute::rounded_activation(exec, in),
+         compute::rounded(exec, w, padded_classes(1)), w.bf16_copy_rows(), later.kept()});
   });
   const Saved factor = later.rows() > 0 ? Saved(in) : Saved();
   return make_output("linear_cross_entropy", loss, {x, weight},

@@ -4,6 +4,7 @@
 namespace wedge {
 
 Variable matmul(const Variable& a, const Variable& b) {
+  compute::check_operands("matmul", {{"a", a}, {"b", b}});
   return make_output("matmul", compute::matmul(a.value(), b.value()), {a, b},
                      [lhs = Saved(a.value()), rhs = Saved(b.value())](const BackwardContext& ctx) {
                        if (ctx.wants(0))

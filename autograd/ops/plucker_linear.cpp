@@ -7,6 +7,7 @@ namespace wedge {
 
 Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
                         const std::vector<std::int64_t>& lags, std::int64_t begin) {
+  compute::check_operands("plucker_linear", {{"z", z}, {"weight", weight}, {"bias", bias, true}});
   WEDGE_CHECK(z.value().rank() == 3 && z.size(2) >= 2,
               "plucker_linear: expected z [B, L, R] with R >= 2, got {}", to_string(z.shape()));
   const std::int64_t B = z.size(0), L = z.size(1), R = z.size(2), P = R * (R - 1) / 2;
@@ -15,9 +16,6 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
   const std::int64_t D = weight.size(0);
   WEDGE_CHECK(!bias.defined() || bias.shape() == Shape{D}, "plucker_linear: bias must be [{}], got {}", D,
               to_string(bias.shape()));
-  WEDGE_CHECK(weight.dtype() == z.dtype() && (!bias.defined() || bias.dtype() == z.dtype()),
-              "plucker_linear: weight and bias must be {}, got {}", name_of(z.dtype()),
-              name_of(weight.dtype()));
   for (const std::int64_t lag : lags) WEDGE_CHECK(lag >= 1, "plucker_linear: lags must be >= 1, got {}", lag);
   WEDGE_CHECK(0 <= begin && begin <= L, "plucker_linear: begin must be 0 to {}, got {}", L, begin);
 
@@ -26,8 +24,7 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
     return slice(plucker_linear(z, weight, bias, lags), 1, begin, L);
 
   const Tensor in = z.value().contiguous(), w = weight.value().contiguous();
-  const Tensor b = bias.defined() ? bias.value().contiguous() : Tensor();
-  compute::check_one_device("plucker_linear", {&in, &w, &b});
+  const Tensor b = compute::dense_or_none(bias);
   const Tensor s = Tensor::empty(z.shape(), z.dtype(), in.device()),
                g = Tensor::empty({B, L - begin, D}, z.dtype(), in.device());
   Tensor ring;  // the weight as the products of both passes take it
@@ -46,30 +43,29 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
        has_bias = bias.defined()](const BackwardContext& ctx) {
         const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = has_bias ? ctx.sink(2) : GradSink();
         visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
-          const auto out = [](const GradSink& sink) { return sink ? sink.tensor.data<T>() : nullptr; };
           const Exec exec = compute::exec_of(s);
           // Who sums dg rounds it too; else both are done in one pass.
           const bool summed = compute::add_up_sums(ctx, dbias);
           const BFloat16* const dg_rounded =
               ctx.grad_sums() || !dbias ? compute::rounded_activation(exec, ctx.grad()) : nullptr;
-          PluckerLinearBackward<T> args{B,
-                                        L,
-                                        R,
-                                        D,
-                                        lags,
-                                        in.get("plucker_linear").data<T>(),
-                                        s.data<T>(),
-                                        w.get("plucker_linear").data<T>(),
-                                        ctx.grad().data<T>(),
-                                        out(dz),
-                                        out(dweight),
-                                        summed ? nullptr : out(dbias),
-                                        dz.add,
-                                        dweight.add,
-                                        dbias.add,
-                                        compute::round_into(exec, dz),
-                                        compute::data_or_null<BFloat16>(ring),
-                                        dg_rounded};
+          PluckerLinearBackward<T> args{.B = B,
+                                        .L = L,
+                                        .R = R,
+                                        .D = D,
+                                        .lags = lags,
+                                        .z = in.get("plucker_linear").data<T>(),
+                                        .s = s.data<T>(),
+                                        .weight = w.get("plucker_linear").data<T>(),
+                                        .dg = ctx.grad().data<T>(),
+                                        .dz = compute::data_or_null<T>(dz),
+                                        .dweight = compute::data_or_null<T>(dweight),
+                                        .dbias = summed ? nullptr : compute::data_or_null<T>(dbias),
+                                        .dz_add = dz.add,
+                                        .dweight_add = dweight.add,
+                                        .dbias_add = dbias.add,
+                                        .dz_rounded = compute::round_into(exec, dz),
+                                        .weight_ring = compute::data_or_null<BFloat16>(ring),
+                                        .dg_rounded = dg_rounded};
           cu::PartialSums sums;
           if constexpr (kWithCuda && kOnCuda<T>)
             if (exec.device == Device::cuda)

@@ -15,14 +15,20 @@ Shape without(Shape shape, int dim) {
 // product with broadcasting, which walks rows; scaling the broadcast view would first copy it element by
 // element.
 Tensor spread(const Tensor& grad, const Shape& shape, int dim, double scale) {
-  Shape kept = shape;
-  kept[dim] = 1;
-  return compute::binary(BinaryOp::mul, grad.reshape(kept).broadcast_to(shape),
-                         Tensor::full({}, scale, grad.dtype(), grad.device()), "sum");
+  const std::int64_t outer = numel(Shape(shape.begin(), shape.begin() + dim)), n = shape[dim],
+                     inner = numel(Shape(shape.begin() + dim + 1, shape.end()));
+  return compute::binary(BinaryOp::mul, grad.reshape({outer, 1, inner}).broadcast_to({outer, n, inner}),
+                         Tensor::full({}, scale, grad.dtype(), grad.device()), "sum")
+      .reshape(shape);
 }
 
-Variable scaled_sum(const char* name, const Variable& x, int dim, bool keep_dim, double scale) {
+// The sum, or the mean.
+Variable summed(const char* name, const Variable& x, int dim, bool keep_dim, bool is_mean) {
+  compute::check_operands(name, {{"x", x}});
   const int d = normalize_dim(dim, x.value().rank(), name);
+  const std::int64_t n = x.size(d);
+  WEDGE_CHECK(!is_mean || n > 0, "{}: dimension {} of {} is empty", name, dim, to_string(x.shape()));
+  const double scale = is_mean ? 1.0 / static_cast<double>(n) : 1;
   Tensor y = compute::reduce(ReduceOp::sum, x.value(), d);
   if (scale != 1) y = compute::scale(y, scale);
   if (!keep_dim) y = y.reshape(without(y.shape(), d));
@@ -34,23 +40,23 @@ Variable scaled_sum(const char* name, const Variable& x, int dim, bool keep_dim,
 }  // namespace
 
 Variable sum(const Variable& x, int dim, bool keep_dim) {
-  return scaled_sum("sum", x, dim, keep_dim, 1);
+  return summed("sum", x, dim, keep_dim, false);
 }
-
 Variable mean(const Variable& x, int dim, bool keep_dim) {
-  const std::int64_t n = x.size(normalize_dim(dim, x.value().rank(), "mean"));
-  WEDGE_CHECK(n > 0, "mean: dimension {} of {} is empty", dim, to_string(x.shape()));
-  return scaled_sum("mean", x, dim, keep_dim, 1.0 / static_cast<double>(n));
+  return summed("mean", x, dim, keep_dim, true);
 }
-
 Variable sum(const Variable& x) {
+  compute::check_operands("sum", {{"x", x}});
   return sum(reshape(x, {x.value().numel()}), 0);
 }
 Variable mean(const Variable& x) {
+  compute::check_operands("mean", {{"x", x}});
+  WEDGE_CHECK(x.value().numel() > 0, "mean: {} is empty", to_string(x.shape()));
   return mean(reshape(x, {x.value().numel()}), 0);
 }
 
 Variable max(const Variable& x, int dim, bool keep_dim) {
+  compute::check_operands("max", {{"x", x}});
   const int d = normalize_dim(dim, x.value().rank(), "max");
   const Tensor in = x.value().contiguous(), kept = compute::reduce(ReduceOp::max, in, d);
   const Tensor y = keep_dim ? kept : kept.reshape(without(kept.shape(), d));

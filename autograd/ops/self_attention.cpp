@@ -19,6 +19,11 @@ struct AttentionShape {
 AttentionShape check_shapes(const Variable& x, const Variable& qkv_weight, const Variable& qkv_bias,
                             const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads) {
   constexpr const char* kName = "self_attention";
+  compute::check_operands(kName, {{"x", x},
+                                  {"qkv_weight", qkv_weight},
+                                  {"qkv_bias", qkv_bias},
+                                  {"out_weight", out_weight},
+                                  {"out_bias", out_bias}});
   WEDGE_CHECK(x.value().rank() == 3 && qkv_weight.value().rank() == 2 && out_weight.value().rank() == 2 &&
                   qkv_weight.size(1) == x.size(2) && qkv_weight.size(0) == 3 * out_weight.size(1),
               "{}: expected x [B, L, K], qkv_weight [3 D, K] and out_weight [M, D], got {}, {} and {}", kName,
@@ -29,11 +34,6 @@ AttentionShape check_shapes(const Variable& x, const Variable& qkv_weight, const
   WEDGE_CHECK(qkv_bias.shape() == Shape{3 * s.D} && out_bias.shape() == Shape{s.M},
               "{}: expected biases [{}] and [{}], got {} and {}", kName, 3 * s.D, s.M,
               to_string(qkv_bias.shape()), to_string(out_bias.shape()));
-  for (const Variable* v : {&qkv_weight, &qkv_bias, &out_weight, &out_bias})
-    WEDGE_CHECK(v->dtype() == x.dtype(), "{}: expected one dtype, got {} and {}", kName, name_of(x.dtype()),
-                name_of(v->dtype()));
-  compute::check_one_device(
-      kName, {&x.value(), &qkv_weight.value(), &qkv_bias.value(), &out_weight.value(), &out_bias.value()});
   return s;
 }
 
@@ -76,16 +76,16 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                                                 weight_factor(exec, w2.get(kName)).data(),
                                                 d_o.data<BFloat16>());
                        const GradSink dw1 = ctx.sink(1), db1 = ctx.sink(2);
-                       CausalAttentionBackward<BFloat16> args{s.B,
-                                                              s.L,
-                                                              s.H,
-                                                              s.D,
-                                                              qkv.data<BFloat16>(),
-                                                              o.data<BFloat16>(),
-                                                              lse.data<float>(),
-                                                              d_o.data<BFloat16>(),
-                                                              dqkv.data<BFloat16>(),
-                                                              false};
+                       CausalAttentionBackward<BFloat16> args{.B = s.B,
+                                                              .L = s.L,
+                                                              .H = s.H,
+                                                              .D = s.D,
+                                                              .qkv = qkv.data<BFloat16>(),
+                                                              .o = o.data<BFloat16>(),
+                                                              .lse = lse.data<float>(),
+                                                              .dout = d_o.data<BFloat16>(),
+                                                              .dqkv = dqkv.data<BFloat16>(),
+                                                              .dqkv_add = false};
                        cu::PartialSums sums;
                        if constexpr (kWithCuda)
                          if (db1)

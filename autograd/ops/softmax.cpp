@@ -7,6 +7,7 @@ namespace wedge {
 namespace {
 
 Variable softmax_like(const char* name, const Variable& x, bool log) {
+  compute::check_operands(name, {{"x", x}});
   WEDGE_CHECK(x.value().rank() >= 1 && x.size(-1) > 0, "{}: expected [..., n] with n > 0, got {}", name,
               to_string(x.shape()));
   const Tensor input = x.value().contiguous();

@@ -1,5 +1,8 @@
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/strides.h"
@@ -17,17 +20,48 @@ void for_runs(std::int64_t n, Body&& body) {
   });
 }
 
+// y = f(x) by Eigen's packets, which at the ends of an array would take scalar functions instead: a result
+// does not depend on where its element stands.
+template <class T, class F>
+void by_packets(ConstArrayMap<T> x, ArrayMap<T> y, F f) {
+  using Block = Eigen::Array<T, 64, 1>;
+  for (std::int64_t i = 0; i < x.size(); i += Block::SizeAtCompileTime) {
+    const std::int64_t n = std::min<std::int64_t>(x.size() - i, Block::SizeAtCompileTime);
+    Block in = Block::Ones();
+    std::copy_n(x.data() + i, n, in.data());
+    const Block out = f(in);
+    std::copy_n(out.data(), n, y.data() + i);
+  }
+}
+
+// Where packets are off: y = f(x) for the x that are outside of [low, high], or NaN.
+template <class T, class F>
+void mend(ConstArrayMap<T> x, ArrayMap<T> y, T low, T high, F f) {
+  bool any = false;
+#pragma omp simd reduction(| : any)
+  for (std::int64_t i = 0; i < x.size(); ++i) any |= !(x[i] >= low && x[i] <= high);
+  if (!any) return;
+  for (std::int64_t i = 0; i < x.size(); ++i)
+    if (!(x[i] >= low && x[i] <= high)) y[i] = f(x[i]);
+}
+
 template <class T>
 void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
+  constexpr T kLargest = std::numeric_limits<T>::max(), kNormal = std::numeric_limits<T>::min();
+  // Packets' exponentials stop at the smallest normal number, and before the largest.
+  const T lowest = std::log(kNormal), highest = std::log(kLargest) - 1;
+  const auto exact_exp = [lowest](T v) { return v < 2 * lowest ? T(0) : std::exp(v); };
   switch (op) {
     case UnaryOp::neg:
       y = -x;
       break;
     case UnaryOp::exp:
-      exp_to_zero(x, y);
+      by_packets(x, y, [](const auto& v) { return v.exp(); });
+      mend(x, y, lowest, highest, exact_exp);
       break;
     case UnaryOp::log:
-      y = x.log();
+      by_packets(x, y, [](const auto& v) { return v.log(); });
+      mend(x, y, kNormal, kLargest, [](T v) { return std::log(v); });
       break;
     case UnaryOp::sqrt:
       // Eigen's packets are off at infinity, at subnormal numbers, and by a last place elsewhere.
@@ -37,16 +71,17 @@ void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
       y = x.square();
       break;
     case UnaryOp::tanh:
-      y = x.tanh();
+      by_packets(x, y, [](const auto& v) { return v.tanh(); });
       break;
     case UnaryOp::sigmoid:
-      y = x.logistic();
+      by_packets(x, y, [](const auto& v) { return sigmoid(v); });
+      mend(x, y, lowest, kLargest, [&](T v) { return v < lowest ? exact_exp(v) : 1 / (1 + std::exp(-v)); });
       break;
     case UnaryOp::relu:
       y = x.max(T(0));
       break;
     case UnaryOp::gelu:
-      y = x * gaussian_cdf(x);
+      by_packets(x, y, [](const auto& v) { return v * gaussian_cdf(v); });
       break;
   }
 }
@@ -79,7 +114,7 @@ void unary_slope(UnaryOp op, ConstArrayMap<T> x, ConstArrayMap<T> y, ArrayX<T>& 
       slope = (x > T(0)).template cast<T>();
       break;
     case UnaryOp::gelu:
-      slope = gaussian_cdf(x) + x * gaussian_pdf(x);
+      slope = gelu_slope(x);
       break;
   }
 }

@@ -38,7 +38,7 @@ std::unique_ptr<Mixer::Memory> AttentionMixer::make_memory(std::int64_t batch, s
 }
 
 Variable AttentionMixer::extend(const Variable& h, Memory& memory) const {
-  auto& past = static_cast<KeysAndValues&>(memory);
+  auto& past = memory_of<KeysAndValues>(memory);
   const std::int64_t B = h.size(0), n = h.size(1), head = h.size(2) / num_heads_;
   const Variable qkv = qkv_projection_(h);
   const Tensor parts = qkv.value().reshape({B, n, 3, num_heads_, head}).permute({2, 0, 3, 1, 4});

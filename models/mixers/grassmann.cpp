@@ -42,7 +42,7 @@ std::unique_ptr<Mixer::Memory> GrassmannMixer::make_memory(std::int64_t /*batch*
 }
 
 Variable GrassmannMixer::extend(const Variable& h, Memory& memory) const {
-  Tensor& states = static_cast<Window&>(memory).states;
+  Tensor& states = memory_of<Window>(memory).states;
   const Variable z = reduce_(h), seen = states.defined() ? concat({states, z}, 1) : z;
   const std::int64_t L = seen.size(1), kept = std::min(L, *std::ranges::max_element(lags_));
   states = seen.value().slice(1, L - kept, L).clone();

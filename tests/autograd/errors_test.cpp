@@ -1,6 +1,7 @@
 // Every operation refuses what does not fit, with an error that names it, what it expected and what came.
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "autograd/ops.h"
 #include "tests/support/catch.h"
@@ -47,7 +48,8 @@ TEST_CASE("elementwise operations refuse shapes and dtypes that do not fit", "[e
          [f = f] {
            return f(of({2, 3}), of({2}));
          }},
-        {op, "float32 and float64", [f = f] { return f(of({2}), of({2}, f64)); }},
+        {op, "b must be float32 as a is, got float64", [f = f] { return f(of({2}), of({2}, f64)); }},
+        {op, "expected b, got an undefined variable", [f = f] { return f(of({2}), none); }},
         {op, "got int32", [f = f] { return f(ids({1}, {1}), ids({1}, {1})); }},
         {op, "at most 8 dimensions", [f = f] { return f(of(Shape(9, 1)), of({1})); }},
     });
@@ -56,7 +58,8 @@ TEST_CASE("elementwise operations refuse shapes and dtypes that do not fit", "[e
       {"tanh", tanh}, {"sigmoid", sigmoid}, {"relu", relu}, {"gelu", gelu}};
   for (const auto& [op, f] : functions)
     check_all({{op, "got int32", [f = f] { return f(ids({1}, {1})); }},
-               {op, "got bfloat16", [f = f] { return f(of({1}, DType::bf16)); }}});
+               {op, "got bfloat16", [f = f] { return f(of({1}, DType::bf16)); }},
+               {op, "expected x, got an undefined variable", [f = f] { return f(none); }}});
 }
 
 TEST_CASE("reductions refuse dimensions that are not there", "[errors]") {
@@ -75,7 +78,10 @@ TEST_CASE("reductions refuse dimensions that are not there", "[errors]") {
        [] {
          return mean(of({2, 0}), 1);
        }},
-      {"mean", "is empty", [] { return mean(of({0})); }},
+      {"mean", "[0, 3] is empty",
+       [] {
+         return mean(of({0, 3}));
+       }},
       {"max", "is empty",
        [] {
          return max(of({2, 0}), 1);
@@ -85,6 +91,10 @@ TEST_CASE("reductions refuse dimensions that are not there", "[errors]") {
 
 TEST_CASE("operations that move elements refuse impossible shapes", "[errors]") {
   check_all({
+      {"reshape", "one may be -1, got [-1, -1]",
+       [] {
+         return reshape(of({2, 3}), {-1, -1});
+       }},
       {"reshape", "cannot make [4] of [2, 3]",
        [] {
          return reshape(of({2, 3}), {4});
@@ -109,12 +119,17 @@ TEST_CASE("operations that move elements refuse impossible shapes", "[errors]") 
        [] {
          return broadcast_to(of({2, 3}), {2, 4});
        }},
+      {"broadcast_to", "[2] does not broadcast to [-1]", [] { return broadcast_to(of({2}), {-1}); }},
       {"concat", "at least one", [] { return concat({}, 0); }},
+      {"concat", "expected a part, got an undefined variable",
+       [] {
+         return concat({of({2}), none}, 0);
+       }},
       {"concat", "got [3, 3]",
        [] {
          return concat({of({2, 3}), of({3, 3})}, 1);
        }},
-      {"concat", "got float32 [3]",
+      {"concat", "got [3]",
        [] {
          return concat({of({2, 3}), of({3})}, 0);
        }},
@@ -140,7 +155,7 @@ TEST_CASE("products refuse sizes that do not meet", "[errors]") {
        [] {
          return matmul(of({2, 1, 3}), of({3, 3, 1}));
        }},
-      {"matmul", "float32 and float64",
+      {"matmul", "b must be float32 as a is, got float64",
        [] {
          return matmul(of({2, 3}), of({3, 2}, f64));
        }},
@@ -162,7 +177,11 @@ TEST_CASE("products refuse sizes that do not meet", "[errors]") {
        [] {
          return feed_forward(of({2, 3}), of({4, 3}), of({3}), of({3, 4}), of({3}));
        }},
-      {"feed_forward", "got float32 and float64",
+      {"feed_forward", "expected up_bias, got an undefined variable",
+       [] {
+         return feed_forward(of({2, 3}), of({4, 3}), none, of({3, 4}), of({3}));
+       }},
+      {"feed_forward", "down_weight must be float32 as x is, got float64",
        [] {
          return feed_forward(of({2, 3}), of({4, 3}), of({4}), of({3, 4}, f64), of({3}));
        }},
@@ -186,11 +205,11 @@ TEST_CASE("products refuse sizes that do not meet", "[errors]") {
          [f = f] {
            return f(of({2, 3}), of({4, 3}), of({3}));
          }},
-        {op, "one dtype",
+        {op, "weight must be float32 as x is, got float64",
          [f = f] {
            return f(of({2, 3}), of({4, 3}, f64), none);
          }},
-        {op, "one dtype",
+        {op, "bias must be float32 as x is, got float64",
          [f = f] {
            return f(of({2, 3}), of({4, 3}), of({4}, f64));
          }},
@@ -220,11 +239,11 @@ TEST_CASE("operations on indices refuse other dtypes and numbers out of range", 
        [] {
          return token_position_embedding(of({3, 4}), of({3}), ids({0}, {1, 1}));
        }},
-      {"token_position_embedding", "position_weight must be float32 [P, 4], got float32 [2, 5]",
+      {"token_position_embedding", "position_weight must be [P, 4], got [2, 5]",
        [] {
          return token_position_embedding(of({3, 4}), of({2, 5}), ids({0}, {1, 1}));
        }},
-      {"token_position_embedding", "got float64 [2, 4]",
+      {"token_position_embedding", "position_weight must be float32 as token_weight is, got float64",
        [] {
          return token_position_embedding(of({3, 4}), of({2, 4}, f64), ids({0}, {1, 1}));
        }},
@@ -239,6 +258,19 @@ TEST_CASE("operations on indices refuse other dtypes and numbers out of range", 
       {"token_position_embedding", "positions must be in [0, 2), got 1 from -1 on",
        [] {
          return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}), -1);
+       }},
+      {"token_position_embedding", "positions must be in [0, 2), got 1 from 9223372036854775807 on",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), ids({0}, {1, 1}),
+                                         std::numeric_limits<std::int64_t>::max());
+       }},
+      {"token_position_embedding", "expected ids, got an undefined tensor",
+       [] {
+         return token_position_embedding(of({3, 4}), of({2, 4}), {});
+       }},
+      {"embedding", "expected ids, got an undefined tensor",
+       [] {
+         return embedding(of({3, 4}), {});
        }},
       {"token_position_embedding", "index must be in [0, 3), got 3 at 0",
        [] {
@@ -286,7 +318,7 @@ TEST_CASE("operations on indices refuse other dtypes and numbers out of range", 
        [] {
          return linear_cross_entropy(of({2, 3}), of({5, 3}), ids({0, 5}, {2}));
        }},
-      {"linear_cross_entropy", "one dtype",
+      {"linear_cross_entropy", "weight must be float32 as x is, got float64",
        [] {
          return linear_cross_entropy(of({2, 3}), of({5, 3}, f64), ids({0, 0}, {2}));
        }},
@@ -310,9 +342,29 @@ TEST_CASE("normalisations refuse weights of another width", "[errors]") {
          return layernorm(of({4, 3}), of({3}), of({1, 3}));
        }},
       {"layernorm", "expected [..., D], got []", [] { return layernorm(of({}), of({1}), of({1})); }},
-      {"layernorm", "must be float32, got float64 and float32",
+      {"layernorm", "weight must be float32 as x is, got float64",
        [] {
          return layernorm(of({4, 3}), of({3}, f64), of({3}));
+       }},
+      {"layernorm", "expected weight, got an undefined variable",
+       [] {
+         return layernorm(of({4, 3}), none, of({3}));
+       }},
+      {"layernorm", "eps must be at least 0, got -1",
+       [] {
+         return layernorm(of({4, 3}), of({3}), of({3}), -1);
+       }},
+      {"layernorm", "eps must be at least 0, got nan",
+       [] {
+         return layernorm(of({4, 3}), of({3}), of({3}), std::nan(""));
+       }},
+      {"residual_layernorm", "expected h, got an undefined variable",
+       [&] {
+         return residual_layernorm(none, of({4, 3}), off, of({3}), of({3}));
+       }},
+      {"residual_layernorm", "h must be float32 as x is, got float64",
+       [&] {
+         return residual_layernorm(of({4, 3}, f64), of({4, 3}), off, of({3}), of({3}));
        }},
       {"residual_layernorm", "one shape, got [3, 4] and [4, 3]",
        [&] {
@@ -390,7 +442,7 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return plucker_linear(of({2, 3, 4}), of({5, 6}), none, {1}, 4);
        }},
-      {"plucker_linear", "must be float32, got float64",
+      {"plucker_linear", "weight must be float32 as z is, got float64",
        [] {
          return plucker_linear(of({2, 3, 4}), of({5, 6}, f64), none, {1});
        }},
@@ -406,7 +458,7 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}), of({2}));
        }},
-      {"gate_blend", "must be float32, got float64",
+      {"gate_blend", "weight must be float32 as h is, got float64",
        [] {
          return gate_blend(of({2, 3}), of({2, 3}), of({3, 6}, f64), none);
        }},
@@ -423,7 +475,7 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return self_attention(of({2, 3, 4}), of({6, 4}), of({2}), of({4, 2}), of({4}), 1);
        }},
-      {"self_attention", "got float32 and float64",
+      {"self_attention", "out_weight must be float32 as x is, got float64",
        [] {
          return self_attention(of({2, 3, 4}), of({6, 4}), of({6}), of({4, 2}, f64), of({4}), 1);
        }},
@@ -435,7 +487,7 @@ TEST_CASE("mixers refuse widths and lags that do not fit", "[errors]") {
        [] {
          return gate_layernorm(of({2, 3}), of({2, 3}), of({3, 6}), none, of({3}), of({2}), {});
        }},
-      {"gate_layernorm", "must be float32, got float32 and float64",
+      {"gate_layernorm", "norm_bias must be float32 as h is, got float64",
        [] {
          return gate_layernorm(of({2, 3}), of({2, 3}), of({3, 6}), none, of({3}), of({3}, f64), {});
        }},

@@ -69,6 +69,50 @@ TEST_CASE("exp of -inf is 0 and sqrt is std::sqrt, wherever the element stands",
   }
 }
 
+namespace {
+
+// The largest relative error of f over x, each at every place of a run and of its end.
+template <class T>
+double worst_error(Variable (*f)(const Variable&), long double (*exact)(long double), const std::vector<T>& xs) {
+  double worst = 0;
+  for (const T x : xs)
+    for (const std::int64_t n : {1, 16, 17, 67}) {
+      const auto ys =
+          f(Tensor::from(std::vector<T>(static_cast<std::size_t>(n), x), {n})).value().to_vector();
+      const double y = static_cast<double>(static_cast<T>(exact(static_cast<long double>(x))));
+      for (const double got : ys) {
+        CHECK(got == ys[0]);
+        const double unit = std::max(std::abs(y), static_cast<double>(std::numeric_limits<T>::min()));
+        if (got != y) worst = std::max(worst, std::abs(got - y) / unit);
+      }
+    }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("exp, log and sigmoid are right to the ends of a type, wherever the element stands", "[tape]") {
+  const auto logistic = [](long double x) { return 1 / (1 + std::exp(-x)); };
+  const auto float_eps = static_cast<double>(std::numeric_limits<float>::epsilon());
+  const std::vector<float> exponents = {-200, -104, -100, -88, -87.3f, -8.9f,  -1e-3f,
+                                        0,    1,    30,   88,  88.5f,  88.72f, 89};
+  CHECK(worst_error<float>(exp, std::exp, exponents) <= 3 * float_eps);
+  CHECK(worst_error<float>(sigmoid, logistic, exponents) <= 3 * float_eps);
+  CHECK(worst_error<float>(log, std::log, {1e-45f, 1e-39f, 1e-38f, 0.3f, 1, 7, 3e38f, HUGE_VALF, 0}) <=
+        2 * float_eps);
+  const double eps = std::numeric_limits<double>::epsilon();
+  const std::vector<double> wide = {-750, -745, -709, -708, -1, 0, 700, 709.5, 709.7, 710};
+  CHECK(worst_error<double>(exp, std::exp, wide) <= 2 * eps);
+  CHECK(worst_error<double>(sigmoid, logistic, {-740, -709, -30, -1, 0, 30}) <= 3 * eps);
+  CHECK(worst_error<double>(log, std::log, {1e-320, 1e-310, 1e-300, 2, HUGE_VAL, 0}) <= 2 * eps);
+}
+
+TEST_CASE("the slope of gelu is 0 or 1 far out", "[tape]") {
+  const Variable x = parameter(Tensor::from({-1e38f, -1e30f, -200.f, 200.f, 1e38f}, {5}));
+  sum(gelu(x)).backward();
+  CHECK(x.grad().to_vector() == std::vector<double>{0, 0, 0, 1, 1});
+}
+
 TEST_CASE("a lag beyond every sequence is skipped, however large", "[tape]") {
   const auto gradient = [](std::int64_t lag) {
     const Variable z = parameter(Tensor::from(std::vector<double>{1, 2, 3, 4, 5, 7, 1, 1, 2}, {1, 3, 3}));

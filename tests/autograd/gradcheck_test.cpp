@@ -79,6 +79,13 @@ TEST_CASE("gradcheck leaves constants and the inputs' values alone", "[gradcheck
   const std::vector<double> before = x.value().to_vector();
   CHECK(gradcheck([](const auto& in) { return in[0] * in[1]; }, {x, c}).ok);
   CHECK(x.value().to_vector() == before);
+  int calls = 0;
+  const auto fails = [&](const std::vector<Variable>& in) {
+    if (++calls == 2) throw Error("on purpose");
+    return square(in[0]);
+  };
+  CHECK_THROWS_WITH(gradcheck(fails, {x}), ContainsSubstring("on purpose"));
+  CHECK(x.value().to_vector() == before);
 }
 
 TEST_CASE("gradcheck follows its options", "[gradcheck]") {

@@ -198,6 +198,92 @@ TEST_CASE("a leaf's value can be replaced by one of its kind", "[tape]") {
   CHECK_THROWS_WITH(w.set_value(values({1})), ContainsSubstring("set_value: expected float64 [2]"));
   CHECK_THROWS_AS(w.set_value(values({1, 2}).to(DType::f32)), Error);
   CHECK_THROWS_AS((w * 2.0).set_value(values({1, 2})), Error);
+  CHECK_THROWS_WITH(w.set_value({}), ContainsSubstring("undefined"));
+  w.detach().set_value(values({5, 6}));  // one memory
+  CHECK(w.value().to_vector() == Values{5, 6});
+  const Variable repeated(values({7}).broadcast_to({3}));
+  CHECK_THROWS_WITH(repeated.set_value(values({1, 2, 3})), ContainsSubstring("a view that was broadcast"));
+  CHECK(repeated.value().to_vector() == Values{7, 7, 7});
+}
+
+TEST_CASE("the gradient that backward begins with may be any tensor, a leaf's own too", "[tape]") {
+  const Variable x = parameter(values({1}));
+  (x * 3.0).backward();
+  const Tensor g = x.grad();
+  x.zero_grad();
+  (square(x) + x * 2.0).backward(g);
+  CHECK(grad_of(x) == Values{12});
+  CHECK_THROWS_WITH(sum(x).backward(Tensor()), ContainsSubstring("backward: expected a gradient, got an"));
+}
+
+TEST_CASE("an operation's gradients are checked, with its name", "[tape]") {
+  const Variable x = parameter(values({1, 2, 3, 4, 5, 6}));
+  const Variable wide = reshape(x, {2, 3});
+  const auto backward_of = [&](auto give) {
+    std::string name = "named at run time";
+    const Variable y = make_output(name.c_str(), wide.value(), {wide}, give);
+    name = "gone";
+    y.backward(Tensor::full({2, 3}, 1, DType::f64));
+  };
+  using Context = const BackwardContext&;
+  CHECK_THROWS_WITH(backward_of([](Context c) { c.accumulate(0, c.grad().transpose(0, 1)); }),
+                    ContainsSubstring("named at run time: the gradient of input 0 must be float64 [2, 3] on "
+                                      "cpu, got float64 [3, 2] on cpu"));
+  CHECK_THROWS_WITH(backward_of([](Context c) {
+                      c.accumulate(0, values({1, 2, 3}));
+                    }),
+                    ContainsSubstring("got float64 [3]"));
+  CHECK_THROWS_WITH(backward_of([](Context c) { c.accumulate(0, c.grad().to(DType::f32)); }),
+                    ContainsSubstring("got float32"));
+  CHECK_THROWS_WITH(backward_of([](Context c) { c.accumulate(0, {}); }),
+                    ContainsSubstring("got an undefined"));
+  CHECK_THROWS_WITH(backward_of([](Context c) { c.accumulate(1, c.grad()); }),
+                    ContainsSubstring("named at run time: its gradient asks for input 1 of 1"));
+  CHECK_THROWS_WITH(backward_of([](Context c) { c.sink(-1); }), ContainsSubstring("input -1 of 1"));
+}
+
+// f(x), of which nothing is kept: backward makes it again.
+Variable checkpoint(const Variable& x, Variable (*f)(const Variable&)) {
+  const NoGradGuard no_grad;
+  const Tensor y = f(x).value();
+  const GradGuard record(true);
+  return make_output("checkpoint", y, {x}, [f, in = x.value()](const BackwardContext& ctx) {
+    const GradGuard again(true);
+    const Variable x = parameter(in);
+    f(x).backward(ctx.grad());
+    ctx.accumulate(0, x.grad());
+  });
+}
+
+TEST_CASE("an operation may make its forward pass again in backward", "[tape]") {
+  const auto f = [](const Variable& x) { return exp(sigmoid(x) * x); };
+  const Variable a = parameter(values({0.5, -1, 2})), b = parameter(values({0.5, -1, 2}));
+  sum(square(f(a))).backward();
+  sum(square(checkpoint(b, f))).backward();
+  CHECK(grad_of(a) == grad_of(b));
+  CHECK(grad_enabled());
+}
+
+TEST_CASE("sums and slices go through any number of dimensions, backward too", "[tape]") {
+  const Variable x = parameter(values({1, 2, 3, 4, 5, 6}));
+  const Variable nine = reshape(x, {1, 1, 2, 1, 1, 3, 1, 1, 1});
+  sum(sum(nine, 5) * 2.0).backward();
+  CHECK(grad_of(x) == Values(6, 2));
+  x.zero_grad();
+  sum(mean(reshape(x, {1, 1, 2, 1, 1, 3, 1, 1, 1}), 5)).backward();
+  CHECK(grad_of(x)[0] == Approx(1.0 / 3));
+  x.zero_grad();
+  const Variable y = reshape(x, {1, 1, 2, 1, 1, 3, 1, 1, 1});
+  (sum(slice(y, 5, 0, 2)) + sum(slice(y, -4, 1, 3))).backward();
+  CHECK(grad_of(x) == Values{1, 2, 1, 1, 2, 1});
+}
+
+TEST_CASE("a number divided by a variable", "[tape]") {
+  const Variable x = parameter(values({2, -4}));
+  const Variable y = 8.0 / x;
+  CHECK(y.value().to_vector() == Values{4, -2});
+  sum(y).backward();
+  CHECK(grad_of(x) == Values{-2, -0.5});
 }
 
 TEST_CASE("an error inside backward leaves the next one working", "[tape]") {
@@ -322,11 +408,16 @@ TEST_CASE("NaN is not swallowed", "[tape]") {
   }
 }
 
-TEST_CASE("dropout that is off is nothing at all", "[tape]") {
+TEST_CASE("dropout that is off changes nothing", "[tape]") {
   const Variable x = parameter(values({1, 2, 3, 4}));
   const Tensor counter = Tensor::zeros({3}, DType::i64);
-  CHECK(dropout(x, {.rate = 0, .counter = counter}).state() == x.state());
-  CHECK(dropout(x, {.rate = 0.5, .counter = {}}).state() == x.state());
+  for (const Dropout& off : {Dropout{.rate = 0, .counter = counter}, Dropout{.rate = 0.5, .counter = {}}}) {
+    const Variable y = dropout(x, off);
+    CHECK(y.value().raw() == x.value().raw());
+    x.zero_grad();
+    y.backward(values({1, 2, 3, 4}));  // the result of an operation, as with a rate
+    CHECK(grad_of(x) == Values{1, 2, 3, 4});
+  }
   CHECK(residual_dropout(x, x, {.rate = 0.5, .counter = {}}).value().to_vector() == Values{2, 4, 6, 8});
 }
 

@@ -238,7 +238,16 @@ TEST_CASE("decoding token by token gives the logits of the whole sequence", "[mo
     }
     CHECK(error < (dtype == DType::f64 ? 1e-13 : 1e-5));
     CHECK_THROWS_WITH(model->extend(ids.slice(1, 0, 1), decoding),
-                      Catch::Matchers::ContainsSubstring("1 <= L <= 0"));
+                      Catch::Matchers::ContainsSubstring("all 40 positions are used up"));
+    Decoding none;
+    CHECK_THROWS_WITH(model->extend(ids.slice(1, 0, 1), none),
+                      Catch::Matchers::ContainsSubstring("start_decoding() of this model gave"));
+    const std::string other = mixer.name == "attention" ? "grassmann" : "attention";
+    ModelConfig other_config = model->config();
+    other_config.tensor_lifting_strategy = other;
+    Decoding wrong = make_language_model(other_config, 1, dtype)->start_decoding(B);
+    CHECK_THROWS_WITH(model->extend(ids.slice(1, 0, 1), wrong),
+                      Catch::Matchers::ContainsSubstring("got another mixer's"));
   }
 }
 

@@ -41,6 +41,17 @@ TEST_CASE("AdamW follows its formula", "[models][optimizer]") {
   }
 }
 
+TEST_CASE("an optimizer refuses a parameter that comes twice, and tensors that are none",
+          "[models][optimizer]") {
+  const Variable p = scalar(1);
+  using Catch::Matchers::ContainsSubstring;
+  CHECK_THROWS_WITH(AdamW({{"a", p}, {"b", p}}, {}), ContainsSubstring("a and b are one"));
+  AdamW optimizer({{"a", p}}, {});
+  CHECK_THROWS_WITH(optimizer.step(Tensor()), ContainsSubstring("expected a learning rate"));
+  CHECK_THROWS_WITH(optimizer.restore(1, {Tensor()}, {Tensor()}),
+                    ContainsSubstring("moments of a are undefined"));
+}
+
 TEST_CASE("gradients are clipped by their global norm, after scaling", "[models][optimizer]") {
   const auto first_moment = [](double clip, double scale) {
     const Variable a = scalar(1), b = scalar(1);

@@ -113,6 +113,18 @@ TEST_CASE("broadcasting repeats without copying", "[tensor]") {
   CHECK(wide.contiguous().to_vector() == wide.to_vector());
 }
 
+TEST_CASE("what is undefined or shares its elements is refused", "[tensor]") {
+  const Tensor none;
+  CHECK_THROWS_WITH(none.device(), ContainsSubstring("got an undefined one"));
+  CHECK_THROWS_AS(none.clone(), Error);
+  CHECK_THROWS_AS(none.to_vector(), Error);
+  CHECK_THROWS_AS(counting({1}).copy_from(none), Error);
+  Tensor wide = counting({2, 1}).broadcast_to({2, 3});
+  CHECK_THROWS_WITH(wide.copy_from(counting({2, 3})), ContainsSubstring("broadcast to [2, 3]"));
+  Tensor one = counting({1, 2}).broadcast_to({1, 2});
+  CHECK_NOTHROW(one.copy_from(counting({1, 2})));
+}
+
 TEST_CASE("contiguity looks at strides, not at how a view came about", "[tensor]") {
   const Tensor t = counting({2, 3, 4});
   CHECK(t.slice(0, 1, 2).is_contiguous());
