@@ -5,6 +5,7 @@
 // needs only scalars:
 //   N > 1e-6:  dz_t += G-part - c (q - (q·ŵ) ŵ) - ((q·ŵ) / ‖z‖) ẑ,  c = a / (‖z‖ ‖w‖)
 //   else:      G v / (1e-6 n) = (G w - a n q) / (1e-6 n): the G-part holds G w, and - (a / 1e-6) q is left
+// Where R is 2 a regular pair's p̂ is ±1, and all of these cancel: its gradient is 0, not what rounding leaves.
 // dz of a position is gathered from itself and from the positions that look back at it: no two threads write
 // one row.
 #include "kernels/plucker_linear.h"
@@ -197,10 +198,15 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
           const T z_norm = direction_of(z, R, zhat.data());
           antisymmetric_products(dfeatures + i * P, R, zhat.data(), qt.data(), args.s + row * R, dz.data());
           qt /= -static_cast<T>(n);
+          if (R == 2) dz.setZero();
           for (const std::int64_t lag : args.lags) {
             if (lag > t) continue;
             const Pair<T> pair = pair_of(zhat.data(), z_norm, z - lag * R, R, w.data());
-            if (pair.regular) {
+            if (R == 2) {
+              const T g = dfeatures[i] / (static_cast<T>(kPluckerEps) * static_cast<T>(n));
+              const T* v = z - lag * R;
+              if (!pair.regular) dz[0] += g * v[1], dz[1] -= g * v[0];
+            } else if (pair.regular) {
               const auto what = as_array(w.data(), R) / pair.w_norm;
               const T qw = (qt * what).sum(), c = pair.a / (z_norm * pair.w_norm);
               dz -= c * (qt - qw * what) + (qw / z_norm) * as_array(zhat.data(), R);
@@ -231,6 +237,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
                       const T z_norm = direction_of(args.z + later * R, R, zhat.data());
                       const Pair<T> pair = pair_of(zhat.data(), z_norm, args.z + row * R, R, w.data());
                       const auto qt = as_array(static_cast<const T*>(q.data()) + later * R, R);
+                      if (pair.regular && R == 2) continue;
                       if (pair.regular) {
                         const auto what = as_array(w.data(), R) / pair.w_norm;
                         const T qw = (qt * what).sum();

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "autograd/ops.h"
+#include "tensor/rng.h"
 #include "tests/support/catch.h"
 
 using namespace wedge;
@@ -73,7 +74,8 @@ namespace {
 
 // The largest relative error of f over x, each at every place of a run and of its end.
 template <class T>
-double worst_error(Variable (*f)(const Variable&), long double (*exact)(long double), const std::vector<T>& xs) {
+double worst_error(Variable (*f)(const Variable&), long double (*exact)(long double),
+                   const std::vector<T>& xs) {
   double worst = 0;
   for (const T x : xs)
     for (const std::int64_t n : {1, 16, 17, 67}) {
@@ -111,6 +113,16 @@ TEST_CASE("the slope of gelu is 0 or 1 far out", "[tape]") {
   const Variable x = parameter(Tensor::from({-1e38f, -1e30f, -200.f, 200.f, 1e38f}, {5}));
   sum(gelu(x)).backward();
   CHECK(x.grad().to_vector() == std::vector<double>{0, 0, 0, 1, 1});
+}
+
+TEST_CASE("with two coordinates p̂ is ±1, and nothing of its gradient is left", "[tape]") {
+  Rng rng(3);
+  for (const double noise : {1.0, 1e-3}) {  // of positions that are nearly parallel
+    const Tensor along = Tensor::from({3.f, -2.f}, {2}), apart = Tensor::normal({2, 20, 2}, rng, 0, noise);
+    const Variable z = parameter((Variable(along) + Variable(apart)).value());
+    sum(square(plucker_linear(z, Tensor::normal({4, 1}, rng, 0, 1), {}, {1, 2, 5}))).backward();
+    CHECK(z.grad().to_vector() == std::vector<double>(80, 0.0));
+  }
 }
 
 TEST_CASE("a lag beyond every sequence is skipped, however large", "[tape]") {

@@ -87,11 +87,12 @@ struct PluckerLinear {
   }
 
   Tolerance tolerance() const {
+    // One Plücker coordinate of unit length is ±1: its gradient with regard to z is zero, but for what is left
+    // of the twin's terms.
+    if (R == 2) return {1e-12, 1e-5, 10};
     // w = v - (ẑ·v) ẑ loses the digits that v and z share: a thousandfold of them where they are near
     // parallel.
     if (geometry == Geometry::near_parallel) return {1e-10, 1e-3, 0};
-    // One Plücker coordinate of unit length is ±1: its gradient with regard to z is zero.
-    if (R == 2) return {1e-12, 1e-5, 10};
     return {};
   }
   // A step of 1e-6 away from N = 0 lands on the other side of the threshold.
@@ -126,6 +127,10 @@ inline std::vector<Case> plucker_linear_cases() {
       {.B = 1, .L = 6, .R = 5, .D = 3, .lags = {}},               // no lags
       {.B = 2, .L = 7, .R = 5, .D = 3, .lags = {3, 1, 3, 3, 9}},  // repeated, unordered, one too long
       {.B = 1, .L = 6, .R = 2, .D = 4, .lags = {1, 2}},           // p̂ is ±1
+      {.B = 3, .L = 40, .R = 2, .D = 5, .lags = {1, 3}},
+      {.B = 2, .L = 16, .R = 2, .D = 3, .lags = {1, 2, 5}, .geometry = degenerate},
+      {.B = 2, .L = 12, .R = 2, .D = 3, .lags = {1, 2, 5}, .geometry = near_parallel},
+      {.B = 2, .L = 8, .R = 2, .D = 3, .lags = {1, 2, 5}, .geometry = tiny},
       {.B = 2, .L = 8, .R = 4, .D = 3, .lags = {1, 2, 5}, .geometry = tiny},
       {.B = 2, .L = 16, .R = 4, .D = 3, .lags = {1, 2, 5}, .geometry = degenerate},
       {.B = 2, .L = 12, .R = 7, .D = 9, .lags = {1, 2, 5}, .geometry = near_parallel},
