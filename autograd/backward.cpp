@@ -158,8 +158,8 @@ void Variable::backward() const {
 
 void Variable::backward(const Tensor& grad) const {
   WEDGE_CHECK(grad.defined(), "backward: expected a gradient, got an undefined tensor");
-  // A copy: it may be memory that the walk writes to, such as a leaf's gradient.
-  run_backward(grad.clone(), false);
+  // Memory of others may be what the walk writes to, such as a leaf's gradient.
+  run_backward(grad.is_unique() ? grad : grad.clone(), false);
 }
 
 void Variable::run_backward(const Tensor& grad, bool is_one) const {

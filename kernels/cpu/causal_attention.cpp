@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
@@ -64,7 +65,7 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
           const std::int64_t seen = first + i + 1;
           auto row = as_array(scores + i * keys, seen);
           const T m = row.maxCoeff();
-          row = (row - m).exp();
+          exp_run(seen, row.data(), m, row.data());
           const T sum = row.sum();
           row *= T(1) / sum;
           std::fill(scores + i * keys + seen, scores + (i + 1) * keys, T(0));
@@ -122,7 +123,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
           const T delta = (as_array(args.o + at + t * args.D, head.width) *
                            as_array(args.dout + at + t * args.D, head.width))
                               .sum();
-          row = (row - args.lse[task * args.L + t]).exp();
+          exp_run(seen, row.data(), args.lse[task * args.L + t], row.data());
           drow = head.scale * row * (drow - delta);
           std::fill(p + i * keys + seen, p + (i + 1) * keys, T(0));
           std::fill(dp + i * keys + seen, dp + (i + 1) * keys, T(0));

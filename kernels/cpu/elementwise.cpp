@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/strides.h"
@@ -34,7 +35,7 @@ void by_packets(ConstArrayMap<T> x, ArrayMap<T> y, F f) {
   }
 }
 
-// Where packets are off: y = f(x) for the x that are outside of [low, high], or NaN.
+// Where they are off: y = f(x) for the x that are outside of [low, high], or NaN.
 template <class T, class F>
 void mend(ConstArrayMap<T> x, ArrayMap<T> y, T low, T high, F f) {
   bool any = false;
@@ -48,16 +49,16 @@ void mend(ConstArrayMap<T> x, ArrayMap<T> y, T low, T high, F f) {
 template <class T>
 void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
   constexpr T kLargest = std::numeric_limits<T>::max(), kNormal = std::numeric_limits<T>::min();
-  // Packets' exponentials stop at the smallest normal number, and before the largest.
-  const T lowest = std::log(kNormal), highest = std::log(kLargest) - 1;
+  // exp_run() stops at the smallest normal number.
+  const T lowest = std::log(kNormal);
   const auto exact_exp = [lowest](T v) { return v < 2 * lowest ? T(0) : std::exp(v); };
   switch (op) {
     case UnaryOp::neg:
       y = -x;
       break;
     case UnaryOp::exp:
-      by_packets(x, y, [](const auto& v) { return v.exp(); });
-      mend(x, y, lowest, highest, exact_exp);
+      exp_run(x.size(), x.data(), T(0), y.data());
+      mend(x, y, lowest, kLargest, exact_exp);
       break;
     case UnaryOp::log:
       by_packets(x, y, [](const auto& v) { return v.log(); });
@@ -74,7 +75,7 @@ void unary_run(UnaryOp op, ConstArrayMap<T> x, ArrayMap<T> y) {
       by_packets(x, y, [](const auto& v) { return v.tanh(); });
       break;
     case UnaryOp::sigmoid:
-      by_packets(x, y, [](const auto& v) { return sigmoid(v); });
+      sigmoid_run(x.size(), x.data(), y.data());
       mend(x, y, lowest, kLargest, [&](T v) { return v < lowest ? exact_exp(v) : 1 / (1 + std::exp(-v)); });
       break;
     case UnaryOp::relu:

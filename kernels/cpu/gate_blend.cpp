@@ -1,7 +1,7 @@
 #include "kernels/gate_blend.h"
 
 #include "kernels/cpu/column_sums.h"
-#include "kernels/cpu/math.h"
+#include "kernels/cpu/exp.h"
 
 namespace wedge::cpu {
 
@@ -13,7 +13,7 @@ void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
       const auto h = as_array(args.h + row * D, D), g = as_array(args.g + row * D, D);
       auto alpha = as_array(args.alpha + row * D, D);
       if (args.bias != nullptr) alpha += as_array(args.bias, D);
-      alpha = sigmoid(alpha).eval();
+      sigmoid_run(D, alpha.data(), alpha.data());
       as_array(args.y + row * D, D) = g + alpha * (h - g);
     }
   });

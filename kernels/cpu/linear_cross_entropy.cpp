@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/flush_denormals.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
@@ -25,7 +26,7 @@ double exponentiate_others(T* row, std::int64_t n, std::int64_t target, T max) {
   double sum = 0;
   for (std::int64_t i = 0; i < n; i += kRun) {
     auto run = as_array(row + i, std::min(kRun, n - i));
-    run = (run - max).exp();
+    exp_run(run.size(), run.data(), max, run.data());
     if (target >= i && target < i + run.size()) run[target - i] = T(0);
     sum += static_cast<double>(run.sum());
   }

@@ -4,7 +4,6 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <numbers>
 #include <unsupported/Eigen/SpecialFunctions>
 
@@ -24,25 +23,6 @@ ConstArrayMap<T> as_array(const T* p, std::int64_t n) {
 template <class T>
 ArrayMap<T> as_array(T* p, std::int64_t n) {
   return ArrayMap<T>(p, n);
-}
-
-// y = eˣ, and exactly 0 below the smallest normal number, where Eigen's packets would stop at its
-// neighbourhood: e^-inf must be 0. NaN stays NaN. A second pass, since Eigen's select has no packets; y is
-// not x.
-template <class Array, class Result>
-void exp_to_zero(const Array& x, Result&& y) {
-  using T = typename Array::Scalar;
-  const T lowest = std::log(std::numeric_limits<T>::min());
-  y = x.exp();
-#pragma omp simd
-  for (Eigen::Index i = 0; i < y.size(); ++i) y[i] = x.coeff(i) < lowest ? T(0) : y[i];
-}
-
-// 1 / (1 + e⁻ˣ). Eigen's logistic() is off by up to 7e-4 of the result where that is small.
-template <class Array>
-auto sigmoid(const Array& x) {
-  using T = typename Array::Scalar;
-  return (T(1) + (-x).exp()).inverse();
 }
 
 // Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function, φ its slope: gelu(x) = x Φ(x),

@@ -1,5 +1,6 @@
 #include "kernels/softmax.h"
 
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 
@@ -12,7 +13,7 @@ void softmax_forward(const Exec&, const SoftmaxForward<T>& args) {
       const auto x = as_array(args.x + row * args.n, args.n);
       auto y = as_array(args.y + row * args.n, args.n);
       const T m = x.maxCoeff();
-      exp_to_zero(x - m, y);
+      exp_run(args.n, x.data(), m, y.data());
       const T sum = y.sum();
       if (args.log)
         y = (x - m) - std::log(sum);
@@ -32,7 +33,7 @@ void softmax_backward(const Exec&, const SoftmaxBackward<T>& args) {
       const T total = args.log ? dy.sum() : (dy * y).sum();
       if (!args.dx_add) dx.setZero();
       if (args.log) {
-        exp_to_zero(y, p);
+        exp_run(args.n, y.data(), T(0), p.data());
         dx += dy - p * total;
       } else {
         dx += y * (dy - total);
