@@ -106,8 +106,8 @@ class Run {
     done_ = load_state(*state_, config_, corpus_, *model_, optimizer_);
     saved_ = folder_->path / state_->filename();
     const std::vector<std::filesystem::path> states = folder_->states();
-    const auto older = std::ranges::find(states, saved_) + 1;
-    if (older != states.end()) before_ = *older;
+    const auto found = std::ranges::find(states, saved_);
+    if (found != states.end() && found + 1 != states.end()) before_ = *(found + 1);
     have_checkpoint_ = !done_.val_losses.empty();
   }
 

@@ -273,6 +273,8 @@ int main(int argc, char** argv) {
     WEDGE_CHECK(options["paced"] == "true" || options["paced"] == "false",
                 "paced: expected true or false, got '{}'", options["paced"]);
     const bool paced = options["paced"] == "true";
+    const int steps = std::stoi(options["steps"]);
+    WEDGE_CHECK(steps >= 1, "steps: expected at least 1, got {}", steps);
     const auto models = words_of(options["model"]);
     const auto amps = on_gpu_or("amp", false), sides = on_gpu_or("side", true);
     WEDGE_CHECK(!paced || (models.size() == 1 && amps.size() == 1 && sides.size() == 1),
@@ -281,8 +283,7 @@ int main(int argc, char** argv) {
       for (const bool amp : amps)
         for (const bool side : sides) {
           config.tensor_lifting_strategy = model;
-          const auto line = measure(config, std::stoll(options["batch"]), std::stoi(options["steps"]), device,
-                                    amp, side, paced);
+          const auto line = measure(config, std::stoll(options["batch"]), steps, device, amp, side, paced);
           if (!paced) std::printf("%s\n", line.dump().c_str());
           std::fflush(stdout);
           release_cached_memory();

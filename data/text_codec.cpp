@@ -48,7 +48,9 @@ std::vector<std::int32_t> encode_builtin(std::string_view text, const std::vecto
     WEDGE_CHECK(found != ids.end(), "'{}' is no word of the built-in corpus", word);
     result.push_back(found->second);
   };
-  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c < 0; };
+  const auto is_letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
+  };
   for (std::size_t i = 0; i < text.size();) {
     if (text.substr(i).starts_with("<p>") || text.substr(i).starts_with("\n\n")) {
       result.push_back(ids.at("<p>"));

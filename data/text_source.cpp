@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <exception>
 #include <fstream>
 
 #include "data/unicode.h"
@@ -26,6 +27,7 @@ std::vector<int32_t> encode_rows(const WordPiece& tokenizer, const std::vector<s
   const auto n = static_cast<int64_t>(rows.size());
   std::vector<std::vector<int32_t>> parts(static_cast<size_t>(omp_get_max_threads()));
   int64_t bad_row = n;
+  std::exception_ptr other_error;  // one that is no row's fault, such as std::bad_alloc
   // A static schedule gives thread k the k-th stretch of rows, so the parts are in order.
 #pragma omp parallel for schedule(static) reduction(min : bad_row)
   for (int64_t row = 0; row < n; ++row) {
@@ -33,8 +35,12 @@ std::vector<int32_t> encode_rows(const WordPiece& tokenizer, const std::vector<s
       tokenizer.encode(rows[row], parts[static_cast<size_t>(omp_get_thread_num())]);
     } catch (const Error&) {
       bad_row = std::min(bad_row, row);
+    } catch (...) {  // must not leave the loop by itself
+#pragma omp critical(wedge_encode_rows_error)
+      if (!other_error) other_error = std::current_exception();
     }
   }
+  if (other_error) std::rethrow_exception(other_error);
   if (bad_row < n) {
     throw Error(fmt::format("row {}: invalid UTF-8 at byte offset {}", bad_row + 1,
                             find_invalid_utf8(rows[bad_row]).value_or(0)));

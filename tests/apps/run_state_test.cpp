@@ -127,6 +127,18 @@ TEST_CASE("run state: one that another process has gone on from and removed give
   CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen), ContainsSubstring("it is gone"));
 }
 
+TEST_CASE("run state: one under a name that is not among the folder's states is gone on from all the same",
+          "[apps][resume]") {
+  const Bench bench({});
+  bench.run("whole");
+  bench.run_until("run", 3);
+  const RunFolder here = bench.folder("run");
+  fs::rename(here.state(3), here.path / "kept.safetensors");
+  ProgressSink quiet;
+  train(bench.config, bench.corpus, &here, quiet, here.path / "kept.safetensors");
+  check_same_end(bench.folder("whole"), here);
+}
+
 TEST_CASE("run state: one for each interval and epoch, the newest two are kept", "[apps][resume]") {
   const Bench bench({"train.checkpoint_every=4"});
   bench.run_until("run", 11);
