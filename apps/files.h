@@ -6,14 +6,15 @@
 #include <string>
 #include <string_view>
 
+#include "tensor/atomic_file.h"
+
 namespace wedge::app {
 
 // Throws wedge::Error naming the path and the cause.
 std::string read_file(const std::filesystem::path& path);
 
-// Replaces what is at `path` by `text`: a temporary file in the same folder, fsync, rename. Throws
-// wedge::Error when the system refuses, or when something that is not a regular file is there; `path` is then
-// as it was.
+// Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does. Throws wedge::Error as it
+// does; `path` is then as it was.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 // A log that grows by whole lines. One process at a time: the file is locked while it is open.
@@ -22,9 +23,6 @@ class LineLog {
   // Opens the file, made if need be, and leaves what is in it. Throws wedge::Error when it cannot be written,
   // is no regular file, or another process has it open.
   explicit LineLog(const std::filesystem::path& path);
-  ~LineLog();
-  LineLog(const LineLog&) = delete;
-  LineLog& operator=(const LineLog&) = delete;
 
   // Appends `line` and a line end. Throws wedge::Error when the disk does not take it.
   void append(std::string_view line);
@@ -37,7 +35,7 @@ class LineLog {
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  FileDescriptor file_;
 };
 
 }  // namespace wedge::app

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <optional>
 
+#include "tensor/atomic_file.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -108,12 +109,8 @@ std::vector<fs::path> RunFolder::states() const {
 
 void RunFolder::remove_leftovers() const {
   std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const bool ours =
-        name.starts_with(".wedge-") || name.starts_with("config.json.") || name.starts_with("results.json.");
-    if (ours && name.ends_with(".tmp")) fs::remove(entry.path(), ignored);
-  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored))
+    if (AtomicFile::is_temporary(entry.path())) fs::remove(entry.path(), ignored);
 }
 
 std::vector<RunFolder> find_members(const fs::path& above) {

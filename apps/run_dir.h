@@ -26,7 +26,7 @@ struct RunFolder {
   std::vector<std::filesystem::path> states() const;
   // Whether `file` is named as state() does.
   static bool is_state(const std::filesystem::path& file);
-  // Removes what a process that was killed while it wrote has left: temporary files under wedge's names.
+  // Removes what a process that was killed while it wrote has left: temporary files of AtomicFile.
   void remove_leftovers() const;
 };
 

@@ -9,11 +9,10 @@
 
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 
 #include "event.pb.h"
+#include "tensor/atomic_file.h"
 
 namespace wedge::app {
 
@@ -55,28 +54,23 @@ double now() {
 
 class TensorboardLog::File {
  public:
-  explicit File(const std::filesystem::path& folder) {
-    // A number that grows with time comes first: TensorBoard reads the files of a folder in order of name.
-    path_ = folder / fmt::format("events.out.tfevents.{:.6f}.wedge.{}", now(), ::getpid());
-    fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    WEDGE_CHECK(fd_ >= 0, "cannot write {}: {}", path_.string(), std::strerror(errno));
+  // A number that grows with time comes first: TensorBoard reads the files of a folder in order of name.
+  explicit File(const std::filesystem::path& folder)
+      : path_(folder / fmt::format("events.out.tfevents.{:.6f}.wedge.{}", now(), ::getpid())),
+        file_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666)) {
+    WEDGE_CHECK(file_.get() >= 0, "{}", system_error(path_, "write"));
   }
-  ~File() { ::close(fd_); }
 
   void append(wedge::proto::Event& event) {
     event.set_wall_time(now());
     const std::string data = event.SerializeAsString(), length = bytes_of<std::uint64_t>(data.size());
     const std::string record = length + masked(length) + data + masked(data);
-    for (std::size_t done = 0; done < record.size();) {
-      const ssize_t n = ::write(fd_, record.data() + done, record.size() - done);
-      WEDGE_CHECK(n > 0 || errno == EINTR, "cannot write {}: {}", path_.string(), std::strerror(errno));
-      if (n > 0) done += static_cast<std::size_t>(n);
-    }
+    write_all(file_, record.data(), record.size(), path_);
   }
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  FileDescriptor file_;
 };
 
 void check_tensorboard() {}

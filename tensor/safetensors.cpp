@@ -6,9 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -16,7 +14,9 @@
 #include <span>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
+#include "tensor/atomic_file.h"
 #include "tensor/check.h"
 #include "tensor/json.h"
 
@@ -49,21 +49,6 @@ std::string_view file_name_of(DType dtype) {
                       [&](const FileType& t) { return t.dtype == dtype; })
       ->name;
 }
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-  int close() { return ::close(std::exchange(fd_, -1)); }
-
- private:
-  int fd_;
-};
 
 // Text from a file as it may stand in an error: on one line, valid UTF-8, not endless.
 std::string quoted(const std::string& text) {
@@ -205,78 +190,21 @@ class HeaderParser {
   const std::filesystem::path& path_;
 };
 
-std::string system_error(const std::filesystem::path& path, const char* what, int error) {
-  return fmt::format("safetensors: {}: {}: {}", path.string(), what, std::strerror(error));
-}
-
-void write_all(int fd, const void* data, std::size_t bytes, const std::filesystem::path& path) {
-  const auto* p = static_cast<const std::byte*>(data);
-  while (bytes > 0) {
-    const ssize_t written = ::write(fd, p, std::min<std::size_t>(bytes, std::size_t{1} << 30));
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      throw Error(system_error(path, "cannot write", errno));
-    }
-    p += written;
-    bytes -= static_cast<std::size_t>(written);
-  }
-}
-
-// A new file beside `path`, removed again unless it took the place of `path`.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::filesystem::path& path) : path_(path) {
-    static std::atomic<unsigned> counter{0};
-    int fd = -1;
-    do {  // a name may be left over from a process that died
-      temporary_ = path;
-      temporary_.replace_filename(fmt::format(".wedge-{}-{}.tmp", ::getpid(), counter++));
-      fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (fd < 0 && errno == EEXIST);
-    WEDGE_CHECK(fd >= 0, "{}", system_error(path, "cannot create a file in its folder", errno));
-    fd_.emplace(fd);
-  }
-  ~TemporaryFile() {
-    if (!renamed_) ::unlink(temporary_.c_str());
-  }
-
-  void write(const void* data, std::size_t bytes) { write_all(fd_->get(), data, bytes, path_); }
-
-  void replace_target() {
-    WEDGE_CHECK(::fsync(fd_->get()) == 0 && fd_->close() == 0, "{}",
-                system_error(path_, "cannot write", errno));
-    WEDGE_CHECK(::rename(temporary_.c_str(), path_.c_str()) == 0, "{}",
-                system_error(path_, "cannot replace", errno));
-    renamed_ = true;
-    const auto folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-    const FileDescriptor folder_fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // EINVAL: a file system that cannot sync folders; the file itself is complete.
-    WEDGE_CHECK(folder_fd.get() >= 0 && (::fsync(folder_fd.get()) == 0 || errno == EINVAL), "{}",
-                system_error(path_, "cannot sync its folder", errno));
-  }
-
- private:
-  const std::filesystem::path& path_;
-  std::filesystem::path temporary_;
-  std::optional<FileDescriptor> fd_;
-  bool renamed_ = false;
-};
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
   HeaderParser parser(path_);
   // A pipe without a writer must be refused below, not waited for.
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  WEDGE_CHECK(fd.get() >= 0, "{}", system_error(path, "cannot open", errno));
+  WEDGE_CHECK(fd.get() >= 0, "safetensors: {}", system_error(path, "open"));
   struct stat status {};
-  WEDGE_CHECK(::fstat(fd.get(), &status) == 0, "{}", system_error(path, "cannot read", errno));
+  WEDGE_CHECK(::fstat(fd.get(), &status) == 0, "safetensors: {}", system_error(path, "read"));
   parser.require(S_ISREG(status.st_mode), "not a regular file");
   const auto size = static_cast<std::size_t>(status.st_size);
   parser.require(size >= 8, "too short: {} bytes, a header length takes 8", size);
 
   void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-  WEDGE_CHECK(mapped != MAP_FAILED, "{}", system_error(path, "cannot map", errno));
+  WEDGE_CHECK(mapped != MAP_FAILED, "safetensors: {}", system_error(path, "map"));
   mapping_ = {static_cast<const std::byte*>(mapped),
               [size](const std::byte* p) { ::munmap(const_cast<std::byte*>(p), size); }};
 
@@ -354,12 +282,12 @@ void write_safetensors(const std::filesystem::path& path,
   WEDGE_CHECK(text.size() <= kMaxHeaderBytes, "write_safetensors: {}: header takes {} bytes, the limit is {}",
               path.string(), text.size(), kMaxHeaderBytes);
 
-  TemporaryFile file(path);
+  AtomicFile file(path);
   const std::uint64_t header_bytes = text.size();
   file.write(&header_bytes, sizeof header_bytes);
   file.write(text.data(), text.size());
   for (const auto& [name, tensor] : pieces) file.write(tensor.raw(), bytes_of(tensor));
-  file.replace_target();
+  file.commit();
 }
 
 }  // namespace wedge

@@ -52,10 +52,9 @@ class SafetensorsFile {
 };
 
 // Writes `tensors` (on the CPU, names distinct) and `metadata` to `path`, replacing what is there at once or
-// not at all: the bytes go to a temporary file in the same folder, reach the disk, and are renamed. Equal
-// arguments give equal bytes. The data starts at a multiple of 8 and wider types come first, so that every
-// tensor is aligned. Throws wedge::Error when an argument does not fit or the system refuses; the temporary
-// file is then gone and `path` as it was.
+// not at all, as AtomicFile does. Equal arguments give equal bytes. The data starts at a multiple of 8 and
+// wider types come first, so that every tensor is aligned. Throws wedge::Error when an argument does not fit
+// or the system refuses; the temporary file is then gone and `path` as it was.
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
