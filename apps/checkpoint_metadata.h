@@ -21,7 +21,7 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
 
 struct Checkpoint {
   std::filesystem::path path;
-  Config config;  // the groups model, data and train, and the seed; the rest as by default
+  Config config;  // the keys that are kept (KeyKind::result); the rest as by default
   std::int64_t vocab_size = 0;
   std::vector<std::string> vocabulary;  // empty: none was stored
 };

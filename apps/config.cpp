@@ -58,7 +58,7 @@ void validate(const Config& config) {
 Json to_json(const Config& config, ConfigPart part) {
   Json json;
   for (const Key& key : config_keys()) {
-    if (part == ConfigPart::checkpoint && !key.in_checkpoint) continue;
+    if (part == ConfigPart::checkpoint && key.kind != KeyKind::result) continue;
     const auto [group, name] = split_name(key.name);
     (group.empty() ? json : json[group])[name] = get_key(config, key);
   }

@@ -71,7 +71,7 @@ void validate(const Config& config);
 
 enum class ConfigPart {
   all,         // every key
-  checkpoint,  // without what may differ between two equal runs: run folder, threads, device
+  checkpoint,  // without what may differ between two equal runs: the keys of kind KeyKind::result
 };
 
 // Nested by group, in the order of the key table.

@@ -20,6 +20,7 @@ constexpr Range kCountFromZero{0, 1e9};
 constexpr Range kNotNegative{0, kMax};
 constexpr Range kPositive{0, kMax, false};
 constexpr Range kAnySeed{0, 18446744073709551615.0};
+using enum KeyKind;
 
 // The field's name in Config is the key's name on the command line.
 #define WEDGE_KEY(field, ...)                                         \
@@ -50,29 +51,30 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(data.max_samples_train, "training rows to read; null: all", kCount),
     WEDGE_KEY(data.max_samples_val, "validation rows to read; null: all", kCount),
 
-    WEDGE_KEY(train.device, "where to compute; auto: a GPU if there is one", {}, "auto|cpu|cuda", false),
+    WEDGE_KEY(train.device, "where to compute; auto: a GPU if there is one", {}, "auto|cpu|cuda", execution),
     WEDGE_KEY(train.batch_size, "blocks of a batch", {1, 1 << 20}),
     WEDGE_KEY(train.num_epochs, "passes over the training blocks", {1, 1000000}),
     WEDGE_KEY(train.accumulate, "batches whose gradients make one step", {1, 1 << 20}),
     WEDGE_KEY(train.warmup_steps, "steps of linear warm-up before the cosine", kCountFromZero),
     WEDGE_KEY(train.max_steps, "stop after so many steps of the full run's schedule; null: never", kCount),
     WEDGE_KEY(train.checkpoint_every, "steps from one checkpoint to the next; null: one an epoch", kCount, {},
-              false),
+              execution),
     WEDGE_KEY(train.learning_rate, "peak learning rate", kNotNegative),
     WEDGE_KEY(train.weight_decay, "AdamW's decay, on every parameter", kNotNegative),
     WEDGE_KEY(train.grad_clip, "largest global gradient norm; null: no clipping", kPositive),
     WEDGE_KEY(train.dropout_rate, "probability that an activation is dropped", {0, 1, true, false}),
     WEDGE_KEY(train.shuffle, "a new order of blocks every epoch"),
     WEDGE_KEY(train.amp, "on a GPU, products of bfloat16 copies, sums in float32; nothing on the CPU"),
-    WEDGE_KEY(train.graph, "on a GPU, replay steps as CUDA graphs: the same bits, sooner", {}, {}, false),
+    WEDGE_KEY(train.graph, "on a GPU, replay steps as CUDA graphs: the same bits, sooner", {}, {}, execution),
     WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file, or of a run's best"),
-    WEDGE_KEY(train.tensorboard, "also write the metrics as TensorBoard event files", {}, {}, false),
-    WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 1024}, {}, false),
-    WEDGE_KEY(train.num_workers, "accepted and does nothing (PyTorch's loader)", kCountFromZero, {}, false),
-    WEDGE_KEY(train.pin_memory, "accepted and does nothing (PyTorch's loader)", {}, {}, false),
+    WEDGE_KEY(train.tensorboard, "also write the metrics as TensorBoard event files", {}, {}, execution),
+    WEDGE_KEY(train.threads, "threads; null: one for each core", {1, 1024}, {}, execution),
+    WEDGE_KEY(train.num_workers, "accepted and does nothing (PyTorch's loader)", kCountFromZero, {},
+              execution),
+    WEDGE_KEY(train.pin_memory, "accepted and does nothing (PyTorch's loader)", {}, {}, execution),
 
-    WEDGE_KEY(experiment.name, "a name for the records"),
-    WEDGE_KEY(experiment.run_dir, "the run's folder; with -m, the folder above the runs", {}, {}, false),
+    WEDGE_KEY(experiment.name, "a name for the records", {}, {}, record),
+    WEDGE_KEY(experiment.run_dir, "the run's folder; with -m, the folder above the runs", {}, {}, record),
 
     WEDGE_KEY(seed, "of initial weights, dropout and order of blocks", kAnySeed),
 };
@@ -205,6 +207,13 @@ std::string_view last_part(std::string_view name) {
 
 std::span<const Key> config_keys() {
   return kKeys;
+}
+
+std::vector<std::string_view> names_of(KeyKind kind) {
+  std::vector<std::string_view> names;
+  for (const Key& key : kKeys)
+    if (key.kind == kind) names.push_back(key.name);
+  return names;
 }
 
 const Key& find_key(std::string_view name) {

@@ -26,17 +26,27 @@ struct Range {
   bool low_included = true, high_included = true;
 };
 
+// What a key decides. But for `result`, equal runs may differ in it.
+enum class KeyKind {
+  result,     // what a run finds out: kept in checkpoints, and fixed when a run goes on
+  execution,  // how it gets there: a run may go on with another value
+  record,     // under which name and where it is kept: fixed when a run goes on
+};
+
 struct Key {
   std::string_view name;          // "train.batch_size"
   Field (*field)(Config&);        // type and, in a default Config, the default
   std::string_view doc;           // one line
   Range range = {};               // numbers
   std::string_view choices = {};  // strings: "auto|cpu|cuda"; empty: any
-  bool in_checkpoint = true;      // false for what may differ between two equal runs
+  KeyKind kind = KeyKind::result;
 };
 
 // All keys, in the order of the help text.
 std::span<const Key> config_keys();
+
+// The names of those of one kind.
+std::vector<std::string_view> names_of(KeyKind kind);
 
 // The key of that name. Throws wedge::Error that names the nearest valid key (or group) when there is none.
 const Key& find_key(std::string_view name);

@@ -22,7 +22,7 @@ Json lookup(const Json& config, std::string_view name) {
 std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results) {
   std::vector<std::string> names;
   for (const Key& key : config_keys()) {
-    if (!key.in_checkpoint || key.name == "model.tensor_lifting_strategy") continue;
+    if (key.kind != KeyKind::result || key.name == "model.tensor_lifting_strategy") continue;
     std::set<std::string> values;
     for (const LabelledResult& r : results) values.insert(lookup(r.result.config, key.name).dump());
     if (values.size() > 1) names.emplace_back(key.name);
@@ -64,7 +64,7 @@ std::string identity_without_seed(const RunResult& result) {
   if (!result.config.is_object()) return {};
   Json config = result.config;
   for (const Key& key : config_keys()) {
-    if (key.in_checkpoint && key.name != "seed") continue;
+    if (key.kind == KeyKind::result && key.name != "seed") continue;
     const std::size_t dot = key.name.find('.');
     if (dot == std::string_view::npos) {
       config.erase(std::string(key.name));

@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/compose.h"
+#include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/corpus_source.h"
 #include "apps/files.h"
@@ -154,11 +155,10 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
 }
 
 void check_words_of_resume(const Arguments& words) {
-  constexpr std::string_view allowed[] = {"train.threads", "train.device", "train.checkpoint_every",
-                                          "train.tensorboard"};
+  const std::vector<std::string_view> allowed = names_of(KeyKind::execution);
   for (const std::string& word : words) {
     const std::string name = word.substr(0, word.find('='));
-    WEDGE_CHECK(std::ranges::find(allowed, name) != std::end(allowed),
+    WEDGE_CHECK(std::ranges::find(allowed, name) != allowed.end(),
                 "resume: the configuration is that of the run; beside it only {} can be given, got {}",
                 fmt::join(allowed, ", "), word);
   }
@@ -224,10 +224,10 @@ std::string train_help() {
          "run, or with every unfinished run of a multirun, and ends with the same bits as if nothing had "
          "happened;\n"
          "resume=FOLDER/state_STEP.safetensors goes on from that one. The configuration is the run's; only\n"
-         "train.threads, train.device, train.checkpoint_every and train.tensorboard can be given anew (other "
-         "threads or "
-         "another\n"
-         "device: no longer the same bits).\n"
+         "these keys can be given anew (other threads or another device: no longer the same bits):\n"
+         "  " +
+         fmt::format("{}", fmt::join(names_of(KeyKind::execution), "\n  ")) +
+         "\n"
          "\n"
          "Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or "
          "list,\n"

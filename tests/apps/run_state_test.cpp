@@ -227,5 +227,6 @@ TEST_CASE("run state: of another configuration or corpus it is refused", "[apps]
                     ContainsSubstring("configured otherwise") && ContainsSubstring("learning_rate"));
   bench.config.train.learning_rate /= 2;
   bench.config.train.checkpoint_every = 2;  // decides nothing
+  bench.config.experiment.name = "another";
   resume();
 }
