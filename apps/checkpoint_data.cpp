@@ -18,12 +18,6 @@ data::Split parse_split(const std::string& name) {
   throw Error(fmt::format("data.split: must be validation or test, got {}", name));
 }
 
-// What may be changed of a checkpoint's configuration: where data comes from and how it is run.
-bool may_override(const std::string& name) {
-  return name == "data" || name.starts_with("data.") || name == "train.batch_size" ||
-         name == "train.threads" || name == "train.device" || name == "train.amp";
-}
-
 // The checkpoint's configuration; without its files where another source is asked for, whose files they are
 // not.
 Config base_of(Config config, const std::vector<std::string>& overrides) {
@@ -38,30 +32,27 @@ Config base_of(Config config, const std::vector<std::string>& overrides) {
 
 }  // namespace
 
-CheckpointData load_checkpoint_data(std::string_view command, const std::string& path,
-                                    const std::string& split, const std::vector<std::string>& words) {
-  const data::Split wanted = parse_split(split);
-  Checkpoint checkpoint = read_checkpoint(path);
-  Config config = compose_over(base_of(checkpoint.config, words), words);
-  for (const std::string& word : words) {
-    const std::string name = word.substr(0, word.find('='));
-    WEDGE_CHECK(may_override(name) && (name != "data.vocab_file" || checkpoint.vocabulary.empty()),
-                "{}: {} comes with the checkpoint and cannot be changed", command, name);
-  }
+CheckpointData load_checkpoint_data(const Words& words) {
+  const data::Split split = parse_split(words.text("data.split").value_or("validation"));
+  Checkpoint checkpoint = read_checkpoint(words.required("checkpoint", "FILE_OR_RUN_DIR"));
+  Config config = compose_over(base_of(checkpoint.config, words.keys()), words.keys());
+  const bool has_vocabulary = !checkpoint.vocabulary.empty();
+  for (const std::string& word : words.keys())
+    WEDGE_CHECK(!has_vocabulary || !word.starts_with("data.vocab_file="),
+                "{}: data.vocab_file comes with the checkpoint and cannot be changed", words.command());
   validate(config);
   WEDGE_CHECK(config.data.max_context_len <= checkpoint.config.data.max_context_len,
               "data.max_context_len: must be at most {}, the checkpoint's, got {}",
               checkpoint.config.data.max_context_len, config.data.max_context_len);
 
-  data::Corpus corpus =
-      load_corpus(config, {wanted}, checkpoint.vocabulary.empty() ? nullptr : &checkpoint.vocabulary);
+  data::Corpus corpus = load_corpus(config, {split}, has_vocabulary ? &checkpoint.vocabulary : nullptr);
   WEDGE_CHECK(corpus.vocab_size == checkpoint.vocab_size, "{}: its vocabulary has {} entries, the data's {}",
               checkpoint.path.string(), checkpoint.vocab_size, corpus.vocab_size);
-  data::Blocks blocks(std::move(wanted == data::Split::test ? corpus.test : corpus.validation),
-                      config.data.max_context_len, data::name_of(wanted));
+  data::Blocks blocks(std::move(split == data::Split::test ? corpus.test : corpus.validation),
+                      config.data.max_context_len, data::name_of(split));
   use_threads(config.train.threads);
   auto model = load_model(checkpoint, resolve_device(config.train.device));
-  return {std::move(checkpoint), std::move(config), std::move(model), std::move(blocks)};
+  return {std::move(checkpoint), std::move(config), std::move(model), split, std::move(blocks)};
 }
 
 }  // namespace wedge::app

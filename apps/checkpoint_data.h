@@ -2,11 +2,9 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "apps/checkpoint_metadata.h"
+#include "apps/words.h"
 #include "data/blocks.h"
 #include "data/split.h"
 
@@ -16,14 +14,12 @@ struct CheckpointData {
   Checkpoint checkpoint;
   Config config;  // the checkpoint's, with the words over it
   std::unique_ptr<LanguageModel> model;
-  data::Blocks blocks;
+  data::Split split;
+  data::Blocks blocks;  // of it
 };
 
-// Reads the checkpoint, applies the words that may change where data comes from and how it is run
-// (data=PRESET, data.*, train.batch_size, train.threads, train.device, train.amp), sets the number of
-// threads, and loads `split` ("validation" or "test") and the model. Throws wedge::Error, naming `command`
-// where a word is not allowed.
-CheckpointData load_checkpoint_data(std::string_view command, const std::string& path,
-                                    const std::string& split, const std::vector<std::string>& words);
+// Reads checkpoint=, applies the keys among the words to its configuration, sets the number of threads, and
+// loads the data.split= ("validation", the default, or "test") and the model. Throws wedge::Error.
+CheckpointData load_checkpoint_data(const Words& words);
 
 }  // namespace wedge::app

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 
+#include "apps/conf/presets.h"
 #include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/help.h"
 #include "apps/man_page.h"
+#include "apps/words.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -16,34 +18,32 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"train", "train one model, or with -m many, and compare them; go on with a run", run_train, train_help,
-     "-m resume=", "model data train experiment seed"},
+     "-m --multirun resume=", "model data train experiment seed"},
     {"eval", "loss and perplexity of a checkpoint", run_eval, eval_help,
      "checkpoint= data.split=", "data train.batch_size train.threads train.device train.amp"},
     {"generate", "text from a checkpoint", run_generate, generate_help,
      "checkpoint= prompt= max_tokens= temperature= top_k= top_p= seed= stop=", "train.device train.threads"},
     {"inspect", "what a model's mixers do over a text", run_inspect, inspect_help,
      "checkpoint= data.split= max_tokens= out=", "data train.threads train.device"},
-    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help, "--root --out",
-     ""},
-    {"plot", "pictures of runs", run_plot, plot_help, "out=", ""},
-    {"report", "one page about a tree of runs", run_report, report_help, "out=", ""},
-    {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help, "vocab=", ""},
-    {"completion", "a script that completes words in the shell", run_completion, completion_help, "bash zsh",
-     ""},
+    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help, "--root= --out="},
+    {"plot", "pictures of runs", run_plot, plot_help, "out=", "", true},
+    {"report", "one page about a tree of runs", run_report, report_help, "out=", "", true},
+    {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help, "vocab="},
+    {"completion", "a script that completes words in the shell", run_completion, completion_help, "bash zsh"},
 };
+
+std::vector<std::string_view> split(std::string_view words) {
+  std::vector<std::string_view> parts;
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find(' '), words.size());
+    parts.push_back(words.substr(0, end));
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  return parts;
+}
 
 bool is_help(const std::string& word) {
   return word == "--help" || word == "-h";
-}
-
-const Command& find_command(const std::string& name) {
-  std::vector<std::string_view> names;
-  for (const Command& command : kCommands) {
-    if (command.name == name) return command;
-    names.push_back(command.name);
-  }
-  throw Error(
-      fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
 }
 
 // "wedge eval, generate" for checkpoint (or checkpoint=); empty where no command has a word of its own so
@@ -51,14 +51,12 @@ const Command& find_command(const std::string& name) {
 std::string commands_with_word(const std::string& name) {
   const std::string bare = name.substr(0, name.find('='));
   std::string text;
-  for (const Command& command : kCommands) {
-    const std::string words = fmt::format(" {} ", command.own_words);
-    if (words.find(fmt::format(" {}= ", bare)) == std::string::npos &&
-        words.find(fmt::format(" {} ", bare)) == std::string::npos)
-      continue;
-    text += text.empty() ? "wedge " : ", ";
-    text += command.name;
-  }
+  for (const Command& command : kCommands)
+    for (const std::string_view word : own_words_of(command)) {
+      if (word != bare && word != bare + "=") continue;
+      text += text.empty() ? "wedge " : ", ";
+      text += command.name;
+    }
   return text;
 }
 
@@ -80,6 +78,36 @@ std::string help_about(const std::string& name) {
 
 std::span<const Command> commands() {
   return kCommands;
+}
+
+const Command& find_command(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Command& command : kCommands) {
+    if (command.name == name) return command;
+    names.push_back(command.name);
+  }
+  throw Error(
+      fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
+}
+
+std::vector<std::string_view> own_words_of(const Command& command) {
+  return split(command.own_words);
+}
+
+std::vector<std::string_view> keys_of(const Command& command) {
+  return split(command.keys);
+}
+
+std::vector<std::string> key_words_of(const Command& command) {
+  std::vector<std::string> words;
+  for (const std::string_view name : keys_of(command)) {
+    for (const PresetGroup& group : preset_groups())
+      if (group.name == name) words.push_back(fmt::format("{}=", name));
+    for (const Key& key : config_keys())
+      if (key.name == name || key.name.starts_with(fmt::format("{}.", name)))
+        words.push_back(fmt::format("{}=", key.name));
+  }
+  return words;
 }
 
 std::string general_help() {
@@ -128,7 +156,7 @@ int run_command_line(const Arguments& arguments) {
     print(command.help());
     return 0;
   }
-  return command.run(rest);
+  return command.run(Words(command, rest));
 }
 
 }  // namespace wedge::app

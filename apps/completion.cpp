@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <map>
-#include <sstream>
 #include <vector>
 
 #include "apps/commands.h"
@@ -16,18 +15,11 @@ namespace wedge::app {
 
 namespace {
 
-// The words after a command: its own, then the presets and keys of the groups that it takes.
+// The words after a command: its own, then the presets and keys that it takes.
 std::vector<std::string> words_of(const Command& command) {
   std::vector<std::string> words;
-  std::istringstream own{std::string(command.own_words)}, groups{std::string(command.key_groups)};
-  for (std::string word; own >> word;) words.push_back(word);
-  for (std::string group; groups >> group;) {
-    for (const PresetGroup& preset : preset_groups())
-      if (preset.name == group) words.push_back(group + "=");
-    for (const Key& key : config_keys())
-      if (key.name == group || key.name.starts_with(group + "."))
-        words.push_back(std::string(key.name) + "=");
-  }
+  for (const std::string_view word : own_words_of(command)) words.emplace_back(word);
+  for (const std::string& word : key_words_of(command)) words.push_back(word);
   return words;
 }
 

@@ -2,6 +2,7 @@
 #include "apps/commands.h"
 #include "apps/completion.h"
 #include "apps/console.h"
+#include "apps/words.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -16,9 +17,9 @@ std::string completion_help() {
          "  source <(wedge completion bash)     in ~/.bashrc, or with zsh in ~/.zshrc\n";
 }
 
-int run_completion(const Arguments& arguments) {
-  WEDGE_CHECK(arguments.size() == 1, "completion: expected bash or zsh");
-  print(completion_script(arguments.front()));
+int run_completion(const Words& words) {
+  WEDGE_CHECK(words.has("bash") != words.has("zsh"), "completion: expected bash or zsh");
+  print(completion_script(words.has("bash") ? "bash" : "zsh"));
   return 0;
 }
 

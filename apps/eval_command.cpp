@@ -10,12 +10,6 @@
 
 namespace wedge::app {
 
-namespace {
-
-constexpr std::string_view kCheckpoint = "checkpoint=", kSplit = "data.split=";
-
-}  // namespace
-
 std::string eval_help() {
   return "usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [data overrides]\n"
          "\n"
@@ -28,30 +22,17 @@ std::string eval_help() {
          "                                 best.safetensors\n"
          "  data.split=validation|test     (default: validation)\n"
          "\n"
-         "data=PRESET, train.batch_size, train.threads, train.device, train.amp and these keys replace what "
-         "the "
-         "checkpoint\n"
-         "says; shown are the defaults of wedge train:\n" +
-         describe_keys({"data"}) +
+         "data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge "
+         "train:\n" +
+         describe_keys(keys_of(find_command("eval"))) +
          "\n"
          "examples:\n"
          "  wedge eval checkpoint=runs/single/DATE/TIME_grassmann\n"
          "  wedge eval checkpoint=last.safetensors data.split=test data.path=my_texts\n";
 }
 
-int run_eval(const Arguments& arguments) {
-  std::string path, split = "validation";
-  Arguments overrides;
-  for (const std::string& word : arguments) {
-    if (word.starts_with(kCheckpoint))
-      path = word.substr(kCheckpoint.size());
-    else if (word.starts_with(kSplit))
-      split = word.substr(kSplit.size());
-    else
-      overrides.push_back(word);
-  }
-  WEDGE_CHECK(!path.empty(), "eval: checkpoint=FILE_OR_RUN_DIR is missing");
-  const CheckpointData loaded = load_checkpoint_data("eval", path, split, overrides);
+int run_eval(const Words& words) {
+  const CheckpointData loaded = load_checkpoint_data(words);
   const Bf16ProductsGuard reduced(loaded.config.train.amp);
   const Evaluation evaluation = evaluate(*loaded.model, loaded.blocks, loaded.config.train.batch_size);
   WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is not finite",

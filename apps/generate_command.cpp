@@ -4,10 +4,10 @@
 #include "apps/checkpoint_metadata.h"
 #include "apps/commands.h"
 #include "apps/compose.h"
-#include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/device.h"
 #include "apps/generator.h"
+#include "apps/help.h"
 #include "apps/threads.h"
 #include "apps/words.h"
 #include "data/text_codec.h"
@@ -97,8 +97,9 @@ std::string generate_help() {
          "  top_p=null                   draw from the fewest tokens whose probability reaches p only\n"
          "  seed=42                      of the random numbers\n"
          "  stop=null                    end before this text would come; several: a JSON list\n"
-         "  train.device=auto            where to compute: auto, cpu or cuda\n"
-         "  train.threads=null           null: one for each core\n"
+         "\n"
+         "and these keys of wedge train:\n" +
+         describe_keys(keys_of(find_command("generate"))) +
          "\n"
          "A token costs the same wherever it stands: attention keeps its keys and values, the Grassmann "
          "model the\n"
@@ -112,10 +113,7 @@ std::string generate_help() {
          "stop='[\"\\n\\n\"]'\n";
 }
 
-int run_generate(const Arguments& arguments) {
-  const Words words("generate", arguments,
-                    {"checkpoint", "prompt", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop",
-                     "train.device", "train.threads"});
+int run_generate(const Words& words) {
   const std::string path = words.required("checkpoint", "FILE_OR_RUN_DIR");
   const std::string prompt = words.required("prompt", "TEXT");
   const std::int64_t max_tokens = words.integer("max_tokens", 0, 1'000'000'000).value_or(100);
@@ -125,9 +123,7 @@ int run_generate(const Arguments& arguments) {
   options.top_p = words.number("top_p", 0, 1);
   options.seed = words.natural("seed").value_or(42);
   const std::vector<std::string> stops = parse_stops(words.text("stop"));
-  Config run;  // for the two keys that a run has too
-  for (const char* name : {"train.device", "train.threads"})
-    if (const auto value = words.text(name)) set_key(run, find_key(name), parse_value(*value));
+  const Config run = compose_over({}, words.keys());
   const Device device = resolve_device(run.train.device);
   use_threads(run.train.threads);
 

@@ -10,12 +10,13 @@
 
 namespace wedge::app {
 
-std::string describe_keys(const std::vector<std::string_view>& groups) {
+std::string describe_keys(const std::vector<std::string_view>& names) {
   std::string text;
   std::string_view previous;
   for (const Key& key : config_keys()) {
     const std::string_view group = key.name.substr(0, key.name.find('.'));
-    if (std::find(groups.begin(), groups.end(), group) == groups.end()) continue;
+    const auto is_named = [&](std::string_view name) { return name == group || name == key.name; };
+    if (std::ranges::none_of(names, is_named)) continue;
     if (!previous.empty() && group != previous) text += '\n';
     previous = group;
     const Json value = get_key(Config{}, key);

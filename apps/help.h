@@ -10,8 +10,9 @@
 
 namespace wedge::app {
 
-// The keys of these groups ("model", "seed"), a line each: name, default, documentation.
-std::string describe_keys(const std::vector<std::string_view>& groups);
+// The keys of these groups, and those of these names ("model", "seed", "train.device"), a line each: name,
+// default, documentation.
+std::string describe_keys(const std::vector<std::string_view>& names);
 
 // What a key means, its type, range or choices, and its default, on one line.
 std::string describe_key_in_a_line(const Key& key);

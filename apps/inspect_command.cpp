@@ -8,7 +8,6 @@
 #include "apps/files.h"
 #include "apps/help.h"
 #include "apps/inspection_report.h"
-#include "apps/words.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -38,42 +37,23 @@ std::string inspect_help() {
          "  max_tokens=8192                of the split's beginning, in whole blocks\n"
          "  out=FOLDER                     (default: the checkpoint's folder)\n"
          "\n"
-         "data=PRESET, train.threads, train.device and these keys replace what the checkpoint says; shown "
-         "are the defaults of\n"
-         "wedge train:\n" +
-         describe_keys({"data"}) +
+         "data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge "
+         "train:\n" +
+         describe_keys(keys_of(find_command("inspect"))) +
          "\n"
          "examples:\n"
          "  wedge inspect checkpoint=runs/single/DATE/TIME_grassmann\n"
          "  wedge inspect checkpoint=best.safetensors data=text data.path=my_texts out=look\n";
 }
 
-int run_inspect(const Arguments& arguments) {
-  std::string path, split = "validation";
-  fs::path out;
-  std::int64_t max_tokens = 8192;
-  Arguments overrides;
-  for (const std::string& word : arguments) {
-    const auto value = [&](std::string_view name) { return word.substr(name.size()); };
-    if (word.starts_with("checkpoint=")) {
-      path = value("checkpoint=");
-    } else if (word.starts_with("data.split=")) {
-      split = value("data.split=");
-    } else if (word.starts_with("out=")) {
-      out = value("out=");
-    } else if (word.starts_with("max_tokens=")) {
-      max_tokens = Words("inspect", {word}, {"max_tokens"}).integer("max_tokens", 1).value_or(max_tokens);
-    } else {
-      overrides.push_back(word);
-    }
-  }
-  WEDGE_CHECK(!path.empty(), "inspect: checkpoint=FILE_OR_RUN_DIR is missing");
-  const CheckpointData loaded = load_checkpoint_data("inspect", path, split, overrides);
+int run_inspect(const Words& words) {
+  const std::int64_t max_tokens = words.integer("max_tokens", 1).value_or(8192);
+  const CheckpointData loaded = load_checkpoint_data(words);
   for (const auto& [name, parameter] : loaded.model->named_parameters())
     for (const double value : parameter.value().to_vector())
       WEDGE_CHECK(std::isfinite(value), "inspect: {}: not all numbers of {} are finite",
                   loaded.checkpoint.path.string(), name);
-  if (out.empty()) out = fs::absolute(loaded.checkpoint.path).parent_path();
+  const fs::path out = words.text("out").value_or(fs::absolute(loaded.checkpoint.path).parent_path());
   std::error_code error;
   fs::create_directories(out, error);
   WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
@@ -90,7 +70,7 @@ int run_inspect(const Arguments& arguments) {
 
   Json json = {{"checkpoint", loaded.checkpoint.path.string()},
                {"model", loaded.config.model.tensor_lifting_strategy},
-               {"split", split}};
+               {"split", data::name_of(loaded.split)}};
   json.update(to_json(inspection));
   write_file(out / "inspect.json", json.dump(2) + "\n");
   print(summary(inspection));

@@ -4,6 +4,7 @@
 #include "apps/files.h"
 #include "apps/gnuplot.h"
 #include "apps/learning_curve.h"
+#include "apps/words.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -26,20 +27,10 @@ std::string plot_help() {
          "  wedge plot runs/a runs/b out=pictures\n";
 }
 
-int run_plot(const Arguments& arguments) {
-  std::vector<fs::path> roots;
-  fs::path out;
-  for (const std::string& word : arguments) {
-    if (word.starts_with("out=")) {
-      WEDGE_CHECK(out.empty() && word.size() > 4, "plot: out=FOLDER: expected one folder, got '{}'", word);
-      out = word.substr(4);
-      continue;
-    }
-    WEDGE_CHECK(!word.starts_with("-"), "plot: unknown option '{}'; the nearest is out=FOLDER", word);
-    roots.emplace_back(word);
-  }
+int run_plot(const Words& words) {
+  const std::vector<fs::path> roots(words.paths().begin(), words.paths().end());
   WEDGE_CHECK(!roots.empty(), "plot: no run was named; see wedge plot --help");
-  if (out.empty()) out = roots.size() == 1 ? roots.front() : fs::path(".");
+  const fs::path out = words.text("out").value_or(roots.size() == 1 ? roots.front() : ".");
 
   std::vector<LearningCurve> curves;
   for (const fs::path& root : roots)

@@ -8,6 +8,7 @@
 #include "apps/learning_curve.h"
 #include "apps/published.h"
 #include "apps/table.h"
+#include "apps/words.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -62,20 +63,13 @@ std::string report_help() {
          "  wedge report runs/multirun/DATE/TIME\n";
 }
 
-int run_report(const Arguments& arguments) {
-  std::optional<fs::path> root, out;
-  for (const std::string& word : arguments) {
-    if (word.starts_with("out=") && word.size() > 4 && !out) {
-      out = word.substr(4);
-      continue;
-    }
-    WEDGE_CHECK(!root && !word.starts_with("-") && !word.starts_with("out="),
-                "report: expected ROOT [out=FILE.html], got '{}'", word);
-    root = word;
-  }
-  WEDGE_CHECK(root.has_value(), "report: no folder was named; see wedge report --help");
+int run_report(const Words& words) {
+  WEDGE_CHECK(!words.paths().empty(), "report: no folder was named; see wedge report --help");
+  WEDGE_CHECK(words.paths().size() == 1, "report: expected ROOT [out=FILE.html], got '{}' too",
+              words.paths()[1]);
+  const fs::path root = words.paths().front();
 
-  const std::vector<LearningCurve> curves = find_curves(*root);
+  const std::vector<LearningCurve> curves = find_curves(root);
   std::vector<LabelledResult> results;
   std::string unfinished;
   for (const LearningCurve& curve : curves) {
@@ -85,7 +79,7 @@ int run_report(const Arguments& arguments) {
       unfinished += (unfinished.empty() ? "" : ", ") + curve.label;
   }
 
-  HtmlPage page(fmt::format("wedge: {}", root->string()));
+  HtmlPage page(fmt::format("wedge: {}", root.string()));
   if (!results.empty()) {
     page.heading("Comparison");
     page.table(comparison_of(results));
@@ -114,7 +108,7 @@ int run_report(const Arguments& arguments) {
     for (const LabelledResult& r : results)
       if (r.result.config.is_object()) page.fold("Everything of " + r.label, r.result.config.dump(2));
   }
-  const fs::path file = out.value_or(*root / "report.html");
+  const fs::path file = words.text("out").value_or(root / "report.html");
   write_file(file, page.finish());
   print(file.string() + "\n");
   return 0;

@@ -1,13 +1,10 @@
 // wedge summarize: the comparison table of a tree of runs.
-#include <optional>
-
 #include "apps/commands.h"
-#include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/files.h"
 #include "apps/summarize.h"
 #include "apps/table.h"
-#include "tensor/check.h"
+#include "apps/words.h"
 
 namespace wedge::app {
 
@@ -27,24 +24,9 @@ std::string summarize_help() {
          "  wedge summarize --root runs/multirun --out comparison.md\n";
 }
 
-int run_summarize(const Arguments& arguments) {
-  std::string root = "runs";
-  std::optional<std::string> out;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::size_t equals = arguments[i].find('=');
-    const std::string name = arguments[i].substr(0, equals);
-    WEDGE_CHECK(name == "--root" || name == "--out", "summarize: unknown argument '{}'; the nearest is {}",
-                arguments[i], nearest(name, {"--root", "--out"}));
-    WEDGE_CHECK(equals != std::string::npos || i + 1 < arguments.size(), "summarize: {} needs a value", name);
-    const std::string value = equals != std::string::npos ? arguments[i].substr(equals + 1) : arguments[++i];
-    WEDGE_CHECK(!value.empty(), "summarize: {} needs a value", name);
-    if (name == "--root")
-      root = value;
-    else
-      out = value;
-  }
-  const std::string table = comparison_table(find_results(root));
-  if (out) write_file(*out, table);
+int run_summarize(const Words& words) {
+  const std::string table = comparison_table(find_results(words.text("--root").value_or("runs")));
+  if (const auto out = words.text("--out")) write_file(*out, table);
   print(table);
   return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/console.h"
+#include "apps/words.h"
 #include "data/wordpiece.h"
 #include "tensor/check.h"
 
@@ -66,15 +67,8 @@ std::string tokenize_help() {
          "  echo 'Hello, world' | wedge tokenize vocab=vocab.txt\n";
 }
 
-int run_tokenize(const Arguments& arguments) {
-  std::string vocab;
-  for (const std::string& word : arguments) {
-    WEDGE_CHECK(word.starts_with("vocab="), "tokenize: unknown argument '{}'; the nearest is vocab=FILE",
-                word);
-    vocab = word.substr(6);
-  }
-  WEDGE_CHECK(!vocab.empty(), "tokenize: vocab=FILE is missing");
-  const data::WordPiece tokenizer = data::WordPiece::from_file(vocab);
+int run_tokenize(const Words& words) {
+  const data::WordPiece tokenizer = data::WordPiece::from_file(words.required("vocab", "FILE"));
 
   LineTokenizer lines(tokenizer);
   std::string pending;  // an unfinished line

@@ -17,6 +17,7 @@
 #include "apps/table.h"
 #include "apps/threads.h"
 #include "apps/trainer.h"
+#include "apps/words.h"
 
 namespace wedge::app {
 
@@ -167,7 +168,6 @@ void check_words_of_resume(const Arguments& words) {
 // `path`: a run's folder, a state in it, or a multirun's folder.
 int resume(const fs::path& path, const Arguments& words) {
   check_words_of_resume(words);
-  WEDGE_CHECK(!path.empty(), "resume: expected resume=FOLDER, a run's or a multirun's");
   std::error_code ignored;
   WEDGE_CHECK(fs::exists(path, ignored), "resume: {} does not exist", path.string());
   const bool is_file = !fs::is_directory(path, ignored);
@@ -237,7 +237,7 @@ std::string train_help() {
          describe_presets() +
          "\n"
          "keys and their defaults:\n" +
-         describe_keys({"model", "data", "train", "experiment", "seed"}) +
+         describe_keys(keys_of(find_command("train"))) +
          "\n"
          "metrics.jsonl has a line for each step (step, from 0; epoch, from 1; loss; learning_rate; "
          "grad_norm before\n"
@@ -249,27 +249,12 @@ std::string train_help() {
          "  wedge train -m model=attention,grassmann seed=1,2,3 data=text data.path=my_texts\n";
 }
 
-int run_train(const Arguments& arguments) {
-  bool multirun = false;
-  Arguments assignments;
-  std::optional<fs::path> from;
-  for (const std::string& word : arguments) {
-    if (word == "-m" || word == "--multirun") {
-      multirun = true;
-      continue;
-    }
-    if (word.starts_with("resume=")) {
-      WEDGE_CHECK(!from, "resume: given twice");
-      from = word.substr(7);
-      continue;
-    }
-    WEDGE_CHECK(!word.starts_with("-"), "train: unknown option '{}'; the nearest is -m", word);
-    assignments.push_back(word);
-  }
-
-  if (!from) return start(compose(assignments, multirun), multirun);
+int run_train(const Words& words) {
+  const bool multirun = words.has("-m") || words.has("--multirun");
+  const auto from = words.text("resume");
+  if (!from) return start(compose(words.keys(), multirun), multirun);
   WEDGE_CHECK(!multirun, "resume: no -m; the folder of a multirun is known as one");
-  return resume(*from, assignments);
+  return resume(*from, words.keys());
 }
 
 }  // namespace wedge::app

@@ -1,8 +1,11 @@
 #include "apps/words.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "apps/conf/presets.h"
 #include "apps/config.h"
 #include "apps/config_keys.h"
 #include "tensor/check.h"
@@ -16,18 +19,48 @@ std::string limits(double low, double high) {
   return fmt::format("from {} to {}", low, high);
 }
 
+bool is_key(std::string_view name) {
+  return std::ranges::any_of(config_keys(), [&](const Key& key) { return key.name == name; }) ||
+         std::ranges::any_of(preset_groups(), [&](const PresetGroup& group) { return group.name == name; });
+}
+
+// `name` is that of `word`, with the = where one follows.
+[[noreturn]] void refuse(const Command& command, const std::string& word, const std::string& name) {
+  const std::string_view bare = std::string_view(name).substr(0, name.find('='));
+  const bool has_value = bare.size() < name.size();
+  WEDGE_CHECK(command.keys.empty() || !has_value || !is_key(bare),
+              "{}: {} comes with the checkpoint and cannot be changed; {} can", command.name, bare,
+              fmt::join(keys_of(command), ", "));
+  std::vector<std::string_view> names = own_words_of(command);
+  const std::vector<std::string> keys = key_words_of(command);
+  names.insert(names.end(), keys.begin(), keys.end());
+  const char* const kind = word.starts_with("-") ? "option" : has_value ? "key" : "argument";
+  throw Error(
+      fmt::format("{}: unknown {} '{}'; the nearest is {}", command.name, kind, bare, nearest(name, names)));
+}
+
 }  // namespace
 
-Words::Words(std::string_view command, const std::vector<std::string>& arguments,
-             const std::vector<std::string_view>& names)
-    : command_(command) {
-  for (const std::string& word : arguments) {
+Words::Words(const Command& command, const std::vector<std::string>& arguments) : command_(command.name) {
+  const std::vector<std::string_view> own = own_words_of(command);
+  const std::vector<std::string> keys = key_words_of(command);
+  const auto is_own = [&](const std::string& name) { return std::ranges::find(own, name) != own.end(); };
+  for (auto argument = arguments.begin(); argument != arguments.end(); ++argument) {
+    const std::string& word = *argument;
     const std::size_t equals = std::min(word.find('='), word.size());
-    const std::string name = word.substr(0, equals);
-    WEDGE_CHECK(equals < word.size() && std::ranges::find(names, name) != names.end(),
-                "{}: unknown argument '{}'; the nearest is {}=", command, word, nearest(name, names));
-    WEDGE_CHECK(values_.emplace(name, word.substr(equals + 1)).second, "{}: {} is given twice", command,
-                name);
+    const std::string bare = word.substr(0, equals), name = word.substr(0, equals + 1);
+    if (is_own(name) || (bare.starts_with("--") && is_own(bare + "="))) {
+      std::string value = word.substr(name.size());
+      if (!is_own(name) && argument + 1 != arguments.end()) value = *++argument;
+      WEDGE_CHECK(!value.empty() || is_own(bare), "{}: {} needs a value", command.name, bare);
+      WEDGE_CHECK(values_.emplace(bare, value).second, "{}: {} is given twice", command.name, bare);
+    } else if (std::ranges::find(keys, name) != keys.end()) {
+      keys_.push_back(word);
+    } else if (command.takes_paths && !word.starts_with("-")) {
+      paths_.push_back(word);
+    } else {
+      refuse(command, word, name);
+    }
   }
 }
 
@@ -38,8 +71,7 @@ std::optional<std::string> Words::text(const std::string& name) const {
 
 std::string Words::required(const std::string& name, std::string_view value) const {
   const auto found = values_.find(name);
-  WEDGE_CHECK(found != values_.end() && !found->second.empty(), "{}: {}={} is missing", command_, name,
-              value);
+  WEDGE_CHECK(found != values_.end(), "{}: {}={} is missing", command_, name, value);
   return found->second;
 }
 

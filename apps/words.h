@@ -1,4 +1,4 @@
-// The words NAME=VALUE of a command that has keys of its own.
+// The words of a command line after the command's name, sorted by what the table of commands says of it.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,24 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/commands.h"
+
 namespace wedge::app {
 
 class Words {
  public:
-  // Throws wedge::Error naming the command and the nearest of `names` for a word that is none of theirs, and
-  // for one that is given twice.
-  Words(std::string_view command, const std::vector<std::string>& arguments,
-        const std::vector<std::string_view>& names);
+  // Of a word of the command's own whose name begins with -- the value may also be the next argument. Throws
+  // wedge::Error naming the command: for a word that it does not take, with the nearest that it does; and for
+  // one of its own that is given twice or lacks its value.
+  Words(const Command& command, const std::vector<std::string>& arguments);
 
+  std::string_view command() const { return command_; }
+  // group=preset and group.key=value, as they came: compose() reads them, and of two of one name the last.
+  const std::vector<std::string>& keys() const { return keys_; }
+  const std::vector<std::string>& paths() const { return paths_; }
+
+  // Of the command's own words: whether it was given.
+  bool has(const std::string& name) const { return values_.contains(name); }
   // The text as it stands; nothing where it was not given.
   std::optional<std::string> text(const std::string& name) const;
   // Throws wedge::Error "COMMAND: NAME=VALUE is missing".
@@ -33,6 +42,7 @@ class Words {
  private:
   std::string command_;
   std::map<std::string, std::string> values_;
+  std::vector<std::string> keys_, paths_;
 };
 
 }  // namespace wedge::app

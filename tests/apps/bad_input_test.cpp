@@ -69,12 +69,23 @@ TEST_CASE("bad input: commands and options", "[apps][command]") {
   bench.fails({"trian"}, "unknown command 'trian'; the nearest is train");
   bench.fails({"help", "evil"}, "the nearest is eval");
   bench.fails({"--verson"}, "unknown command '--verson'");
-  bench.train_fails({"--multi"}, "unknown option '--multi'; the nearest is -m");
+  bench.train_fails({"--multi"}, "train: unknown option '--multi'; the nearest is --multirun");
   bench.fails({"summarize", "--rot", "x"}, "the nearest is --root");
   bench.fails({"summarize", "--root"}, "--root needs a value");
-  bench.fails({"tokenize", "vocabulary=x"}, "the nearest is vocab=FILE");
+  bench.fails({"summarize", "--root=a", "--root", "b"}, "summarize: --root is given twice");
+  bench.fails({"tokenize", "vocabulary=x"}, "the nearest is vocab=");
+  bench.fails({"tokenize", "vocab="}, "tokenize: vocab needs a value");
   bench.fails({"tokenize"}, "vocab=FILE is missing");
   bench.fails({"eval"}, "checkpoint=FILE_OR_RUN_DIR is missing");
+  bench.fails({"eval", "checkpoint=a", "checkpoint=b"}, "eval: checkpoint is given twice");
+  bench.fails({"eval", "chekpoint=a"}, "eval: unknown key 'chekpoint'; the nearest is checkpoint=");
+  bench.fails({"eval", "checkpoint=a", "train.learning_rate=1"},
+              "eval: train.learning_rate comes with the checkpoint and cannot be changed; data, "
+              "train.batch_size, train.threads, train.device, train.amp can");
+  // What would mean nothing is not taken.
+  bench.fails({"inspect", "checkpoint=a", "train.amp=false"}, "inspect: train.amp comes with the checkpoint");
+  bench.fails({"inspect", "checkpoint=a", "train.batch_size=3"},
+              "inspect: train.batch_size comes with the checkpoint");
 }
 
 TEST_CASE("bad input: keys, presets and values", "[apps][command]") {

@@ -91,6 +91,7 @@ TEST_CASE("completion: bash offers commands, keys and values", "[apps][help][com
   CHECK(offered("wedge train model=grassmann train.shuffle=f") == "false\n");
   CHECK(offered("wedge eval checkpoint=a_f") == "a_file\n");
   CHECK(offered("wedge eval model.d_") == "\n");  // not eval's to change
+  CHECK(offered("wedge summarize --ro") == "--root=\n");
   CHECK(offered("wedge train -m model=attention,gr") == "attention,grassmann\n");
   CHECK(offered("wedge train -m model=attention,gr", " ") == "model=attention,grassmann\n");
   CHECK(offered("wedge train resume=a_f") == "a_file\n");

@@ -180,7 +180,8 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   refused({"plot"}, "no run was named");
   refused({"plot", "nowhere"}, "nowhere is not a folder");
   refused({"plot", "empty"}, "empty holds no metrics.jsonl");
-  refused({"plot", root, "out="}, "expected one folder");
+  refused({"plot", root, "out="}, "plot: out needs a value");
+  refused({"plot", root, "out=a", "out=b"}, "plot: out is given twice");
   refused({"plot", "--out", "x"}, "unknown option '--out'");
   refused({"report"}, "no folder was named");
   refused({"report", root, root}, "expected ROOT");

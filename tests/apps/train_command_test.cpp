@@ -141,8 +141,8 @@ TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
   const Workplace here;
   REQUIRE(here.train({"experiment.run_dir=run", "train.num_epochs=3"}).status == 0);
   const Json results = Json::parse(slurp(here.cwd / "run/results.json"));
-  const auto eval = [&](const std::vector<std::string>& words) {
-    std::vector<std::string> all = {"eval", "checkpoint=run"};
+  const auto eval = [&](const std::vector<std::string>& words, const std::string& checkpoint = "run") {
+    std::vector<std::string> all = {"eval", "checkpoint=" + checkpoint};
     all.insert(all.end(), words.begin(), words.end());
     const Outcome outcome = run_wedge(here.cwd, all);
     INFO(outcome.err);
@@ -160,7 +160,7 @@ TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
   // Validation weighs the last, smaller batch as the others: 4, 4 and 3 blocks.
   CHECK(whole["loss"].get<double>() == Approx(results["best_val_loss"].get<double>()).epsilon(0.05));
 
-  CHECK(eval({"checkpoint=run/best.safetensors"}) == whole);
+  CHECK(eval({}, "run/best.safetensors") == whole);
   CHECK(eval({"data.split=test"})["loss"] != whole["loss"]);
   CHECK(eval({"data.max_context_len=4"})["tokens"] == 80);
 

@@ -38,7 +38,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     words.push_back(text.substr(begin, end - begin));
     begin = end + 1;
   }
-  fuzz::allowed([&] { app::Words("input", words, {"prompt", "top_k", "top_p"}).number("top_p", 0, 1); });
+  constexpr app::Command command = {.name = "input",
+                                    .summary = "",
+                                    .run = nullptr,
+                                    .help = nullptr,
+                                    .own_words = "prompt= top_k= top_p=",
+                                    .keys = "data train.device"};
+  fuzz::allowed([&] { app::Words(command, words).number("top_p", 0, 1); });
   for (const bool multirun : {false, true})
     fuzz::allowed([&] {
       for (const app::Config& config : app::compose(words, multirun)) check_round_trip(config);
