@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "apps/compose.h"
-#include "apps/corpus_source.h"
 #include "apps/device.h"
 #include "apps/threads.h"
 #include "tensor/check.h"
@@ -45,7 +44,8 @@ CheckpointData load_checkpoint_data(const Words& words) {
               "data.max_context_len: must be at most {}, the checkpoint's, got {}",
               checkpoint.config.data.max_context_len, config.data.max_context_len);
 
-  data::Corpus corpus = load_corpus(config, {split}, has_vocabulary ? &checkpoint.vocabulary : nullptr);
+  data::Corpus corpus =
+      data::load_corpus(config.data, {split}, has_vocabulary ? &checkpoint.vocabulary : nullptr);
   WEDGE_CHECK(corpus.vocab_size == checkpoint.vocab_size, "{}: its vocabulary has {} entries, the data's {}",
               checkpoint.path.string(), checkpoint.vocab_size, corpus.vocab_size);
   data::Blocks blocks(std::move(split == data::Split::test ? corpus.test : corpus.validation),

@@ -104,8 +104,7 @@ std::vector<std::string> key_words_of(const Command& command) {
     for (const PresetGroup& group : preset_groups())
       if (group.name == name) words.push_back(fmt::format("{}=", name));
     for (const Key& key : config_keys())
-      if (key.name == name || key.name.starts_with(fmt::format("{}.", name)))
-        words.push_back(fmt::format("{}=", key.name));
+      if (key.name == name || key.group() == name) words.push_back(fmt::format("{}=", key.name));
   }
   return words;
 }

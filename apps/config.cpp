@@ -9,17 +9,6 @@
 
 namespace wedge::app {
 
-namespace {
-
-// "train.batch_size" → ("train", "batch_size"); "seed" → ("", "seed").
-std::pair<std::string, std::string> split_name(std::string_view name) {
-  const std::size_t dot = name.find('.');
-  if (dot == std::string_view::npos) return {"", std::string(name)};
-  return {std::string(name.substr(0, dot)), std::string(name.substr(dot + 1))};
-}
-
-}  // namespace
-
 Json parse_json(std::string_view text) {
   constexpr int kMaxDepth = 32;
   bool too_deep = false;
@@ -59,8 +48,8 @@ Json to_json(const Config& config, ConfigPart part) {
   Json json;
   for (const Key& key : config_keys()) {
     if (part == ConfigPart::checkpoint && key.kind != KeyKind::result) continue;
-    const auto [group, name] = split_name(key.name);
-    (group.empty() ? json : json[group])[name] = get_key(config, key);
+    const std::string group(key.group()), leaf(key.leaf());
+    (group.empty() ? json : json[group])[leaf] = get_key(config, key);
   }
   return json;
 }
@@ -75,8 +64,7 @@ void update_from_json(Config& config, const Json& json, const std::string& origi
     }
   };
   const auto is_group = [](const std::string& name) {
-    return std::ranges::any_of(config_keys(),
-                               [&](const Key& key) { return key.name.starts_with(name + "."); });
+    return std::ranges::any_of(config_keys(), [&](const Key& key) { return key.group() == name; });
   };
   for (const auto& [name, value] : json.items()) {
     WEDGE_CHECK(value.is_object() || !is_group(name), "{}: {}: expected a group of keys, {{...}}, got {}",

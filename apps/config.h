@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "data/corpus.h"
 #include "models/model_config.h"
 #include "tensor/json.h"
 
@@ -18,13 +19,8 @@ using Json = nlohmann::ordered_json;
 // 32 deep: what is written out again is walked by recursion.
 Json parse_json(std::string_view text);
 
-struct DataConfig {
-  std::string source = "parquet";  // parquet | text | tokens | builtin
-  std::optional<std::string> path;
-  std::optional<std::string> train_file, validation_file, test_file;
-  std::optional<std::string> vocab_file;
-  std::int64_t max_context_len = 128;                              // L: inputs and targets of a block
-  std::optional<std::int64_t> max_samples_train, max_samples_val;  // rows; null: all
+struct DataConfig : data::CorpusOptions {
+  std::int64_t max_context_len = 128;  // L: inputs and targets of a block
 };
 
 struct TrainConfig {

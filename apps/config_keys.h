@@ -40,6 +40,10 @@ struct Key {
   Range range = {};               // numbers
   std::string_view choices = {};  // strings: "auto|cpu|cuda"; empty: any
   KeyKind kind = KeyKind::result;
+
+  // "train"; empty for a key without a group, such as the seed.
+  std::string_view group() const { return name == leaf() ? "" : name.substr(0, name.find('.')); }
+  std::string_view leaf() const { return name.substr(name.find('.') + 1); }  // "batch_size"
 };
 
 // All keys, in the order of the help text.

@@ -12,13 +12,12 @@ namespace wedge::app {
 
 std::string describe_keys(const std::vector<std::string_view>& names) {
   std::string text;
-  std::string_view previous;
+  const Key* previous = nullptr;
   for (const Key& key : config_keys()) {
-    const std::string_view group = key.name.substr(0, key.name.find('.'));
-    const auto is_named = [&](std::string_view name) { return name == group || name == key.name; };
+    const auto is_named = [&](std::string_view name) { return name == key.group() || name == key.name; };
     if (std::ranges::none_of(names, is_named)) continue;
-    if (!previous.empty() && group != previous) text += '\n';
-    previous = group;
+    if (previous != nullptr && previous->group() != key.group()) text += '\n';
+    previous = &key;
     const Json value = get_key(Config{}, key);
     std::string doc(key.doc);
     if (!key.choices.empty()) doc += fmt::format(" ({})", fmt::join(split_choices(key.choices), ", "));
@@ -47,7 +46,7 @@ std::optional<std::string> describe_key_or_group(const std::string& name) {
   for (const Key& key : config_keys()) {
     if (key.name == name) found = {&key};
     if (key.name == name) break;
-    if (key.name.ends_with("." + name)) found.push_back(&key);
+    if (key.leaf() == name) found.push_back(&key);
   }
   if (found.size() == 1) {
     const Key& key = *found.front();

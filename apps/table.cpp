@@ -65,13 +65,11 @@ std::string identity_without_seed(const RunResult& result) {
   Json config = result.config;
   for (const Key& key : config_keys()) {
     if (key.kind == KeyKind::result && key.name != "seed") continue;
-    const std::size_t dot = key.name.find('.');
-    if (dot == std::string_view::npos) {
-      config.erase(std::string(key.name));
-    } else if (const std::string group(key.name.substr(0, dot));
-               config.contains(group) && config[group].is_object()) {
-      config[group].erase(std::string(key.name.substr(dot + 1)));
-    }
+    const std::string group(key.group()), leaf(key.leaf());
+    if (group.empty())
+      config.erase(leaf);
+    else if (config.contains(group) && config[group].is_object())
+      config[group].erase(leaf);
   }
   return result.strategy + " " + nlohmann::json(config).dump();
 }

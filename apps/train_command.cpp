@@ -9,7 +9,6 @@
 #include "apps/compose.h"
 #include "apps/config_keys.h"
 #include "apps/console.h"
-#include "apps/corpus_source.h"
 #include "apps/files.h"
 #include "apps/help.h"
 #include "apps/interrupt.h"
@@ -36,8 +35,8 @@ std::vector<CorpusPointer> load_corpora(const std::vector<Config>& configs) {
     source.erase("max_context_len");
     CorpusPointer& corpus = loaded[source.dump()];
     if (!corpus)
-      corpus =
-          std::make_shared<data::Corpus>(load_corpus(config, {data::Split::train, data::Split::validation}));
+      corpus = std::make_shared<data::Corpus>(
+          data::load_corpus(config.data, {data::Split::train, data::Split::validation}));
     corpora.push_back(corpus);
   }
   return corpora;

@@ -49,9 +49,9 @@ void require_file(const fs::path& path, const std::string& source, bool official
 }
 
 fs::path split_file(const CorpusOptions& options, Split split) {
-  const std::string& named = pick(split, options.train_file, options.validation_file, options.test_file);
-  const fs::path folder = options.path.empty() ? data_root() / "wikitext-2-raw-v1" : fs::path(options.path);
-  if (!named.empty()) return folder / named;
+  const auto& named = pick(split, options.train_file, options.validation_file, options.test_file);
+  const fs::path folder = options.path ? fs::path(*options.path) : data_root() / "wikitext-2-raw-v1";
+  if (named) return folder / *named;
   if (options.source == "parquet") return folder / fmt::format("{}-00000-of-00001.parquet", name_of(split));
   return folder / fmt::format("wiki.{}.raw", split == Split::validation ? "valid" : name_of(split));
 }
@@ -65,9 +65,9 @@ WordPiece load_tokenizer(const CorpusOptions& options, const std::vector<std::st
                               error.what()));
     }
   }
-  const bool official = options.vocab_file.empty();
+  const bool official = !options.vocab_file;
   const fs::path path =
-      official ? data_root() / "bert-base-uncased" / "vocab.txt" : fs::path(options.vocab_file);
+      official ? data_root() / "bert-base-uncased" / "vocab.txt" : fs::path(*options.vocab_file);
   require_file(path, options.source, official);
   return WordPiece::from_file(path);
 }
@@ -75,8 +75,7 @@ WordPiece load_tokenizer(const CorpusOptions& options, const std::vector<std::st
 Corpus load_rows(const CorpusOptions& options, const std::vector<Split>& wanted,
                  const std::vector<std::string>* vocabulary) {
   const bool parquet = options.source == "parquet";
-  for (const Split split : wanted)
-    require_file(split_file(options, split), options.source, options.path.empty());
+  for (const Split split : wanted) require_file(split_file(options, split), options.source, !options.path);
   const WordPiece tokenizer = load_tokenizer(options, vocabulary);
 
   Corpus corpus;
@@ -96,19 +95,19 @@ Corpus load_rows(const CorpusOptions& options, const std::vector<Split>& wanted,
 
 Corpus load_tokens(const CorpusOptions& options, const std::vector<Split>& wanted,
                    const std::vector<std::string>* vocabulary) {
-  WEDGE_CHECK(!options.path.empty(), "tokens: data.path must name a .safetensors file");
+  WEDGE_CHECK(options.path, "tokens: data.path must name a .safetensors file");
   WEDGE_CHECK(
       !options.max_samples_train && !options.max_samples_val,
       "tokens: a token file has no rows: data.max_samples_train and data.max_samples_val must be null");
   Corpus corpus;
-  TokenFile file = read_token_file(options.path, wanted);
+  TokenFile file = read_token_file(*options.path, wanted);
   corpus.vocab_size = file.vocab_size;
   corpus.train = std::move(file.train);
   corpus.validation = std::move(file.validation);
   corpus.test = std::move(file.test);
   if (vocabulary != nullptr) {
     WEDGE_CHECK(static_cast<std::int64_t>(vocabulary->size()) == corpus.vocab_size,
-                "tokens: {}: vocab_size is {}, the vocabulary has {} entries", options.path,
+                "tokens: {}: vocab_size is {}, the vocabulary has {} entries", *options.path,
                 corpus.vocab_size, vocabulary->size());
     corpus.vocabulary = *vocabulary;
   }

@@ -11,17 +11,17 @@
 
 namespace wedge::data {
 
-// Where a corpus comes from. Empty strings mean the default.
+// Where a corpus comes from. What has no value is as by default.
 struct CorpusOptions {
-  std::string source;  // "parquet", "text", "tokens" or "builtin"
+  std::string source = "parquet";  // "parquet", "text", "tokens" or "builtin"
   // parquet, text: the folder of the split files, by default wikitext-2-raw-v1 in data_root().
   // tokens: the file, which must be named. builtin: not used.
-  std::string path;
+  std::optional<std::string> path;
   // parquet, text: file names in that folder, or paths of their own. By default the official names:
   // {train,validation,test}-00000-of-00001.parquet, and wiki.{train,valid,test}.raw.
-  std::string train_file, validation_file, test_file;
+  std::optional<std::string> train_file, validation_file, test_file;
   // parquet, text: WordPiece's vocabulary, by default bert-base-uncased/vocab.txt in data_root().
-  std::string vocab_file;
+  std::optional<std::string> vocab_file;
   // The first so many rows of a split, >= 1; without a value, all. A row of the built-in corpus is a
   // paragraph. A token file has no rows: a value is an error. The test split is always whole.
   std::optional<std::int64_t> max_samples_train, max_samples_val;

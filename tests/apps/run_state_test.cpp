@@ -4,7 +4,6 @@
 #include <csignal>
 
 #include "apps/compose.h"
-#include "apps/corpus_source.h"
 #include "apps/interrupt.h"
 #include "apps/trainer.h"
 #include "tests/apps/command_runner.h"
@@ -39,7 +38,7 @@ struct Bench {
     all.insert(all.end(), words.begin(), words.end());
     write_tiny_corpus(temp / "tokens.safetensors");
     config = compose(all, false).front();
-    corpus = load_corpus(config, {data::Split::train, data::Split::validation});
+    corpus = data::load_corpus(config.data, {data::Split::train, data::Split::validation});
   }
 
   RunFolder folder(const std::string& name) const {

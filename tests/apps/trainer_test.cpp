@@ -7,7 +7,6 @@
 
 #include "apps/checkpoint_metadata.h"
 #include "apps/compose.h"
-#include "apps/corpus_source.h"
 #include "apps/evaluate.h"
 #include "models/checkpoint.h"
 #include "models/schedule.h"
@@ -29,7 +28,7 @@ namespace {
 struct Tiny {
   Tiny() {
     write_tiny_corpus(temp / "tokens.safetensors");
-    corpus = load_corpus(config({}), {data::Split::train, data::Split::validation});
+    corpus = data::load_corpus(config({}).data, {data::Split::train, data::Split::validation});
   }
 
   wedge::app::Config config(const std::vector<std::string>& words) const {

@@ -127,7 +127,7 @@ TEST_CASE("corpus: a missing file is named, and for WikiText-2 what to do", "[co
   check_hint(error_of(options, kBoth), "mine/wiki.train.raw", false);
   options = options_of("text");
   options.vocab_file = (dir / "v.txt").string();
-  check_hint(error_of(options, {Split::test}), "no file " + options.vocab_file, false);
+  check_hint(error_of(options, {Split::test}), "no file " + *options.vocab_file, false);
 
   write_text(dir / "bert-base-uncased" / "vocab.txt", "[UNK]\n");
   write_text(dir / "wikitext-2-raw-v1" / "wiki.test.raw", "a\n\xff\n");
@@ -145,7 +145,7 @@ TEST_CASE("corpus: tokens", "[corpus]") {
   const auto ids = [](std::vector<std::int32_t> v) {
     return Tensor::from(v, {static_cast<std::int64_t>(v.size())});
   };
-  write_safetensors(options.path, {{"train", ids({0, 1})}, {"validation", ids({2})}, {"test", ids({1})}},
+  write_safetensors(*options.path, {{"train", ids({0, 1})}, {"validation", ids({2})}, {"test", ids({1})}},
                     {{"vocab_size", "3"}});
   const Corpus corpus = load_corpus(options, kBoth);
   CHECK(corpus.vocab_size == 3);

@@ -7,7 +7,6 @@
 
 #include "apps/checkpoint_metadata.h"
 #include "apps/compose.h"
-#include "apps/corpus_source.h"
 #include "apps/evaluate.h"
 #include "apps/interrupt.h"
 #include "apps/run_state.h"
@@ -39,7 +38,8 @@ class Runs {
     const RunFolder folder{temp_ / name};
     fs::create_directories(folder.path);
     ProgressSink quiet;
-    train(config, load_corpus(config, {data::Split::train, data::Split::validation}), &folder, quiet);
+    train(config, data::load_corpus(config.data, {data::Split::train, data::Split::validation}), &folder,
+          quiet);
     return folder;
   }
 
@@ -47,7 +47,7 @@ class Runs {
   RunFolder train_with_a_stop(const std::string& device, const std::string& name, std::int64_t step,
                               const std::vector<std::string>& more) const {
     const wedge::app::Config config = config_on(device, more);
-    const data::Corpus corpus = load_corpus(config, {data::Split::train, data::Split::validation});
+    const data::Corpus corpus = data::load_corpus(config.data, {data::Split::train, data::Split::validation});
     const RunFolder folder{temp_ / name};
     fs::create_directories(folder.path);
     class Stop : public ProgressSink {
@@ -68,12 +68,12 @@ class Runs {
 
   void check_on(const std::string& device) const {
     const wedge::app::Config config = config_on(device);
-    check_trainable(config, load_corpus(config, {data::Split::train, data::Split::validation}));
+    check_trainable(config, data::load_corpus(config.data, {data::Split::train, data::Split::validation}));
   }
 
   double evaluate_on(const std::string& device, const fs::path& checkpoint) const {
     const wedge::app::Config config = config_on(device);
-    const data::Corpus corpus = load_corpus(config, {data::Split::validation});
+    const data::Corpus corpus = data::load_corpus(config.data, {data::Split::validation});
     const data::Blocks blocks(corpus.validation, config.data.max_context_len, "validation");
     const auto model = load_model(read_checkpoint(checkpoint), device == "cuda" ? Device::cuda : Device::cpu);
     return evaluate(*model, blocks, 4).mean_over_tokens;
