@@ -5,6 +5,7 @@
 #include "apps/config_keys.h"
 #include "apps/device.h"
 #include "apps/tensorboard.h"
+#include "models/mixers.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -28,6 +29,12 @@ ModelConfig complete_model(const Config& config, std::int64_t vocab_size) {
   model.dropout_rate = config.train.dropout_rate;
   model.vocab_size = vocab_size;
   return model;
+}
+
+std::string model_name(const std::string& strategy) {
+  for (const MixerEntry& mixer : mixer_table())
+    if (mixer.name == strategy) return mixer.model_name;
+  return strategy;
 }
 
 void validate(const Config& config) {

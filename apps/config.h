@@ -61,6 +61,10 @@ struct Config {
 // The model of a run: config.model with data.max_context_len, train.dropout_rate and the vocabulary's size.
 ModelConfig complete_model(const Config& config, std::int64_t vocab_size);
 
+// What the mixer table calls a model with this mixer (TransformerLM, GrassmannLM); for a mixer that is not
+// in it, its name.
+std::string model_name(const std::string& strategy);
+
 // Checks what a single key cannot: that the values fit each other, and that the device exists. Throws
 // wedge::Error. The vocabulary's size is not known yet; ModelConfig::validate runs again when it is.
 void validate(const Config& config);

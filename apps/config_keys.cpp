@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <type_traits>
 
 #include "apps/conf/presets.h"
@@ -250,6 +251,24 @@ Json get_key(const Config& config, const Key& key) {
           return Json(*source);
       },
       key.field(const_cast<Config&>(config)));
+}
+
+Json get_key(const Json& config, const Key& key) {
+  const auto member = [](const Json& json, std::string_view name) {
+    return json.is_object() ? json.value(std::string(name), Json()) : Json();
+  };
+  return key.group().empty() ? member(config, key.leaf()) : member(member(config, key.group()), key.leaf());
+}
+
+std::vector<const Key*> differing_keys(const std::vector<Json>& configs) {
+  std::vector<const Key*> keys;
+  for (const Key& key : kKeys) {
+    if (key.kind != result || key.name == "model.tensor_lifting_strategy") continue;
+    std::set<std::string> values;
+    for (const Json& config : configs) values.insert(get_key(config, key).dump());
+    if (values.size() > 1) keys.push_back(&key);
+  }
+  return keys;
 }
 
 std::string describe_range(const Key& key) {

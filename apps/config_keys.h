@@ -60,6 +60,12 @@ const Key& find_key(std::string_view name);
 void set_key(Config& config, const Key& key, const Json& value);
 
 Json get_key(const Config& config, const Key& key);
+// The same of a configuration as JSON, nested by group; null where it has none.
+Json get_key(const Json& config, const Key& key);
+
+// The keys, but for the mixer's name, whose values are not the same in all of these configurations, in the
+// order of the table; what may differ between two equal runs is left out.
+std::vector<const Key*> differing_keys(const std::vector<Json>& configs);
 
 // The words of Key::choices.
 std::vector<std::string_view> split_choices(std::string_view choices);

@@ -6,9 +6,9 @@
 #include <sstream>
 
 #include "apps/files.h"
+#include "apps/format.h"
 #include "apps/published.h"
 #include "apps/summarize.h"
-#include "apps/table.h"
 #include "tensor/check.h"
 
 namespace wedge::app {

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "apps/console.h"
-#include "apps/table.h"
+#include "apps/format.h"
 
 namespace wedge::app {
 
@@ -78,13 +78,6 @@ class ConsoleProgress : public ProgressSink {
 
 std::unique_ptr<ProgressSink> make_console_progress() {
   return std::make_unique<ConsoleProgress>();
-}
-
-std::string format_duration(double seconds) {
-  const auto total = static_cast<std::int64_t>(std::max(0.0, seconds) + 0.5);
-  const std::int64_t hours = total / 3600, minutes = total / 60 % 60;
-  return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, total % 60)
-                   : fmt::format("{:02}:{:02}", minutes, total % 60);
 }
 
 }  // namespace wedge::app

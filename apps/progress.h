@@ -43,7 +43,4 @@ class ProgressSink {
 // For standard output: one line that is rewritten on a terminal; elsewhere about ten plain lines an epoch.
 std::unique_ptr<ProgressSink> make_console_progress();
 
-// "1:02:03" or "02:03".
-std::string format_duration(double seconds);
-
 }  // namespace wedge::app

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "apps/config_keys.h"
+
 namespace wedge::app {
 
 namespace {
@@ -28,21 +30,18 @@ const Experiment kExperiments[] = {
 }  // namespace
 
 std::vector<Published> published_for(const Json& config) {
-  if (!config.is_object()) return {};
-  const auto get = [&](const char* group, const char* key) -> Json {
-    return config.contains(group) && config[group].is_object() ? config[group].value(key, Json()) : Json();
-  };
-  const auto text = [&](const char* group, const char* key) -> std::string {
-    const Json value = get(group, key);
+  const auto get = [&](const char* name) { return get_key(config, find_key(name)); };
+  const auto text = [&](const char* name) {
+    const Json value = get(name);
     return value.is_string() ? value.get<std::string>() : "";
   };
-  const std::string source = text("data", "source");
-  if ((source != "parquet" && source != "text") || !get("data", "path").is_null()) return {};
-  const Json rows = get("data", "max_samples_train");
-  const std::string style = (get("model", "pre_norm") == true ? "pre " : "post ") + text("model", "init");
+  const std::string source = text("data.source");
+  if ((source != "parquet" && source != "text") || !get("data.path").is_null()) return {};
+  const Json rows = get("data.max_samples_train");
+  const std::string style = (get("model.pre_norm") == true ? "pre " : "post ") + text("model.init");
   std::vector<Published> found;
   for (const Experiment& e : kExperiments) {
-    if (get("model", "num_layers") != e.layers || get("data", "max_context_len") != e.context_len ||
+    if (get("model.num_layers") != e.layers || get("data.max_context_len") != e.context_len ||
         (*e.style != 0 && style != e.style) || (e.founding ? rows != 800 : !rows.is_null()))
       continue;
     found.push_back({e.source, "attention", e.attention});

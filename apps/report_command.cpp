@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "apps/commands.h"
+#include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/files.h"
+#include "apps/format.h"
 #include "apps/html.h"
 #include "apps/learning_curve.h"
 #include "apps/published.h"
@@ -36,12 +38,12 @@ Table published_beside(const std::vector<LabelledResult>& results) {
   return table;
 }
 
-Table differences(const std::vector<LabelledResult>& results, const std::vector<std::string>& keys) {
+Table differences(const std::vector<LabelledResult>& results, const std::vector<const Key*>& keys) {
   Table table{{{"Run"}}, 1 + keys.size()};
-  for (const std::string& key : keys) table.rows.front().push_back(key);
+  for (const Key* key : keys) table.rows.front().emplace_back(key->name);
   for (const LabelledResult& r : results) {
     table.rows.push_back({r.label});
-    for (const std::string& key : keys) table.rows.back().push_back(lookup(r.result.config, key).dump());
+    for (const Key* key : keys) table.rows.back().push_back(get_key(r.result.config, *key).dump());
   }
   return table;
 }
@@ -100,7 +102,7 @@ int run_report(const Words& words) {
     page.heading("Throughput");
     if (const Bars bars = throughput_of(curves); !bars.bars.empty()) page.picture(bars);
     page.heading("Configuration");
-    if (const auto keys = differing_keys(results); !keys.empty()) {
+    if (const auto keys = differing_keys(configs_of(results)); !keys.empty()) {
       page.table(differences(results, keys));
     } else {
       page.paragraph("Apart from the mixer, all runs are configured alike.");

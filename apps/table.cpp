@@ -6,29 +6,12 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "apps/config_keys.h"
-#include "models/mixers.h"
+#include "apps/format.h"
 
 namespace wedge::app {
-
-Json lookup(const Json& config, std::string_view name) {
-  if (!config.is_object()) return nullptr;
-  const std::size_t dot = name.find('.');
-  if (dot == std::string_view::npos) return config.value(std::string(name), Json());
-  return lookup(config.value(std::string(name.substr(0, dot)), Json()), name.substr(dot + 1));
-}
-
-std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results) {
-  std::vector<std::string> names;
-  for (const Key& key : config_keys()) {
-    if (key.kind != KeyKind::result || key.name == "model.tensor_lifting_strategy") continue;
-    std::set<std::string> values;
-    for (const LabelledResult& r : results) values.insert(lookup(r.result.config, key.name).dump());
-    if (values.size() > 1) names.emplace_back(key.name);
-  }
-  return names;
-}
 
 namespace {
 
@@ -49,14 +32,12 @@ Spread spread_of(const std::vector<double>& values) {
 }
 
 // " (key=value ...)", or nothing where that would be too long to help.
-std::string describe_keys_of(const RunResult& result, const std::vector<std::string>& names) {
-  if (names.empty() || names.size() > kMaxKeysInLabel) return {};
-  std::string keys;
-  for (const std::string& name : names) {
-    if (!keys.empty()) keys += " ";
-    keys += name + "=" + lookup(result.config, name).dump();
-  }
-  return " (" + keys + ")";
+std::string describe_keys_of(const RunResult& result, const std::vector<const Key*>& keys) {
+  if (keys.empty() || keys.size() > kMaxKeysInLabel) return {};
+  std::vector<std::string> words;
+  for (const Key* key : keys)
+    words.push_back(fmt::format("{}={}", key->name, get_key(result.config, *key).dump()));
+  return fmt::format(" ({})", fmt::join(words, " "));
 }
 
 // Equal for runs that differ in the seed alone; empty where there is no configuration to judge by.
@@ -126,14 +107,14 @@ std::string format_rate(std::optional<double> rate) {
 }
 
 // The row of runs that differ in the seed alone; `differing` are the keys that tell the table's runs apart.
-Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<std::string> differing) {
+Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<const Key*> differing) {
   std::vector<double> losses, perplexities, rates;
   for (const LabelledResult* r : group) {
     losses.push_back(r->result.best_val_loss);
     perplexities.push_back(std::exp(r->result.best_val_loss));
     if (r->result.tokens_per_second) rates.push_back(*r->result.tokens_per_second);
   }
-  std::erase(differing, "seed");
+  std::erase(differing, &find_key("seed"));
   std::string label = fmt::format("mean of {} seeds", group.size());
   label += differing.size() > kMaxKeysInLabel ? fmt::format(", {} and on", group.front()->label)
                                               : describe_keys_of(group.front()->result, differing);
@@ -149,14 +130,10 @@ Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<std::s
 
 }  // namespace
 
-std::string model_name(const std::string& strategy) {
-  for (const MixerEntry& mixer : mixer_table())
-    if (mixer.name == strategy) return mixer.model_name;
-  return strategy;
-}
-
-std::string format_perplexity(double perplexity) {
-  return perplexity < 1e6 ? fmt::format("{:.2f}", perplexity) : fmt::format("{:.3e}", perplexity);
+std::vector<Json> configs_of(const std::vector<LabelledResult>& results) {
+  std::vector<Json> configs;
+  for (const LabelledResult& r : results) configs.push_back(r.result.config);
+  return configs;
 }
 
 std::string comparison_table(const std::vector<LabelledResult>& results) {
@@ -170,7 +147,7 @@ Table comparison_of(const std::vector<LabelledResult>& results) {
   for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
-  const std::vector<std::string> differing = differing_keys(results);
+  const std::vector<const Key*> differing = differing_keys(configs_of(results));
   std::vector<std::pair<std::string, std::vector<const LabelledResult*>>> groups;  // in order of appearance
   std::set<double> floors;
   for (const LabelledResult& r : results) {
@@ -189,7 +166,7 @@ Table comparison_of(const std::vector<LabelledResult>& results) {
   }
   for (const auto& [identity, group] : groups) {
     std::set<std::string> seeds;
-    for (const LabelledResult* r : group) seeds.insert(lookup(r->result.config, "seed").dump());
+    for (const LabelledResult* r : group) seeds.insert(get_key(r->result.config, find_key("seed")).dump());
     if (seeds.size() > 1 && seeds.size() == group.size()) rows.push_back(mean_row(group, differing));
   }
   for (double floor : floors)

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "apps/results.h"
@@ -13,6 +12,8 @@ struct LabelledResult {
   std::string label;  // names the run among the others: its folder
   RunResult result;
 };
+
+std::vector<Json> configs_of(const std::vector<LabelledResult>& results);
 
 using TableRow = std::vector<std::string>;
 
@@ -28,18 +29,5 @@ struct Table {
   std::size_t text_columns = 1;
 };
 Table comparison_of(const std::vector<LabelledResult>& results);
-
-// The keys (GROUP.KEY), but for the mixer's name, whose values are not the same in all configurations, in the
-// order of the key table; what may differ between two equal runs is left out.
-std::vector<std::string> differing_keys(const std::vector<LabelledResult>& results);
-// The value of such a key in a configuration, nested by group; null where it has none.
-Json lookup(const Json& config, std::string_view key);
-
-// What the mixer table calls a model with this mixer (TransformerLM, GrassmannLM); for a mixer that is not
-// in it, its name.
-std::string model_name(const std::string& strategy);
-
-// Two decimals, or an exponent from a million on, where two decimals would only be noise.
-std::string format_perplexity(double perplexity);
 
 }  // namespace wedge::app

@@ -12,7 +12,6 @@
 #include "apps/files.h"
 #include "apps/interrupt.h"
 #include "apps/run_state.h"
-#include "apps/table.h"
 #include "apps/tensorboard.h"
 #include "apps/threads.h"
 #include "apps/train_steps.h"

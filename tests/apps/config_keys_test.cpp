@@ -166,3 +166,30 @@ TEST_CASE("config: JSON there and back", "[apps]") {
   CHECK_THROWS_WITH(update_from_json(copy, Json{{"model", {{"depth", 3}}}}, "file.json"),
                     Catch::Matchers::StartsWith("file.json: unknown key 'model.depth'"));
 }
+
+TEST_CASE("config keys: group and leaf", "[apps]") {
+  CHECK(find_key("train.batch_size").group() == "train");
+  CHECK(find_key("train.batch_size").leaf() == "batch_size");
+  CHECK(find_key("seed").group().empty());
+  CHECK(find_key("seed").leaf() == "seed");
+}
+
+TEST_CASE("config keys: values in JSON, and what differs between several", "[apps]") {
+  Config config;
+  config.seed = 7;
+  const Json json = to_json(config);
+  for (const Key& key : config_keys()) CHECK(get_key(json, key) == get_key(config, key));
+  for (const Json& other : {Json(), Json("text"), Json::object(), Json{{"train", 5}}})
+    CHECK(get_key(other, find_key("train.batch_size")).is_null());
+
+  Config changed = config;
+  changed.model.tensor_lifting_strategy = "grassmann";  // which the table has a column for
+  changed.train.threads = 3;                            // decides nothing
+  changed.experiment.name = "other";
+  changed.train.batch_size = 5;
+  changed.seed = 8;
+  CHECK(differing_keys({json, to_json(changed)}) ==
+        std::vector<const Key*>{&find_key("train.batch_size"), &find_key("seed")});
+  CHECK(differing_keys({json, json}).empty());
+  CHECK(differing_keys({}).empty());
+}

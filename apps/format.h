@@ -1,0 +1,14 @@
+// Numbers as the user sees them.
+#pragma once
+
+#include <string>
+
+namespace wedge::app {
+
+// Two decimals, or an exponent from a million on, where two decimals would only be noise.
+std::string format_perplexity(double perplexity);
+
+// "1:02:03" or "02:03".
+std::string format_duration(double seconds);
+
+}  // namespace wedge::app
