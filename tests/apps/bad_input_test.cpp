@@ -48,11 +48,7 @@ class Bench {
 
   // The same of `wedge train` on the tiny corpus with these words added.
   void train_fails(const std::vector<std::string>& words, const std::string& part) {
-    std::vector<std::string> all = {"train"};
-    for (const std::string& word : tiny_words()) all.push_back(word);
-    all.push_back("data.path=tokens.safetensors");
-    all.insert(all.end(), words.begin(), words.end());
-    fails(all, part);
+    fails(tiny_train(words), part);
   }
 
   const fs::path& cwd() const { return cwd_; }

@@ -363,12 +363,9 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
   fs::create_directories(cwd);
   write_tiny_corpus(cwd / "tokens.safetensors");
   const std::string model = GENERATE("attention", "grassmann");
-  std::vector<std::string> words = {"train", "model=" + model, "data.path=tokens.safetensors",
-                                    "experiment.run_dir=run", "train.num_epochs=1"};
-  const auto tiny = tiny_words();
-  words.insert(words.begin() + 1, tiny.begin(), tiny.end());
-  words.push_back("train.num_epochs=1");
-  REQUIRE(run_wedge(cwd, words).status == 0);
+  REQUIRE(
+      run_wedge(cwd, tiny_train({"model=" + model, "experiment.run_dir=run", "train.num_epochs=1"})).status ==
+      0);
   const Outcome outcome = run_wedge(cwd, {"inspect", "checkpoint=run", "max_tokens=40", "out=look"});
   CAPTURE(outcome.err);
   const Json json = Json::parse(slurp(cwd / "look" / "inspect.json"));

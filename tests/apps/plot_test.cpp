@@ -126,11 +126,10 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
   const fs::path cwd = temp / "cwd";
   fs::create_directories(cwd);
   write_tiny_corpus(cwd / "tokens.safetensors");
-  std::vector<std::string> words = {"train", "-m", "model=attention,grassmann",
-                                    "data.path=tokens.safetensors", "experiment.run_dir=runs \"a\" 5%d $x\\"};
-  for (const std::string& word : tiny_words()) words.push_back(word);
-  REQUIRE(run_wedge(cwd, words).status == 0);
   const std::string root = "runs \"a\" 5%d $x\\";
+  REQUIRE(
+      run_wedge(cwd, tiny_train({"-m", "model=attention,grassmann", "experiment.run_dir=" + root})).status ==
+      0);
 
   const Outcome plot = run_wedge(cwd, {"plot", root});
   CAPTURE(plot.err);

@@ -32,9 +32,7 @@ struct Workplace {
 
   // The words of a run in cwd/NAME.
   std::vector<std::string> words(const std::string& name, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {"train"};
-    for (const std::string& word : tiny_words()) all.push_back(word);
-    all.insert(all.end(), {"data.path=tokens.safetensors", "experiment.run_dir=" + name, "train.threads=1"});
+    std::vector<std::string> all = tiny_train({"experiment.run_dir=" + name, "train.threads=1"});
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }

@@ -33,11 +33,8 @@ class StopAfter : public ProgressSink {
 
 struct Bench {
   explicit Bench(const std::vector<std::string>& words) {
-    std::vector<std::string> all = tiny_words();
-    all.push_back("data.path=" + (temp / "tokens.safetensors").string());
-    all.insert(all.end(), words.begin(), words.end());
     write_tiny_corpus(temp / "tokens.safetensors");
-    config = compose(all, false).front();
+    config = compose(tiny_run(temp / "tokens.safetensors", words), false).front();
     corpus = data::load_corpus(config.data, {data::Split::train, data::Split::validation});
   }
 

@@ -38,11 +38,22 @@ inline void write_tiny_corpus(const std::filesystem::path& path, std::int64_t tr
       {{"vocab_size", std::to_string(kTinyVocab)}});
 }
 
-// The words that make a model small enough for it; data.path is to be added.
-inline std::vector<std::string> tiny_words() {
-  return {"data=tokens",        "data.max_context_len=8",  "model.num_layers=2", "model.d_model=16",
-          "model.num_heads=2",  "model.d_low=4",           "model.lags=[1,2]",   "train.batch_size=4",
-          "train.num_epochs=2", "train.learning_rate=0.01"};
+// The words of a run on the corpus at `path`, with a model small enough for it; `more` comes after them.
+inline std::vector<std::string> tiny_run(const std::filesystem::path& path,
+                                         const std::vector<std::string>& more = {}) {
+  std::vector<std::string> words = {
+      "data=tokens",        "data.path=" + path.string(), "data.max_context_len=8",  "model.num_layers=2",
+      "model.d_model=16",   "model.num_heads=2",          "model.d_low=4",           "model.lags=[1,2]",
+      "train.batch_size=4", "train.num_epochs=2",         "train.learning_rate=0.01"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+// The same as arguments of the command, in whose folder the corpus is tokens.safetensors.
+inline std::vector<std::string> tiny_train(const std::vector<std::string>& more = {}) {
+  std::vector<std::string> words = tiny_run("tokens.safetensors", more);
+  words.insert(words.begin(), "train");
+  return words;
 }
 
 }  // namespace wedge::test

@@ -26,13 +26,7 @@ struct Workplace {
     write_tiny_corpus(cwd / "tokens.safetensors");
   }
 
-  Outcome train(const std::vector<std::string>& words) const {
-    std::vector<std::string> all = {"train"};
-    for (const std::string& word : tiny_words()) all.push_back(word);
-    all.push_back("data.path=tokens.safetensors");
-    all.insert(all.end(), words.begin(), words.end());
-    return run_wedge(cwd, all);
-  }
+  Outcome train(const std::vector<std::string>& words) const { return run_wedge(cwd, tiny_train(words)); }
 
   TempDir temp;
   fs::path cwd = temp / "cwd";
@@ -66,10 +60,9 @@ TEST_CASE("train command: a single run's folder", "[apps][command]") {
 
 TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][command]") {
   const Workplace here;
-  std::vector<std::string> words = {WEDGE_COMMAND, "train",
-                                    "data.path=" + (here.cwd / "tokens.safetensors").string(),
-                                    "experiment.run_dir=" + (here.cwd / "run").string()};
-  for (const std::string& word : tiny_words()) words.push_back(word);
+  std::vector<std::string> words =
+      tiny_run(here.cwd / "tokens.safetensors", {"experiment.run_dir=" + (here.cwd / "run").string()});
+  words.insert(words.begin(), {WEDGE_COMMAND, "train"});
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);

@@ -32,10 +32,7 @@ struct Tiny {
   }
 
   wedge::app::Config config(const std::vector<std::string>& words) const {
-    std::vector<std::string> all = tiny_words();
-    all.push_back("data.path=" + (temp / "tokens.safetensors").string());
-    all.insert(all.end(), words.begin(), words.end());
-    return compose(all, false).front();
+    return compose(tiny_run(temp / "tokens.safetensors", words), false).front();
   }
 
   // Trains into temp/NAME.

@@ -81,10 +81,9 @@ class Runs {
 
  private:
   wedge::app::Config config_on(const std::string& device, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = tiny_words();
-    all.insert(all.end(),
-               {"data.path=" + (temp_ / "tokens.safetensors").string(), "train.device=" + device,
-                "train.num_epochs=2", "train.max_steps=24", "train.dropout_rate=0.1", "train.amp=false"});
+    std::vector<std::string> all = tiny_run(
+        temp_ / "tokens.safetensors", {"train.device=" + device, "train.num_epochs=2", "train.max_steps=24",
+                                       "train.dropout_rate=0.1", "train.amp=false"});
     all.insert(all.end(), words_.begin(), words_.end());
     all.insert(all.end(), more.begin(), more.end());
     return compose(all, false).front();
