@@ -2,28 +2,8 @@
 
 #include "kernels/cpu/dropout_mask.h"
 #include "kernels/cpu/math.h"
-#include "kernels/cpu/parallel.h"
 
 namespace wedge::cpu {
-namespace {
-
-constexpr std::int64_t kRun = 1024;
-
-// Calls body(begin, n, mask) on runs of elements with their masks.
-template <class T, class Body>
-void for_masked_runs(std::int64_t total, const DropoutMask& mask, Body&& body) {
-  const MaskSource<T> source(mask);
-  parallel_for(total, kElementGrain, [&](std::int64_t begin, std::int64_t end) {
-    T run[kRun];
-    for (std::int64_t i = begin; i < end; i += kRun) {
-      const std::int64_t n = std::min(kRun, end - i);
-      source.fill(i, n, run);
-      body(i, n, as_array(static_cast<const T*>(run), n));
-    }
-  });
-}
-
-}  // namespace
 
 template <class T>
 void dropout_forward(const Exec&, const DropoutForward<T>& args) {

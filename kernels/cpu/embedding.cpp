@@ -1,7 +1,5 @@
 #include "kernels/embedding.h"
 
-#include <optional>
-
 #include "kernels/cpu/dropout_mask.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
@@ -36,21 +34,6 @@ void fill_with_zero(std::int64_t rows, std::int64_t D, T* dweight) {
   });
 }
 
-constexpr std::int64_t kRun = 1024;
-
-// Calls body(i, n, mask) for runs of [begin, end) of up to kRun elements; mask is null where there is none.
-template <class T, class Body>
-void for_masked_runs(std::int64_t begin, std::int64_t end, const DropoutMask& mask, Body&& body) {
-  std::optional<MaskSource<T>> source;
-  if (mask.counter != nullptr) source.emplace(mask);
-  T run[kRun];
-  for (std::int64_t i = begin; i < end; i += kRun) {
-    const std::int64_t n = std::min(kRun, end - i);
-    if (source) source->fill(i, n, run);
-    body(i, n, source ? run : nullptr);
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -63,20 +46,14 @@ void embedding_backward(const Exec&, const EmbeddingBackward<T>& args) {
 template <class T>
 void token_position_forward(const Exec&, const TokenPositionForward<T>& args) {
   const std::int64_t D = args.D;
-  parallel_rows(args.B * args.L, D, [&](std::int64_t first, std::int64_t last) {
-    for_masked_runs<T>(
-        first * D, last * D, args.mask, [&](std::int64_t begin, std::int64_t n, const T* mask) {
-          for (std::int64_t i = begin; i < begin + n;) {
-            const std::int64_t t = i / D, d = i % D, count = std::min(D - d, begin + n - i);
-            const auto token = as_array(args.tokens + args.ids[t] * D + d, count);
-            const auto position = as_array(args.positions + t % args.L * D + d, count);
-            if (mask != nullptr)
-              as_array(args.y + i, count) = as_array(mask + (i - begin), count) * (token + position);
-            else
-              as_array(args.y + i, count) = token + position;
-            i += count;
-          }
-        });
+  for_masked_runs<T>(args.B * args.L * D, args.mask, [&](std::int64_t begin, std::int64_t n, auto mask) {
+    for (std::int64_t i = begin; i < begin + n;) {
+      const std::int64_t t = i / D, d = i % D, count = std::min(D - d, begin + n - i);
+      const auto token = as_array(args.tokens + args.ids[t] * D + d, count);
+      const auto position = as_array(args.positions + t % args.L * D + d, count);
+      as_array(args.y + i, count) = mask.segment(i - begin, count) * (token + position);
+      i += count;
+    }
   });
 }
 
@@ -85,12 +62,10 @@ void token_position_backward(const Exec&, const TokenPositionBackward<T>& args) 
   const std::int64_t rows = args.B * args.L, D = args.D;
   const T* dy = args.dy;
   // Once for both sums, which read it by columns.
-  const Scratch<T> masked(args.mask.counter != nullptr ? rows * D : 0);
-  if (args.mask.counter != nullptr) {
-    parallel_rows(rows, D, [&](std::int64_t first, std::int64_t last) {
-      for_masked_runs<T>(first * D, last * D, args.mask, [&](std::int64_t i, std::int64_t n, const T* mask) {
-        as_array(masked.data() + i, n) = as_array(mask, n) * as_array(args.dy + i, n);
-      });
+  const Scratch<T> masked(args.mask.active() ? rows * D : 0);
+  if (args.mask.active()) {
+    for_masked_runs<T>(rows * D, args.mask, [&](std::int64_t i, std::int64_t n, auto mask) {
+      as_array(masked.data() + i, n) = mask * as_array(args.dy + i, n);
     });
     dy = masked.data();
   }
@@ -102,6 +77,7 @@ void token_position_backward(const Exec&, const TokenPositionBackward<T>& args) 
   const std::int64_t columns = args.L * D;
   parallel_for(columns, std::max<std::int64_t>(16, kElementGrain / std::max<std::int64_t>(1, args.B)),
                [&](std::int64_t begin, std::int64_t end) {
+                 constexpr std::int64_t kRun = 1024;
                  double sums[kRun];
                  for (std::int64_t i = begin; i < end; i += kRun) {
                    const std::int64_t n = std::min(kRun, end - i);

@@ -1,30 +1,20 @@
-// Dropout masks on the GPU, the same bits as kernels/cpu/dropout_mask.h gives: element i of a site is kept or
-// dropped by word i mod 4 of one Philox block, so four neighbours that start at a multiple of 4 cost one
-// block.
+// Dropout masks in a kernel: four neighbours that start at a multiple of 4 cost one Philox block.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/dropout.h"
 #include "tensor/cuda/launch.cuh"
-#include "tensor/rng.h"
 
 namespace wedge::cu {
 
-// Made on the host, given to a kernel by value. With rate 0 every mask is 1 and the counters are not read.
+// Made on the host, given to a kernel by value.
 struct MaskSource {
-  const std::int64_t* counter;  // [3] seed, step, micro_step, in device memory; null: off
-  std::uint32_t site;
-  std::uint32_t drop_below;
-  float keep_scale;
+  const std::int64_t* counter;  // in device memory; null: every mask is 1
+  MaskRule<float> rule;
 
   explicit MaskSource(const DropoutMask& mask)
-      : counter(mask.rate > 0 ? mask.counter : nullptr),
-        site(mask.site | 0x80000000u),
-        drop_below(static_cast<std::uint32_t>(std::min(std::floor(mask.rate * 0x1p32), 0x1p32 - 1))),
-        keep_scale(static_cast<float>(1.0 / (1.0 - mask.rate))) {}
+      : counter(mask.active() ? mask.counter : nullptr), rule(mask) {}
 };
 
 // A MaskSource in a kernel: the counters in registers, loaded once, since after a store the compiler loads
@@ -32,10 +22,7 @@ struct MaskSource {
 class Masks {
  public:
   __device__ explicit Masks(const MaskSource& source) : source_(source) {
-    if (!on()) return;
-    seed_ = static_cast<std::uint64_t>(*source.counter);
-    step_ = static_cast<std::uint32_t>(source.counter[1]);
-    micro_step_ = static_cast<std::uint32_t>(source.counter[2]);
+    if (on()) counter_ = MaskCounter::load(source.counter);
   }
 
   __device__ bool on() const { return source_.counter != nullptr; }
@@ -71,15 +58,12 @@ class Masks {
 
  private:
   __device__ Philox4 block(std::int64_t number) const {
-    return philox(seed_, static_cast<std::uint32_t>(number), source_.site, micro_step_, step_);
+    return source_.rule.words(counter_, static_cast<std::uint32_t>(number));
   }
-  __device__ float keep(std::uint32_t word) const {
-    return word >= source_.drop_below ? source_.keep_scale : 0.0f;
-  }
+  __device__ float keep(std::uint32_t word) const { return source_.rule.mask_of(word); }
 
   const MaskSource& source_;
-  std::uint64_t seed_ = 0;
-  std::uint32_t step_ = 0, micro_step_ = 0;
+  MaskCounter counter_;
 };
 
 }  // namespace wedge::cu

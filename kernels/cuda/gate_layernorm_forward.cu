@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(kThreads)
       WEDGE_UNROLL
       for (int b = 0; b < 2; ++b) {
         y.v[b] = (u[i][j][2 * half + b] - mean[i][half]) * rstd[i][half] * scale[j].v[b] + shift[j].v[b];
-        if (mask.on()) y.v[b] *= (kept >> (bit_of(i, half, j) + b) & 1u) != 0 ? source.keep_scale : 0.0f;
+        if (mask.on()) y.v[b] *= (kept >> (bit_of(i, half, j) + b) & 1u) != 0 ? source.rule.keep_scale : 0.0f;
       }
       const std::int64_t at = (first_row + row) * n.D + d;
       *reinterpret_cast<Pack<float, 2>*>(n.y + at) = y;
