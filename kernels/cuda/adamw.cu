@@ -58,12 +58,8 @@ __device__ Piece<T> piece_of(const Table<T>& table, int piece) {
 
 template <class T>
 __device__ bool by_fours(const AdamWTensor<T>& t) {
-  const auto aligned = [](const void* p, std::size_t bytes) {
-    return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
-  };
-  constexpr std::size_t kBytes = 4 * sizeof(T);
-  return t.n % 4 == 0 && aligned(t.p, kBytes) && aligned(t.g, kBytes) && aligned(t.m, kBytes) &&
-         aligned(t.v, kBytes) && aligned(t.rounded, 4 * sizeof(BFloat16));
+  return t.n % 4 == 0 && all_aligned(4 * sizeof(T), t.p, t.g, t.m, t.v) &&
+         all_aligned(4 * sizeof(BFloat16), t.rounded);
 }
 
 // Calls body(first, step) until it has had all of this thread's elements of the piece: the kWidth from

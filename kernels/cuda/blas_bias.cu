@@ -76,9 +76,7 @@ BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p) const {
 }
 
 bool BiasProducts::multiply(const BiasProduct& p, cudaStream_t stream) {
-  for (const void* const pointer :
-       {static_cast<const void*>(p.A), static_cast<const void*>(p.B), static_cast<const void*>(p.D), p.bias})
-    if (!is_aligned(pointer, kAlignment)) return false;
+  if (!all_aligned(kAlignment, p.A, p.B, p.D, p.bias)) return false;
   const Key key{{p.m, p.n, p.k, p.lda, p.ldb, p.ldd}, {p.trans_a, p.trans_b, static_cast<int>(p.type)}};
   auto at = plans_.find(key);
   if (at == plans_.end()) at = plans_.emplace(key, make_plan(p)).first;

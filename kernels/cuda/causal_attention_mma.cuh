@@ -359,9 +359,9 @@ __device__ void sum_own(const float (&sums)[kWidth / 8][4], float factor, int le
 }
 
 // Whether tensors can be read 16 bytes at a time and counted in int.
-template <class Args, class... Pointers>
-bool fits(const Args& args, const Pointers*... tensors) {
-  return ((reinterpret_cast<std::uintptr_t>(tensors) % 16 == 0) && ...) && args.L * args.D < INT32_MAX / 4;
+template <class Args, class... Tensors>
+bool fits(const Args& args, const Tensors*... tensors) {
+  return all_aligned(16, tensors...) && args.L * args.D < INT32_MAX / 4;
 }
 
 // Calls body(kWidth as a type) where there are such tiles; false where not.

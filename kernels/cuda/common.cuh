@@ -10,9 +10,6 @@
 
 namespace wedge::cu {
 
-inline bool is_aligned(const void* p, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
-}
 __device__ inline int lane_of_warp() {
   return static_cast<int>(threadIdx.x) % kWarp;
 }

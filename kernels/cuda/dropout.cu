@@ -17,11 +17,6 @@ constexpr std::int64_t kBlocks = 4096;
 template <class T>
 using Four = Pack<T, 4>;
 
-template <class T>
-bool allows_four(const T* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % sizeof(Four<T>) == 0;
-}
-
 // Elements i to i + 3 of [n], 0 beyond the end.
 template <class T>
 __device__ float4 load_four(const T* x, std::int64_t i, std::int64_t n, bool aligned) {
@@ -71,7 +66,7 @@ template <class T>
 void launch_dropout(const char* name, const Exec& exec, std::int64_t n, const T* in, const T* base, T* out,
                     const DropoutMask& mask) {
   if (n == 0) return;
-  const bool aligned = allows_four(in) && allows_four<T>(out) && (base == nullptr || allows_four(base));
+  const bool aligned = all_aligned(sizeof(Four<T>), in, base, out);
   launch(name, dropout_kernel<T>, blocks_for(n, 4 * kThreads, kBlocks), kThreads, 0, exec.stream, n, in, base,
          out, MaskSource(mask), aligned);
 }

@@ -8,8 +8,6 @@
 // operand that is broadcast comes from the cache.
 #include "kernels/elementwise.h"
 
-#include <initializer_list>
-
 #include "kernels/cuda/math.cuh"
 #include "kernels/strides.h"
 
@@ -232,12 +230,13 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(Binary<T> args, std::i
   });
 }
 
-// Calls go.operator()<Chunk>() with the widest that the pointers allow.
-template <class T, class Go>
-void choose_chunk(std::initializer_list<const T*> pointers, const Go& go) {
-  for (const T* p : pointers)
-    if (!is_aligned(p, 4 * sizeof(T))) return go.template operator()<Chunk<1>>();
-  go.template operator()<Chunk<4>>();
+// Calls go.operator()<Chunk>() with the wider or the narrower.
+template <class Go>
+void choose_chunk(bool wide, const Go& go) {
+  if (wide)
+    go.template operator()<Chunk<4>>();
+  else
+    go.template operator()<Chunk<1>>();
 }
 
 template <class Chunk, class Kernel, class... Args>
@@ -249,14 +248,14 @@ void launch_chunks(const char* name, const Exec& exec, std::int64_t n, Kernel ke
 
 template <class T>
 void unary_forward(const Exec& exec, const UnaryForward<T>& args) {
-  choose_chunk<T>({args.x, args.y}, [&]<class Chunk>() {
+  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y), [&]<class Chunk>() {
     launch_chunks<Chunk>("unary_forward", exec, args.n, unary_forward_kernel<Chunk, T>, args);
   });
 }
 
 template <class T>
 void unary_backward(const Exec& exec, const UnaryBackward<T>& args) {
-  choose_chunk<T>({args.x, args.y, args.dy, args.dx}, [&]<class Chunk>() {
+  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y, args.dy, args.dx), [&]<class Chunk>() {
     launch_chunks<Chunk>("unary_backward", exec, args.n, unary_backward_kernel<Chunk, T>, args);
   });
 }
@@ -267,7 +266,7 @@ void binary(const Exec& exec, const Binary<T>& args) {
   for (int d = 0; d < args.rank; ++d) n *= args.sizes[d];
   const Binary<T> in_few = collapse(args);
   if (in_few.rank == 1 && in_few.a_strides[0] == 1 && in_few.b_strides[0] == 1)
-    return choose_chunk<T>({args.a, args.b, args.y}, [&]<class Chunk>() {
+    return choose_chunk(all_aligned(4 * sizeof(T), args.a, args.b, args.y), [&]<class Chunk>() {
       launch_chunks<Chunk>("binary_dense", exec, n, binary_dense_kernel<Chunk, T>, in_few, n);
     });
   if (n < (std::int64_t{1} << 31)) {
@@ -279,7 +278,7 @@ void binary(const Exec& exec, const Binary<T>& args) {
 
 template <class T>
 void axpy(const Exec& exec, const Axpy<T>& args) {
-  choose_chunk<T>({args.x, args.y}, [&]<class Chunk>() {
+  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y), [&]<class Chunk>() {
     launch_chunks<Chunk>("axpy", exec, args.n, axpy_kernel<Chunk, T>, args);
   });
 }

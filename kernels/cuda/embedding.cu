@@ -32,10 +32,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-bool allows_16_bytes(const void* p, std::int64_t bytes_a_row) {
-  return bytes_a_row % 16 == 0 && is_aligned(p, 16);
-}
-
 template <class Word>
 void launch_forward(const Exec& exec, std::int64_t rows, std::int64_t words, std::int64_t step,
                     const std::int32_t* ids, const Word* weight, Word* y) {
@@ -96,7 +92,7 @@ template <class T>
 void embedding_forward(const Exec& exec, const EmbeddingForward<T>& args) {
   if (args.rows == 0 || args.D == 0) return;
   const std::int64_t bytes = args.D * static_cast<std::int64_t>(sizeof(T));
-  if (allows_16_bytes(args.weight, bytes) && allows_16_bytes(args.y, bytes)) {
+  if (bytes % 16 == 0 && all_aligned(16, args.weight, args.y)) {
     launch_forward(exec, args.rows, bytes / 16, args.step, args.ids,
                    reinterpret_cast<const uint4*>(args.weight), reinterpret_cast<uint4*>(args.y));
   } else {
@@ -113,12 +109,10 @@ void token_position_forward(const Exec& exec, const TokenPositionForward<T>& arg
   const auto run = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     launch("token_position_forward", token_position_forward_kernel<T, kWidth>,
            ordering + blocks_for(rows, kWarps), kThreads, 0, exec.stream, args, MaskSource(args.mask),
-           ordering, is_aligned(args.ids, 16));
+           ordering, all_aligned(16, args.ids));
   };
-  constexpr std::size_t kFour = sizeof(Pack<T, 4>);
-  const bool aligned = is_aligned(args.tokens, kFour) && is_aligned(args.positions, kFour) &&
-                       is_aligned(args.y, kFour) && is_aligned(args.rounded, sizeof(Pack<BFloat16, 4>));
-  if (args.D % 4 == 0 && aligned)
+  if (args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.tokens, args.positions, args.y) &&
+      all_aligned(4 * sizeof(BFloat16), args.rounded))
     run(std::integral_constant<int, 4>());
   else
     run(std::integral_constant<int, 1>());

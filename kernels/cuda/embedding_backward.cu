@@ -18,7 +18,6 @@
 //
 // Bytes: dy once for the tokens and once for the positions, and the rows of dweight that ids name, read and
 // written; for pieces, partial sums of 1/16 of dy at most.
-#include <initializer_list>
 #include <optional>
 
 #include "kernels/cuda/common.cuh"
@@ -335,11 +334,9 @@ void launch_pieces(const Exec& exec, const Rows<T>& args, const IdAt* sorted) {
          partials.data(), args.dweight);
 }
 
-// Calls body with 4 or 1, the columns that a thread takes: `pointers` are those to what it reads and writes.
-template <class T, class Body>
-void with_width(std::int64_t D, const T* dy, std::initializer_list<const float*> gradients, Body&& body) {
-  bool four = D % 4 == 0 && is_aligned(dy, sizeof(Pack<T, 4>));
-  for (const float* gradient : gradients) four = four && is_aligned(gradient, sizeof(Pack<float, 4>));
+// Calls body with 4 or 1, the columns that a thread takes.
+template <class Body>
+void with_width(bool four, const Body& body) {
   if (four)
     body(std::integral_constant<int, 4>());
   else
@@ -367,7 +364,8 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
   }
   const SortedIds sorted(exec, args.rows, args.V, args.ids);
   const Rows<T> rows{args.rows, args.D, args.dy, MaskSource({}), args.dweight, args.dweight_add};
-  with_width(args.D, args.dy, {args.dweight}, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+  const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) && all_aligned(16, args.dweight);
+  with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     if (args.rows > kRankedRows) return launch_pieces<T, kWidth>(exec, rows, sorted.data());
     launch("embedding_backward", embedding_backward_kernel<T, kWidth>,
            dim3(blocks_for(args.rows, kGroups), blocks_for(args.D, kLanes * kWidth)), kThreads, 0,
@@ -395,14 +393,15 @@ void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& a
   while (parts < kGroups && parts * kUnroll < args.B) parts *= 2;
   const unsigned run_blocks = tokens && small ? blocks_for(n, kGroups) : 0;
   const unsigned position_blocks = positions ? blocks_for(args.L, kGroups / parts) : 0;
-  with_width(args.D, args.dy, {args.dtokens, args.dpositions},
-             [&]<int kWidth>(std::integral_constant<int, kWidth>) {
-               if (tokens && !small) launch_pieces<T, kWidth>(exec, rows, sorted);
-               if (run_blocks + position_blocks == 0) return;
-               launch(op, token_position_backward_kernel<T, kWidth>,
-                      dim3(run_blocks + position_blocks, blocks_for(args.D, kLanes * kWidth)), kThreads, 0,
-                      exec.stream, args, rows, sorted, run_blocks, parts);
-             });
+  const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) &&
+                    all_aligned(16, args.dtokens, args.dpositions);
+  with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+    if (tokens && !small) launch_pieces<T, kWidth>(exec, rows, sorted);
+    if (run_blocks + position_blocks == 0) return;
+    launch(op, token_position_backward_kernel<T, kWidth>,
+           dim3(run_blocks + position_blocks, blocks_for(args.D, kLanes * kWidth)), kThreads, 0, exec.stream,
+           args, rows, sorted, run_blocks, parts);
+  });
 }
 
 }  // namespace wedge::cu

@@ -138,10 +138,7 @@ bool gate_product(const Exec& exec, const GateForward<T>& n) {
   if constexpr (std::is_same_v<T, BFloat16>) h = n.h, g = n.g, w = n.weight;
   if (n.rows == 0 || n.D == 0 || n.D % kChunk != 0 || h == nullptr || g == nullptr || w == nullptr)
     return false;
-  for (const void* p : {static_cast<const void*>(h), static_cast<const void*>(g), static_cast<const void*>(w),
-                        static_cast<const void*>(n.h), static_cast<const void*>(n.g),
-                        static_cast<const void*>(n.alpha), static_cast<const void*>(n.y)})
-    if (!is_aligned(p, 16)) return false;
+  if (!all_aligned(16, h, g, w, n.h, n.g, n.alpha, n.y)) return false;
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("gate_product", gate_product_kernel<Tile, T>, blocks_for(tiles_of<Tile>(n.rows, n.D), 1),
            Tile::kThreadsOfBlock, Tile::kBytes, exec.stream, n, h, g, w);

@@ -8,8 +8,6 @@
 // neighbours (16 bytes), and asks for eight rows before it uses the first: up to 32,768 rows for all that it
 // has, so that arithmetic and memory take turns by the row. A thread sums du over its columns, the warps are
 // added in order, and column_sums.cuh adds the pieces. Bytes moved: 2 for each value read or written, once.
-#include <initializer_list>
-
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/linear.h"
@@ -166,13 +164,6 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   partials[blockIdx.y * a.D + d] = total;
 }
 
-bool is_wide(std::int64_t D, std::initializer_list<const void*> places) {
-  if (D % kWide != 0) return false;
-  for (const void* p : places)
-    if (!is_aligned(p, 16)) return false;
-  return true;
-}
-
 }  // namespace
 
 void gelu_of_rounded(const Exec& exec, const GeluOfRounded& args) {
@@ -181,8 +172,10 @@ void gelu_of_rounded(const Exec& exec, const GeluOfRounded& args) {
     launch("gelu_of_rounded", kernel, dim3(blocks_for(args.D, kWarp * width), tile_grid(args.rows, args.D).y),
            kTileThreads, 0, exec.stream, args);
   };
-  is_wide(args.D, {args.u, args.bias, args.y}) ? go(gelu_of_rounded_kernel<kWide>, kWide)
-                                               : go(gelu_of_rounded_kernel<1>, 1);
+  if (args.D % kWide == 0 && all_aligned(16, args.u, args.bias, args.y))
+    go(gelu_of_rounded_kernel<kWide>, kWide);
+  else
+    go(gelu_of_rounded_kernel<1>, 1);
 }
 
 void gelu_of_rounded_backward(const Exec& exec, const GeluOfRoundedBackward& args) {
@@ -192,8 +185,10 @@ void gelu_of_rounded_backward(const Exec& exec, const GeluOfRoundedBackward& arg
     launch("gelu_of_rounded_backward", kernel, dim3(blocks_for(args.D, kWarp * width), sums.grid().y),
            kTileThreads, 0, exec.stream, args, sums.partials());
   };
-  is_wide(args.D, {args.u, args.bias, args.dy, args.du}) ? go(gelu_of_rounded_backward_kernel<kWide>, kWide)
-                                                         : go(gelu_of_rounded_backward_kernel<1>, 1);
+  if (args.D % kWide == 0 && all_aligned(16, args.u, args.bias, args.dy, args.du))
+    go(gelu_of_rounded_backward_kernel<kWide>, kWide);
+  else
+    go(gelu_of_rounded_backward_kernel<1>, 1);
   if (args.dbias != nullptr)
     sums.add_up(exec, "gelu_of_rounded_dbias", ColumnSum{args.dbias, args.dbias_add});
 }

@@ -2,8 +2,6 @@
 // (layernorm_rows.cu).
 #pragma once
 
-#include <initializer_list>
-
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/dropout_mask.cuh"
 #include "kernels/layernorm.h"
@@ -38,20 +36,14 @@ __device__ void apply(const Masks& mask, std::int64_t i, Floats<kWidth>& x) {
   }
 }
 
-template <class T>
-bool four_at_once(std::int64_t D, std::initializer_list<const T*> places) {
-  bool four = D % 4 == 0;
-  for (const T* p : places) four = four && is_aligned(p, 4 * sizeof(T));
-  return four;
-}
-
+// Whether four elements can be read and written at a time.
 template <class T>
 bool four_forward(const LayernormForward<T>& a) {
-  return four_at_once<T>(a.D, {a.x, a.residual, a.weight, a.bias, a.s, a.y});
+  return a.D % 4 == 0 && all_aligned(4 * sizeof(T), a.x, a.residual, a.weight, a.bias, a.s, a.y);
 }
 template <class T>
 bool four_backward(const LayernormBackward<T>& a) {
-  return four_at_once<T>(a.D, {a.dy, a.s, a.weight, a.dx, a.dresidual});
+  return a.D % 4 == 0 && all_aligned(4 * sizeof(T), a.dy, a.s, a.weight, a.dx, a.dresidual);
 }
 
 // Do the call, totals and all, and return true where a row is at most kWarpWidth wide and sizes and pointers

@@ -215,7 +215,7 @@ void launch_tiles(const Exec& exec, const Sizes& n, const T* z, const T* s, cons
   const Scratch<float4> parts(pieces * count);
   launch("plucker_linear_dweight_ring", plucker_linear_dweight_ring_kernel<Tile, T>,
          blocks_for(tiles * pieces, 1), Tile::kThreadsOfBlock, Tile::template bytes<T>(), exec.stream, n,
-         steps, piece_rows, z, s, dg, parts.data(), is_aligned(z, 16) && is_aligned(s, 16));
+         steps, piece_rows, z, s, dg, parts.data(), all_aligned(16, z, s));
   launch("plucker_linear_from_ring", plucker_linear_from_ring_kernel<Tile>, blocks_for(count, kThreads),
          kThreads, 0, exec.stream, n.R, n.D, n.P, Tile::step_tiles(steps), pieces, count, parts.data(),
          dweight, add);

@@ -70,7 +70,7 @@ __device__ void put_columns(T* y, const float (&x)[kWidth], std::int64_t left, b
 // Whether rows of g allow that.
 template <int kWidth, class T>
 bool columns_at_once(const Sizes& n, const T* g) {
-  return n.D % kWidth == 0 && is_aligned(g, kWidth * sizeof(T));
+  return n.D % kWidth == 0 && all_aligned(kWidth * sizeof(T), g);
 }
 
 template <class T>

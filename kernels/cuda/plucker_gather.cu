@@ -115,7 +115,7 @@ void gather(const Exec& exec, const Sizes& n, const Lags& lags, const PluckerLin
   launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
          blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z, q,
          own, pulls, args.dz, args.dz_rounded, args.dz_add,
-         whole_rows(n, args.z, args.dz) && is_aligned(args.dz_rounded, 16), args.dz_sums);
+         whole_rows(n, args.z, args.dz) && all_aligned(16, args.dz_rounded), args.dz_sums);
 }
 
 template void gather(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<float>&,

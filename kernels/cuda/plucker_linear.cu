@@ -353,7 +353,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
   const bool on_cores = on_tensor_cores<T>(exec, n) && (args.dweight != nullptr || args.dz != nullptr);
   const BFloat16* at_hand = args.dg_rounded;
   if constexpr (std::is_same_v<T, BFloat16>) at_hand = args.dg;
-  const bool is_rounded = at_hand != nullptr && n.D % 8 == 0 && is_aligned(at_hand, 16);
+  const bool is_rounded = at_hand != nullptr && n.D % 8 == 0 && all_aligned(16, at_hand);
   const bool rounds = on_cores && !is_rounded;
   const std::int64_t pitch = (n.D + 7) / 8 * 8;
   const Scratch<BFloat16> copy(rounds ? n.rows * pitch : 0);

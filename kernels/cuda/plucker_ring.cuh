@@ -48,7 +48,7 @@ struct RingPair {
 
 // Whether rows of z and s can be read and written 16 bytes at a time.
 inline bool whole_rows(const Sizes& n, const void* z, const void* s) {
-  return n.R == kRing && is_aligned(z, 16) && is_aligned(s, 16);
+  return n.R == kRing && all_aligned(16, z, s);
 }
 
 // Sum over the lanes of a row, in all of them.

@@ -180,7 +180,7 @@ class SortedIds {
     using namespace id_sort;
     if (rows <= kRankedRows) {
       launch("rank_ids", rank_ids_kernel, blocks_for(rows, kRankedByBlock), kThreads, 0, exec.stream,
-             static_cast<int>(rows), ids, is_aligned(ids, 16), sorted_[0].data());
+             static_cast<int>(rows), ids, all_aligned(16, ids), sorted_[0].data());
       return;
     }
     constexpr int kStep = kWarps * kWarp;

@@ -69,11 +69,6 @@ bool is_dense(const StridedCopy& args) {
   return true;
 }
 
-template <class T>
-bool in_eights(const void* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % alignof(Eight<T>) == 0;
-}
-
 }  // namespace
 
 void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
@@ -81,7 +76,8 @@ void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
   if (n == 0) return;
   visit_dtype(to_dtype, [&]<class To>(To) {
     visit_dtype(from_dtype, [&]<class From>(From) {
-      if (is_dense(args) && in_eights<To>(args.to) && in_eights<From>(args.from))
+      if (is_dense(args) && all_aligned(alignof(Eight<To>), args.to) &&
+          all_aligned(alignof(Eight<From>), args.from))
         return launch("copy_dense", copy_dense_kernel<To, From>, blocks_for((n + 7) / 8, kThreads), kThreads,
                       0, stream(), static_cast<To*>(args.to), static_cast<const From*>(args.from), n);
       launch("copy_strided", copy_strided_kernel<To, From>, blocks_for(n, kThreads), kThreads, 0, stream(),

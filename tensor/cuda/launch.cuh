@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "tensor/cuda/check.h"
+#include "tensor/host_device.h"
 
 namespace wedge::cu {
 
@@ -108,6 +109,12 @@ template <class T, int kWidth>
 struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
   T v[kWidth];
 };
+
+// Whether each of these is a multiple of `bytes`, a power of two, as null is.
+template <class... Pointees>
+WEDGE_HOST_DEVICE bool all_aligned(std::size_t bytes, const Pointees*... pointers) {
+  return (reinterpret_cast<std::uintptr_t>(pointers) | ...) % bytes == 0;
+}
 
 // Stores what will be read only when it has left L2 anyway: the cache keeps other lines rather than these.
 template <class T, int kWidth>
