@@ -26,14 +26,16 @@ inline dim3 tile_grid(std::int64_t rows, std::int64_t D) {
   return dim3(blocks_for(D, kWarp), rows > kPieceRows ? blocks_for(rows, kPieceRows, kMostPieces) : 1u);
 }
 
-// This thread's place: column `column` of rows first, first + kTileWarps, ... below end. Columns beyond D get
-// no rows, so that every thread reaches `sum`.
+// This thread's place: kWidth columns from `column` on of rows first, first + kTileWarps, ... below end.
+// Columns beyond D get no rows, so that every thread reaches `sum`.
+template <int kWidth = 1>
 struct ColumnTile {
+  static constexpr int kColumns = kWarp * kWidth;
   std::int64_t D, column, first, end;
 
   __device__ ColumnTile(std::int64_t rows, std::int64_t D_) : D(D_) {
     const std::int64_t each = (rows + gridDim.y - 1) / gridDim.y, begin = each * blockIdx.y;
-    column = static_cast<std::int64_t>(blockIdx.x) * kWarp + threadIdx.x % kWarp;
+    column = static_cast<std::int64_t>(blockIdx.x) * kColumns + threadIdx.x % kWarp * kWidth;
     first = begin + threadIdx.x / kWarp;
     end = column < D ? (begin + each < rows ? begin + each : rows) : 0;
   }
@@ -54,16 +56,23 @@ struct ColumnTile {
   }
 
   // partials[piece, which, column] = Σ x over the threads of the tile's column; partials [pieces, sums, D].
-  __device__ void sum(float x, float* partials, int which = 0, int sums = 1) const {
-    WEDGE_SHARED(float, terms, kTileThreads);
-    terms[threadIdx.x] = x;
+  __device__ void sum(const Floats<kWidth>& x, float* partials, int which = 0, int sums = 1) const {
+    WEDGE_SHARED(float, terms, kTileWarps* kColumns);
+    WEDGE_UNROLL
+    for (int k = 0; k < kWidth; ++k) terms[threadIdx.x * kWidth + k] = x.v[k];
     __syncthreads();
-    if (threadIdx.x < kWarp && column < D) {
+    // Of one column a thread they are the same, and the first is in registers.
+    const std::int64_t d =
+        kWidth == 1 ? column : static_cast<std::int64_t>(blockIdx.x) * kColumns + threadIdx.x;
+    if (threadIdx.x < kColumns && d < D) {
       float total = 0;
-      for (int warp = 0; warp < kTileWarps; ++warp) total += terms[warp * kWarp + threadIdx.x];
-      partials[(static_cast<std::int64_t>(blockIdx.y) * sums + which) * D + column] = total;
+      for (int warp = 0; warp < kTileWarps; ++warp) total += terms[warp * kColumns + threadIdx.x];
+      partials[(static_cast<std::int64_t>(blockIdx.y) * sums + which) * D + d] = total;
     }
     __syncthreads();
+  }
+  __device__ void sum(float x, float* partials, int which = 0, int sums = 1) const {
+    sum(Floats<1>{{x}}, partials, which, sums);
   }
 };
 

@@ -14,35 +14,21 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kBlocks = 4096;
 
-template <class T>
-using Four = Pack<T, 4>;
-
 // Elements i to i + 3 of [n], 0 beyond the end.
 template <class T>
-__device__ float4 load_four(const T* x, std::int64_t i, std::int64_t n, bool aligned) {
-  if (aligned && i + 4 <= n) {
-    const Four<T> four = *reinterpret_cast<const Four<T>*>(x + i);
-    return make_float4(to_float(four.v[0]), to_float(four.v[1]), to_float(four.v[2]), to_float(four.v[3]));
-  }
-  return make_float4(i < n ? to_float(x[i]) : 0.0f, i + 1 < n ? to_float(x[i + 1]) : 0.0f,
-                     i + 2 < n ? to_float(x[i + 2]) : 0.0f, i + 3 < n ? to_float(x[i + 3]) : 0.0f);
+__device__ Floats<4> load_four(const T* x, std::int64_t i, std::int64_t n, bool aligned) {
+  if (aligned && i + 4 <= n) return load_floats<4>(x + i);
+  Floats<4> four = {};
+  for (int k = 0; k < 4; ++k)
+    if (i + k < n) four.v[k] = to_float(x[i + k]);
+  return four;
 }
 
 template <class T>
-__device__ void store_four(T* y, std::int64_t i, std::int64_t n, bool aligned, float4 value) {
-  if (aligned && i + 4 <= n) {
-    Four<T> four;
-    four.v[0] = from_float<T>(value.x);
-    four.v[1] = from_float<T>(value.y);
-    four.v[2] = from_float<T>(value.z);
-    four.v[3] = from_float<T>(value.w);
-    *reinterpret_cast<Four<T>*>(y + i) = four;
-    return;
-  }
-  if (i < n) y[i] = from_float<T>(value.x);
-  if (i + 1 < n) y[i + 1] = from_float<T>(value.y);
-  if (i + 2 < n) y[i + 2] = from_float<T>(value.z);
-  if (i + 3 < n) y[i + 3] = from_float<T>(value.w);
+__device__ void store_four(T* y, std::int64_t i, std::int64_t n, bool aligned, const Floats<4>& four) {
+  if (aligned && i + 4 <= n) return store_floats(y + i, four);
+  for (int k = 0; k < 4; ++k)
+    if (i + k < n) y[i + k] = from_float<T>(four.v[k]);
 }
 
 // out = base + mask · in for both directions; base may be null, and out may be in or base.
@@ -52,12 +38,11 @@ __global__ void __launch_bounds__(kThreads)
   const Masks mask(source);
   const std::int64_t step = threads_in_grid() * 4;
   for (std::int64_t i = thread_in_grid() * 4; i < n; i += step) {
-    const float4 x = load_four(in, i, n, aligned);
-    float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Floats<4> y = load_four(in, i, n, aligned), b = {};
     if (base != nullptr) b = load_four(base, i, n, aligned);
-    const float4 m = mask.four(i);
-    float4 y = make_float4(m.x * x.x, m.y * x.y, m.z * x.z, m.w * x.w);
-    if (base != nullptr) y = make_float4(b.x + y.x, b.y + y.y, b.z + y.z, b.w + y.w);
+    mask.apply(i, y.v);
+    if (base != nullptr)
+      for (int k = 0; k < 4; ++k) y.v[k] += b.v[k];
     store_four(out, i, n, aligned, y);
   }
 }
@@ -66,7 +51,7 @@ template <class T>
 void launch_dropout(const char* name, const Exec& exec, std::int64_t n, const T* in, const T* base, T* out,
                     const DropoutMask& mask) {
   if (n == 0) return;
-  const bool aligned = all_aligned(sizeof(Four<T>), in, base, out);
+  const bool aligned = all_aligned(4 * sizeof(T), in, base, out);
   launch(name, dropout_kernel<T>, blocks_for(n, 4 * kThreads, kBlocks), kThreads, 0, exec.stream, n, in, base,
          out, MaskSource(mask), aligned);
 }

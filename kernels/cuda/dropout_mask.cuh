@@ -37,23 +37,28 @@ class Masks {
     return keep((i & 2) != 0 ? high : low);
   }
 
-  // The masks of elements i to i + 3, for i a multiple of 4.
-  __device__ float4 four(std::int64_t i) const {
-    if (!on()) return make_float4(1.0f, 1.0f, 1.0f, 1.0f);
-    const Philox4 words = block(i / 4);
-    return make_float4(keep(words.v[0]), keep(words.v[1]), keep(words.v[2]), keep(words.v[3]));
-  }
-
   // The masks of elements i to i + kWidth - 1, of one or, for i a multiple of 4, of four.
   template <int kWidth>
   __device__ void fill(std::int64_t i, float (&masks)[kWidth]) const {
     static_assert(kWidth == 1 || kWidth == 4);
-    if constexpr (kWidth == 4) {
-      const float4 m = four(i);
-      masks[0] = m.x, masks[1] = m.y, masks[2] = m.z, masks[3] = m.w;
-    } else {
+    if constexpr (kWidth == 1) {
       masks[0] = at(i);
+    } else if (on()) {
+      const Philox4 words = block(i / 4);
+      WEDGE_UNROLL
+      for (int k = 0; k < 4; ++k) masks[k] = keep(words.v[k]);
+    } else {
+      WEDGE_UNROLL
+      for (int k = 0; k < 4; ++k) masks[k] = 1;
     }
+  }
+  // x times these.
+  template <int kWidth>
+  __device__ void apply(std::int64_t i, float (&x)[kWidth]) const {
+    float masks[kWidth];
+    fill(i, masks);
+    WEDGE_UNROLL
+    for (int k = 0; k < kWidth; ++k) x[k] *= masks[k];
   }
 
  private:

@@ -15,7 +15,7 @@ namespace {
 
 template <class T>
 __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
-  const ColumnTile tile(a.rows, a.D);
+  const ColumnTile<> tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
   struct Element {
     float h, g, u;
@@ -34,7 +34,7 @@ __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
 
 template <class T>
 __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partials) {
-  const ColumnTile tile(a.rows, a.D);
+  const ColumnTile<> tile(a.rows, a.D);
   struct Element {
     float dy, h, g, alpha;
   };

@@ -75,13 +75,7 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
   for (int r = 0; r < kRowsEach; ++r) WEDGE_UNROLL
   for (int i = 0; i < kGroups; ++i) {
     Four& d = dy[r][i];
-    if (mask.on()) {
-      const float4 m = mask.four((first_row + warp * kRowsEach + r) * n.D + column_of(i));
-      d.v[0] *= m.x;
-      d.v[1] *= m.y;
-      d.v[2] *= m.z;
-      d.v[3] *= m.w;
-    }
+    if (mask.on()) mask.apply((first_row + warp * kRowsEach + r) * n.D + column_of(i), d.v);
     WEDGE_UNROLL
     for (int k = 0; k < 4; ++k) {
       const float x = xhat(r, i, k);
@@ -124,25 +118,11 @@ __device__ void make_du(const GateLayernormBackward& n, const MaskSource& source
 // u [32, 64] += du W of 32 of W's rows and this warp's 64 columns of the stage.
 __device__ void multiply_rows(const BFloat16* factor, const BFloat16* stage, float (&u)[kMma][kEighths][4]) {
   const int lane = lane_of_warp(), matrix = lane / 8;
-  WEDGE_UNROLL
-  for (int depth = 0; depth < kTileDepth / 16; ++depth) {
-    std::uint32_t a[kMma][4];
-    WEDGE_UNROLL
-    for (int i = 0; i < kMma; ++i)
-      ldmatrix_x4(a[i], factor + i * 16 * kTileDepth + place_of(lane % 16, 2 * depth + lane / 16));
-    WEDGE_UNROLL
-    for (int j = 0; j < kEighths / 2; ++j) {
-      std::uint32_t b[4];
-      const int chunk = 2 * j + matrix / 2;
-      ldmatrix_x4_trans(
-          b, stage + chunk / 4 * kTile + place_of(depth * 16 + matrix % 2 * 8 + lane % 8, chunk % 4));
-      WEDGE_UNROLL
-      for (int i = 0; i < kMma; ++i) {
-        mma_m16n8k16_bf16(u[i][2 * j], a[i], b);
-        mma_m16n8k16_bf16(u[i][2 * j + 1], a[i], b + 2);
-      }
-    }
-  }
+  multiply_tile(factor, u, [&](int depth, int pair, std::uint32_t(&b)[4]) {
+    const int chunk = 2 * pair + matrix / 2;
+    ldmatrix_x4_trans(
+        b, stage + chunk / 4 * kTile + place_of(depth * 16 + matrix % 2 * 8 + lane % 8, chunk % 4));
+  });
 }
 
 __global__ void __launch_bounds__(kThreads)

@@ -41,9 +41,11 @@ __device__ std::uint32_t draw_masks(const Masks& mask, std::int64_t first_row, s
   for (int i = 0; i < kMma; ++i) WEDGE_UNROLL
   for (int half = 0; half < 2; ++half) WEDGE_UNROLL
   for (int j = 0; j < kEighths; j += 2) {
-    const float4 m = mask.four((first_row + row_of(i, half)) * D + (column_of(odd ? j + 1 : j) & ~3));
-    const unsigned own =
-        (m.x != 0 ? 1u : 0u) | (m.y != 0 ? 2u : 0u) | (m.z != 0 ? 4u : 0u) | (m.w != 0 ? 8u : 0u);
+    float m[4];
+    mask.fill((first_row + row_of(i, half)) * D + (column_of(odd ? j + 1 : j) & ~3), m);
+    unsigned own = 0;
+    WEDGE_UNROLL
+    for (int k = 0; k < 4; ++k) own |= m[k] != 0 ? 1u << k : 0u;
     const unsigned other = __shfl_xor_sync(kAllLanes, own, 1);
     bits |= (odd ? other >> 2 : own & 3u) << bit_of(i, half, j);
     bits |= (odd ? own >> 2 : other & 3u) << bit_of(i, half, j + 1);

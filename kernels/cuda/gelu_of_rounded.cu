@@ -73,33 +73,8 @@ __device__ Floats<kWidth> bias_at(const float* bias, std::int64_t column) {
 }
 
 template <int kWidth>
-__device__ void store(BFloat16* to, const Floats<kWidth>& x) {
-  if constexpr (kWidth == 1) {
-    *to = from_float<BFloat16>(x.v[0]);
-  } else {
-    Pack<std::uint32_t, kWidth / 2> pairs;
-    for (int k = 0; k < kWidth / 2; ++k) pairs.v[k] = pack_bf16(x.v[2 * k], x.v[2 * k + 1]);
-    *reinterpret_cast<Pack<std::uint32_t, kWidth / 2>*>(to) = pairs;
-  }
-}
-
-// This thread's columns and rows: rows first, first + kTileWarps, ... below end.
-template <int kWidth>
-struct WideTile {
-  static constexpr int kColumns = kWarp * kWidth;
-  std::int64_t column, first, end;
-
-  __device__ WideTile(std::int64_t rows, std::int64_t D) {
-    const std::int64_t each = (rows + gridDim.y - 1) / gridDim.y, begin = each * blockIdx.y;
-    column = static_cast<std::int64_t>(blockIdx.x) * kColumns + threadIdx.x % kWarp * kWidth;
-    first = begin + threadIdx.x / kWarp;
-    end = column < D ? (begin + each < rows ? begin + each : rows) : 0;
-  }
-};
-
-template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads, 2) gelu_of_rounded_kernel(GeluOfRounded a) {
-  const WideTile<kWidth> tile(a.rows, a.D);
+  const ColumnTile<kWidth> tile(a.rows, a.D);
   if (tile.first >= tile.end) return;
   const Floats<kWidth> bias = bias_at<kWidth>(a.bias, tile.column);
   const std::int64_t step = kTileWarps * a.D;  // between rows of a warp
@@ -117,7 +92,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) gelu_of_rounded_kernel(GeluOf
       Floats<kWidth> y = u[r].values();
       WEDGE_UNROLL
       for (int k = 0; k < kWidth; ++k) y.v[k] = gelu(y.v[k] + bias.v[k]);
-      store(out, y);
+      store_floats(out, y);
     }
   }
 }
@@ -125,9 +100,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) gelu_of_rounded_kernel(GeluOf
 template <int kWidth>
 __global__ void __launch_bounds__(kTileThreads, 2)
     gelu_of_rounded_backward_kernel(GeluOfRoundedBackward a, float* partials) {
-  using Tile = WideTile<kWidth>;
-  WEDGE_SHARED(float, terms, kTileWarps* Tile::kColumns);
-  const Tile tile(a.rows, a.D);
+  const ColumnTile<kWidth> tile(a.rows, a.D);
   Floats<kWidth> sums{};
   const Floats<kWidth> bias = tile.column < a.D ? bias_at<kWidth>(a.bias, tile.column) : Floats<kWidth>{};
   const std::int64_t step = kTileWarps * a.D;
@@ -150,18 +123,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
         du.v[k] *= gelu_slope(v.v[k] + bias.v[k]);
         sums.v[k] += du.v[k];
       }
-      store(a.du + to, du);
+      store_floats(a.du + to, du);
     }
   }
-  if (a.dbias == nullptr) return;
-  float* const own = terms + threadIdx.x / kWarp * Tile::kColumns + threadIdx.x % kWarp * kWidth;
-  for (int k = 0; k < kWidth; ++k) own[k] = sums.v[k];
-  __syncthreads();
-  const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * Tile::kColumns + threadIdx.x;
-  if (threadIdx.x >= Tile::kColumns || d >= a.D) return;
-  float total = 0;
-  for (int warp = 0; warp < kTileWarps; ++warp) total += terms[warp * Tile::kColumns + threadIdx.x];
-  partials[blockIdx.y * a.D + d] = total;
+  if (a.dbias != nullptr) tile.sum(sums, partials);
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t at = row * a.D;
     const auto make = [&](std::int64_t c) {
       Floats<kWidth> s = load_floats<kWidth>(a.x + at + c);
-      if (mask.on() && !a.masks_output) apply(mask, at + c, s);
+      if (mask.on() && !a.masks_output) mask.apply(at + c, s.v);
       if (a.residual != nullptr) {
         const Floats<kWidth> residual = load_floats<kWidth>(a.residual + at + c);
         for (int k = 0; k < kWidth; ++k) s.v[k] += residual.v[k];
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
                            bias = load_floats<kWidth>(a.bias + c);
       Floats<kWidth> y;
       for (int k = 0; k < kWidth; ++k) y.v[k] = (s.v[k] - mean) * rstd * weight.v[k] + bias.v[k];
-      if (mask.on() && a.masks_output) apply(mask, at + c, y);
+      if (mask.on() && a.masks_output) mask.apply(at + c, y.v);
       store(a.y + at + c, y);
       if (a.y_rounded != nullptr) store(a.y_rounded + at + c, y);
     }
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto make = [&](std::int64_t c, Floats<kWidth>& g, Floats<kWidth>& xhat) {
       const Floats<kWidth> weight = load_floats<kWidth>(a.weight + c), s = load_floats<kWidth>(a.s + at + c);
       Floats<kWidth> dy = load_floats<kWidth>(a.dy + at + c);
-      if (mask.on() && a.masks_output) apply(mask, at + c, dy);
+      if (mask.on() && a.masks_output) mask.apply(at + c, dy.v);
       for (int k = 0; k < kWidth; ++k) {
         g.v[k] = dy.v[k] * weight.v[k];
         xhat.v[k] = (s.v[k] - mean) * rstd;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int k = 0; k < kWidth; ++k) ds.v[k] = rstd * (g.v[k] - mean_g - xhat.v[k] * mean_gx);
       if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
       if (a.dx == nullptr && a.dx_rounded == nullptr) continue;
-      if (mask.on() && !a.masks_output) apply(mask, at + c, ds);
+      if (mask.on() && !a.masks_output) mask.apply(at + c, ds.v);
       if (a.dx != nullptr) ds = store(a.dx + at + c, ds, a.dx_add);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
     }
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void layernorm_parameters_kernel(LayernormBackward<T> a, MaskSource source, float* partials) {
   const Masks mask(source);
-  const ColumnTile tile(a.rows, a.D);
+  const ColumnTile<> tile(a.rows, a.D);
   float dweight = 0, dbias = 0;
   for (std::int64_t row = tile.first; row < tile.end; row += kTileWarps) {
     const std::int64_t at = row * a.D + tile.column;

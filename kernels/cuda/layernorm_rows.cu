@@ -51,7 +51,7 @@ __device__ void apply_row(const LaneColumns& lane, const Masks& mask, std::int64
   if (!mask.on()) return;
   WEDGE_UNROLL
   for (int g = 0; g < kGroups; ++g)
-    if (kGroups <= 4 || lane.has(g)) apply(mask, at + kGroup * g, x.group[g]);
+    if (kGroups <= 4 || lane.has(g)) mask.apply(at + kGroup * g, x.group[g].v);
 }
 
 // Rows of D <= 128 kGroups elements, D a multiple of 4, every pointer to a row aligned for four: a warp keeps

@@ -22,20 +22,6 @@ __device__ Floats<kWidth> store(T* p, Floats<kWidth> x, bool add = false) {
   return x;
 }
 
-// x times the masks of elements i, i + 1, ...
-template <int kWidth>
-__device__ void apply(const Masks& mask, std::int64_t i, Floats<kWidth>& x) {
-  if constexpr (kWidth == 4) {
-    const float4 m = mask.four(i);
-    x.v[0] *= m.x;
-    x.v[1] *= m.y;
-    x.v[2] *= m.z;
-    x.v[3] *= m.w;
-  } else {
-    x.v[0] *= mask.at(i);
-  }
-}
-
 // Whether four elements can be read and written at a time.
 template <class T>
 bool four_forward(const LayernormForward<T>& a) {

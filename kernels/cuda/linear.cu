@@ -17,7 +17,7 @@ namespace {
 // y [rows, D] += bias
 template <class T>
 __global__ void bias_add_kernel(std::int64_t rows, std::int64_t D, const T* bias, T* y) {
-  const ColumnTile tile(rows, D);
+  const ColumnTile<> tile(rows, D);
   const float b = tile.column < D ? to_float(bias[tile.column]) : 0;
   tile.for_rows<4>([&](std::int64_t row) { return to_float(y[row * D + tile.column]); },
                    [&](std::int64_t row, float x) { y[row * D + tile.column] = from_float<T>(x + b); });
@@ -25,7 +25,7 @@ __global__ void bias_add_kernel(std::int64_t rows, std::int64_t D, const T* bias
 
 template <class T>
 __global__ void linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dy, float* partials) {
-  const ColumnTile tile(rows, D);
+  const ColumnTile<> tile(rows, D);
   float sum = 0;
   tile.for_rows<8>([&](std::int64_t row) { return to_float(dy[row * D + tile.column]); },
                    [&](std::int64_t, float x) { sum += x; });
@@ -34,7 +34,7 @@ __global__ void linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* 
 
 template <class T>
 __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
-  const ColumnTile tile(a.rows, a.D);
+  const ColumnTile<> tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
   const auto load = [&](std::int64_t row) { return to_float(a.u[row * a.D + tile.column]) + bias; };
   tile.for_rows<4>(load, [&](std::int64_t row, float u) {
@@ -48,7 +48,7 @@ __global__ void bias_gelu_forward_kernel(BiasGeluForward<T> a) {
 
 template <class T>
 __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials) {
-  const ColumnTile tile(a.rows, a.D);
+  const ColumnTile<> tile(a.rows, a.D);
   float dbias = 0;
   const auto load = [&](std::int64_t row) {
     const std::int64_t at = row * a.D + tile.column;

@@ -32,11 +32,11 @@ __device__ void bring_tile(int thread, const BFloat16* from, std::int64_t stride
     cp_async_16(to + r * kTileDepth, from + r * stride, columns && row + r < rows);
 }
 
-// sums [16 kMma, 8 kEighths] += A Bᵀ for one warp, A and B the tiles whose first rows these are. Element
-// (row, column) of the sums is as mma.cuh's D has it in sums[row / 16][column / 8].
-template <int kMma, int kEighths>
-__device__ void multiply_tiles(const BFloat16* a_rows, const BFloat16* b_rows,
-                               float (&sums)[kMma][kEighths][4]) {
+// sums [16 kMma, 8 kEighths] += A B for one warp, A the tile whose first row this is; load_b(depth, pair,
+// b) loads the words of B that rows 16 depth, ... and columns 16 pair, ... have. Element (row, column) of
+// the sums is as mma.cuh's D has it in sums[row / 16][column / 8].
+template <int kMma, int kEighths, class LoadB>
+__device__ void multiply_tile(const BFloat16* a_rows, float (&sums)[kMma][kEighths][4], const LoadB& load_b) {
   const int lane = lane_of_warp();
   WEDGE_UNROLL
   for (int depth = 0; depth < kTileDepth / 16; ++depth) {
@@ -45,17 +45,26 @@ __device__ void multiply_tiles(const BFloat16* a_rows, const BFloat16* b_rows,
     for (int i = 0; i < kMma; ++i)
       ldmatrix_x4(a[i], a_rows + i * 16 * kTileDepth + place_of(lane % 16, 2 * depth + lane / 16));
     WEDGE_UNROLL
-    for (int j = 0; j < kEighths / 2; ++j) {
+    for (int pair = 0; pair < kEighths / 2; ++pair) {
       std::uint32_t b[4];
-      ldmatrix_x4(
-          b, b_rows + j * 16 * kTileDepth + place_of(lane / 16 * 8 + lane % 8, 2 * depth + lane / 8 % 2));
+      load_b(depth, pair, b);
       WEDGE_UNROLL
       for (int i = 0; i < kMma; ++i) {
-        mma_m16n8k16_bf16(sums[i][2 * j], a[i], b);
-        mma_m16n8k16_bf16(sums[i][2 * j + 1], a[i], b + 2);
+        mma_m16n8k16_bf16(sums[i][2 * pair], a[i], b);
+        mma_m16n8k16_bf16(sums[i][2 * pair + 1], a[i], b + 2);
       }
     }
   }
+}
+
+// The same for Bᵀ, a tile whose first row is `b_rows`.
+template <int kMma, int kEighths>
+__device__ void multiply_tiles(const BFloat16* a_rows, const BFloat16* b_rows,
+                               float (&sums)[kMma][kEighths][4]) {
+  const int lane = lane_of_warp(), row = lane / 16 * 8 + lane % 8, chunk = lane / 8 % 2;
+  multiply_tile(a_rows, sums, [&](int depth, int pair, std::uint32_t(&b)[4]) {
+    ldmatrix_x4(b, b_rows + pair * 16 * kTileDepth + place_of(row, 2 * depth + chunk));
+  });
 }
 
 }  // namespace wedge::cu

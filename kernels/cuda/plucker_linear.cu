@@ -141,7 +141,7 @@ __global__ void plucker_linear_add_pieces_kernel(std::int64_t pieces, std::int64
 template <class T>
 __global__ void plucker_linear_dbias_kernel(std::int64_t rows, std::int64_t D, const T* dg, float* partials,
                                             BFloat16* rounded, std::int64_t pitch) {
-  const ColumnTile tile(rows, D);
+  const ColumnTile<> tile(rows, D);
   float sum = 0;
   const auto load = [&](std::int64_t row) { return to_float(dg[row * D + tile.column]); };
   tile.for_rows<4>(load, [&](std::int64_t row, float x) {
