@@ -30,10 +30,4 @@ double gpu_seconds(const std::function<void()>& body) {
   return milliseconds / 1e3;
 }
 
-std::size_t gpu_l2_bytes() {
-  cudaDeviceProp properties{};
-  cu::check(cudaGetDeviceProperties(&properties, 0), "device 0");
-  return static_cast<std::size_t>(properties.l2CacheSize);
-}
-
 }  // namespace wedge::bench

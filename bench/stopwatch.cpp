@@ -35,7 +35,7 @@ std::int64_t sets_beyond_cache(Device device, double bytes) {
   if constexpr (kWithCuda)
     if (device == Device::cuda)
       return static_cast<std::int64_t>(
-          std::clamp(std::ceil(3 * static_cast<double>(gpu_l2_bytes()) / std::max(1.0, bytes)), 2.0, 256.0));
+          std::clamp(std::ceil(3 * static_cast<double>(cu::l2_bytes()) / std::max(1.0, bytes)), 2.0, 256.0));
   return 1;
 }
 

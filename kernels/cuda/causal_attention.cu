@@ -207,8 +207,9 @@ bool on_tensor_cores(const Exec& exec) {
 template <class Args>
 Sizes sizes_of(const Args& args) {
   const std::int64_t width = args.D / args.H;
-  if (width > 128)
-    fail("causal_attention", ("expected heads of at most 128 columns, got " + std::to_string(width)).c_str());
+  if (width > kMaxWidth)
+    fail("causal_attention",
+         "expected heads of at most " + std::to_string(kMaxWidth) + " columns, got " + std::to_string(width));
   return {args.L, args.H, args.D, static_cast<int>(width), 0, 1 / sqrtf(static_cast<float>(width))};
 }
 

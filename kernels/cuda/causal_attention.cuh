@@ -13,6 +13,7 @@
 
 namespace wedge::cu::attention {
 
+inline constexpr int kMaxWidth = 128;  // columns of a head
 inline constexpr int kThreads = 128;
 inline constexpr int kAcross = 8;                   // threads of an own row
 inline constexpr int kDown = kThreads / kAcross;    // own rows between two of a thread
@@ -190,7 +191,7 @@ void with_width(int width, const Body& body) {
   if (width <= 16) return body(std::integral_constant<int, 16>());
   if (width <= 32) return body(std::integral_constant<int, 32>());
   if (width <= 64) return body(std::integral_constant<int, 64>());
-  body(std::integral_constant<int, 128>());
+  body(std::integral_constant<int, kMaxWidth>());
 }
 
 }  // namespace wedge::cu::attention

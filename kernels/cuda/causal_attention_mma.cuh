@@ -14,6 +14,7 @@
 
 #include "kernels/causal_attention.h"
 #include "kernels/cuda/causal_attention.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/mma.cuh"
 
 namespace wedge::cu {
@@ -38,7 +39,6 @@ using attention::Work;
 inline constexpr int kThreads = 128;
 inline constexpr int kOwn = 64;    // rows of a block
 inline constexpr int kChunk = 16;  // rows of a warp; streamed rows of one step of a product
-inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 template <int kWidth>
 struct Tile {

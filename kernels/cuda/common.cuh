@@ -47,6 +47,12 @@ __device__ void store_floats(T* p, const Floats<kWidth>& x) {
   }
 }
 
+// x [n] = 0, whatever the dtype.
+template <class T>
+void fill_with_zero(T* x, std::int64_t n) {
+  fill_bytes(x, 0, static_cast<std::size_t>(n) * sizeof(T));
+}
+
 // rounded = y in bfloat16, if that is not null: after kernels that do not write it themselves.
 template <class T>
 void round_result(std::int64_t n, const T* y, BFloat16* rounded) {

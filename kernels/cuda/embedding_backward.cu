@@ -343,19 +343,11 @@ void with_width(bool four, const Body& body) {
     body(std::integral_constant<int, 1>());
 }
 
-// Rows that no id names; the others are assigned again.
-void fill_with_zero(const char* op, const Exec& exec, float* dweight, std::int64_t n) {
-  if (n > 0)
-    check(cudaMemsetAsync(dweight, 0, static_cast<std::size_t>(n) * sizeof(float),
-                          static_cast<cudaStream_t>(exec.stream)),
-          op);
-}
-
 }  // namespace
 
 template <class T>
 void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
-  if (!args.dweight_add) fill_with_zero("embedding_backward", exec, args.dweight, args.V * args.D);
+  if (!args.dweight_add) fill_with_zero(args.dweight, args.V * args.D);
   if (args.rows == 0 || args.D == 0) return;
   if (args.step > 0) {
     launch("embedding_backward_apart", embedding_backward_apart_kernel<T>,
@@ -375,12 +367,11 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
 
 template <class T>
 void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& args) {
-  const char* const op = "token_position_backward";
   const std::int64_t n = args.B * args.L;
   const bool tokens = args.dtokens != nullptr, positions = args.dpositions != nullptr;
-  if (tokens && !args.dtokens_add) fill_with_zero(op, exec, args.dtokens, args.V * args.D);
+  if (tokens && !args.dtokens_add) fill_with_zero(args.dtokens, args.V * args.D);
   if (n == 0 || args.D == 0) {
-    if (positions && !args.dpositions_add) fill_with_zero(op, exec, args.dpositions, args.L * args.D);
+    if (positions && !args.dpositions_add) fill_with_zero(args.dpositions, args.L * args.D);
     return;
   }
   const Rows<T> rows{n, args.D, args.dy, MaskSource(args.mask), args.dtokens, args.dtokens_add};
@@ -398,7 +389,7 @@ void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& a
   with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     if (tokens && !small) launch_pieces<T, kWidth>(exec, rows, sorted);
     if (run_blocks + position_blocks == 0) return;
-    launch(op, token_position_backward_kernel<T, kWidth>,
+    launch("token_position_backward", token_position_backward_kernel<T, kWidth>,
            dim3(run_blocks + position_blocks, blocks_for(args.D, kLanes * kWidth)), kThreads, 0, exec.stream,
            args, rows, sorted, run_blocks, parts);
   });

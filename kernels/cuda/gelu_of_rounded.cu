@@ -9,7 +9,7 @@
 // has, so that arithmetic and memory take turns by the row. A thread sums du over its columns, the warps are
 // added in order, and column_sums.cuh adds the pieces. Bytes moved: 2 for each value read or written, once.
 #include "kernels/cuda/column_sums.cuh"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/linear.h"
 
 namespace wedge::cu {
@@ -23,8 +23,8 @@ struct Tail {
   float tail, exponential;
 };
 __device__ inline Tail gaussian_tail(float x) {
-  constexpr float kPeak = 0.39894228040143268f;
-  const float exponential = exp2_approx(-0.72134752044448170f * x * x);
+  constexpr float kPeak = kGaussianPeak;
+  const float exponential = gaussian_exponential(x);
   const float t = reciprocal_approx(1 + 0.2316419f * fabsf(x));
   const float sum =
       kPeak * 0.319381530f +
@@ -39,7 +39,7 @@ __device__ inline float gelu(float x) {
 // Φ(x) + x φ(x)
 __device__ inline float gelu_slope(float x) {
   const Tail t = gaussian_tail(x);
-  return 0.5f + copysignf(0.5f + (fabsf(x) * 0.39894228040143268f * t.exponential - t.tail), x);
+  return 0.5f + copysignf(0.5f + (fabsf(x) * kGaussianPeak * t.exponential - t.tail), x);
 }
 
 // kWidth neighbours as they lie in memory.

@@ -21,6 +21,7 @@
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "tensor/cuda/gpu.h"
 
@@ -93,7 +94,6 @@ class Exponential {
 
  private:
   static constexpr bool kRounds = std::is_same_v<In, BFloat16>;
-  static constexpr float kLog2E = 1.44269504f;
   float shift_;
 };
 
@@ -316,10 +316,7 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
   const Scratch<double> losses(args.rows);
   const Scratch<Logit> own(keeps ? 0 : of_gradient * stride);
   Logit* const logits = keeps ? static_cast<Logit*>(args.kept) : own.data();
-  if (args.rows == 0 && args.dweight != nullptr)
-    check(cudaMemsetAsync(args.dweight, 0, static_cast<std::size_t>(stride * D) * sizeof(float),
-                          static_cast<cudaStream_t>(exec.stream)),
-          "linear_cross_entropy");
+  if (args.rows == 0 && args.dweight != nullptr) fill_with_zero(args.dweight, stride * D);
   const auto at_most = [](std::int64_t rows, std::int64_t limit) { return rows < limit ? rows : limit; };
   for (std::int64_t first = 0; first < args.rows; first += of_gradient) {
     const std::int64_t count = at_most(args.rows - first, of_gradient);
@@ -394,11 +391,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
       if (!have_x) round_result(in_x, args.x, x.data());
       if (!have_weight) {
         round_result(in_weight, args.weight, weight.data());
-        if (padded > args.V)
-          check(cudaMemsetAsync(weight.data() + in_weight, 0,
-                                static_cast<std::size_t>(in_padded - in_weight) * sizeof(BFloat16),
-                                static_cast<cudaStream_t>(exec.stream)),
-                "linear_cross_entropy");
+        fill_with_zero(weight.data() + in_weight, in_padded - in_weight);
       }
       const BFloat16* const in = have_x ? args.x_rounded : x.data();
       const BFloat16* const w = have_weight ? args.weight_rounded : weight.data();

@@ -7,6 +7,8 @@
 
 namespace wedge::cu {
 
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
 // 1 / (1 + e^-x), off by four units in the last place at most, and 0 where e^-x is infinite or next to it.
 __device__ inline float sigmoid(float x) {
   return __fdividef(1.0f, 1.0f + expf(-x));
@@ -29,8 +31,13 @@ __device__ inline float blend(float alpha, float h, float g) {
 __device__ inline float gaussian_cdf(float x) {
   return 0.5f * (1.0f + erff(x * 0.70710678118654752f));
 }
+inline constexpr float kGaussianPeak = 0.39894228040143268f;  // 1 / √(2π)
+// e^(-x²/2)
+__device__ inline float gaussian_exponential(float x) {
+  return exp2_approx(-0.72134752044448170f * x * x);
+}
 __device__ inline float gaussian_pdf(float x) {
-  return 0.39894228040143268f * exp2_approx(-0.72134752044448170f * x * x);
+  return kGaussianPeak * gaussian_exponential(x);
 }
 
 }  // namespace wedge::cu

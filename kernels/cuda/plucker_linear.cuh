@@ -27,7 +27,8 @@ struct Sizes {
 template <class Args>
 Sizes sizes_of(const Args& args) {
   if (args.R > kMaxReduced)
-    fail("plucker_linear", ("expected R of at most 4096, got " + std::to_string(args.R)).c_str());
+    fail("plucker_linear",
+         "expected R of at most " + std::to_string(kMaxReduced) + ", got " + std::to_string(args.R));
   const auto R = static_cast<int>(args.R);
   return {args.B * args.L, args.L, args.D, R, R * (R - 1) / 2};
 }
@@ -41,7 +42,8 @@ struct Lags {
 template <class Args>
 Lags lags_of(const Args& args) {
   if (args.lags.size() > kMaxLags)
-    fail("plucker_linear", ("expected at most 128 lags, got " + std::to_string(args.lags.size())).c_str());
+    fail("plucker_linear",
+         "expected at most " + std::to_string(kMaxLags) + " lags, got " + std::to_string(args.lags.size()));
   Lags lags{};
   for (const std::int64_t lag : args.lags)
     if (lag < args.L) lags.lag[lags.count++] = lag;

@@ -3,10 +3,12 @@
 
 #include <cuda_runtime.h>
 
+#include <string>
+
 namespace wedge::cu {
 
 // Throws wedge::Error "cuda: WHAT: WHY". Not inline, because nvcc cannot read fmt's headers.
-[[noreturn]] void fail(const char* what, const char* why);
+[[noreturn]] void fail(const char* what, const std::string& why);
 
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;

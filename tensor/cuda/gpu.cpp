@@ -72,7 +72,7 @@ Gpu& gpu() {
 
 }  // namespace
 
-void fail(const char* what, const char* why) {
+void fail(const char* what, const std::string& why) {
   throw Error(fmt::format("cuda: {}: {}", what, why));
 }
 
