@@ -9,54 +9,25 @@
 //           equal ids that begin there: a group of threads for each. A run of more than kGroups rows, the
 //           last of the block's, is added by all groups in pieces of kUnroll rows by turns, and then their
 //           sums in order. More blocks of the same launch add up the positions, in float64.
-//   pieces  more ids. A warp has kPiece neighbours of the sorted order and a tile of columns, adds each run
-//           in order of t, and writes it to dweight if all of it is its own. What begins or ends beyond is a
-//           partial sum, two a piece at most; a second kernel adds those of one id, eight warps by turns and
-//           then their sums in order. One id throughout is the same work as all distinct. Positions are a
-//           launch of their own.
+//   pieces  more ids (embedding_backward_pieces.cu). Positions are a launch of their own.
 // What is added to what depends on the ids and sizes alone.
 //
 // Bytes: dy once for the tokens and once for the positions, and the rows of dweight that ids name, read and
-// written; for pieces, partial sums of 1/16 of dy at most.
+// written.
+#include "kernels/embedding.h"
+
 #include <optional>
 
-#include "kernels/cuda/common.cuh"
-#include "kernels/cuda/dropout_mask.cuh"
-#include "kernels/cuda/sort_ids.cuh"
-#include "kernels/embedding.h"
+#include "kernels/cuda/embedding_backward.cuh"
 
 namespace wedge::cu {
 namespace {
 
+using namespace scatter;
+
 constexpr int kThreads = 256;
 constexpr int kGroups = 16, kLanes = kThreads / kGroups;
 constexpr int kUnroll = 4;
-constexpr int kPieceThreads = 128, kPieceWarps = kPieceThreads / kWarp;
-constexpr int kPiece = kWarp;  // sorted ids of a warp
-constexpr int kTotalWarps = 8, kTotalThreads = kTotalWarps * kWarp, kTotalUnroll = 8;
-
-// What is scattered, for both ways that sort.
-template <class T>
-struct Rows {
-  std::int64_t rows, D;
-  const T* dy;  // [rows, D]
-  MaskSource mask;
-  float* dweight;
-  bool add;
-};
-
-// Columns of a row that a thread has, as float32.
-template <int kWidth>
-using Columns = Pack<float, kWidth>;
-
-// sum += mask ∘ x, the product rounded as the kernel that writes it does; i: x's place in dy.
-template <int kWidth, class T, class Sum>
-__device__ void add_masked(const Masks& mask, std::int64_t i, const Pack<T, kWidth>& x, Sum (&sum)[kWidth]) {
-  float m[kWidth];
-  mask.fill(i, m);
-  WEDGE_UNROLL
-  for (int w = 0; w < kWidth; ++w) sum[w] += __fmul_rn(m[w], to_float(x.v[w]));
-}
 
 // sum += columns d, ... of rows row(0) ... row(count - 1) of mask ∘ dy, of which there are kUnroll at most.
 template <int kWidth, class T, class Sum, class Row>
@@ -69,21 +40,6 @@ __device__ void add_rows(const T* dy, std::int64_t D, const Masks& mask, std::in
   WEDGE_UNROLL
   for (int j = 0; j < kUnroll; ++j)
     if (j < count) add_masked(mask, row(j) * D + d, x[j], sum);
-}
-
-template <int kWidth>
-__device__ void load_start(bool add, const float* from, float (&sum)[kWidth]) {
-  Columns<kWidth> start{};
-  if (add) start = *reinterpret_cast<const Columns<kWidth>*>(from);
-  WEDGE_UNROLL
-  for (int w = 0; w < kWidth; ++w) sum[w] = start.v[w];
-}
-template <int kWidth>
-__device__ void store(const float (&sum)[kWidth], float* to) {
-  Columns<kWidth> all;
-  WEDGE_UNROLL
-  for (int w = 0; w < kWidth; ++w) all.v[w] = sum[w];
-  *reinterpret_cast<Columns<kWidth>*>(to) = all;
 }
 
 // The runs that begin in places block · kGroups to + kGroups - 1.
@@ -219,121 +175,6 @@ __global__ void __launch_bounds__(kThreads) embedding_backward_apart_kernel(Embe
   }
 }
 
-// The ids of a piece, and whether its first and its last run exceed it.
-struct Piece {
-  std::int64_t begin, end;
-  bool from_before, goes_on;
-
-  __device__ Piece(std::int64_t rows, const IdAt* sorted, std::int64_t number) : begin(number * kPiece) {
-    end = begin + kPiece < rows ? begin + kPiece : rows;
-    from_before = begin > 0 && sorted[begin - 1].id == sorted[begin].id;
-    goes_on = end < rows && sorted[end].id == sorted[end - 1].id;
-  }
-};
-
-// partials [pieces, 2, D]: of the run that comes from before, and of the one that begins here and goes on.
-template <class T, int kWidth>
-__global__ void __launch_bounds__(kPieceThreads)
-    embedding_backward_pieces_kernel(Rows<T> args, const IdAt* sorted, float* partials) {
-  WEDGE_SHARED(IdAt, all, kPieceThreads);
-  const int lane = lane_of_warp(), warp = static_cast<int>(threadIdx.x) / kWarp;
-  const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * kPieceWarps + warp;
-  if (number * kPiece >= args.rows) return;
-  const Masks mask(args.mask);
-  const Piece piece(args.rows, sorted, number);
-  const int count = static_cast<int>(piece.end - piece.begin);
-  IdAt* const own = all + warp * kPiece;
-  if (lane < count) own[lane] = sorted[piece.begin + lane];
-  __syncwarp();
-  const std::int64_t d = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane) * kWidth;
-  if (d >= args.D) return;
-
-  float* const partial = partials + number * 2 * args.D + d;
-  bool comes = piece.from_before;  // the run that is being added
-  float sum[kWidth] = {};
-  for (int first = 0; first < count; first += kUnroll) {
-    // Of every k all that is read, before anything is added: dy, and dweight where a run begins.
-    Pack<T, kWidth> x[kUnroll];
-    float start[kUnroll][kWidth];
-    WEDGE_UNROLL
-    for (int j = 0; j < kUnroll; ++j) {
-      const int k = first + j;
-      if (k >= count) continue;
-      const bool begins = k == 0 ? !piece.from_before : own[k].id != own[k - 1].id;
-      x[j] = *reinterpret_cast<const Pack<T, kWidth>*>(args.dy + own[k].t * args.D + d);
-      load_start(begins && args.add, args.dweight + own[k].id * args.D + d, start[j]);
-    }
-    WEDGE_UNROLL
-    for (int j = 0; j < kUnroll; ++j) {
-      const int k = first + j;
-      if (k >= count) continue;
-      if (k == 0 || own[k].id != own[k - 1].id) {
-        WEDGE_UNROLL
-        for (int w = 0; w < kWidth; ++w) sum[w] = start[j][w];
-      }
-      add_masked(mask, own[k].t * args.D + d, x[j], sum);
-      const bool last = k + 1 == count;
-      if (!last && own[k + 1].id == own[k].id) continue;
-      if (comes)
-        store(sum, partial);
-      else if (last && piece.goes_on)
-        store(sum, partial + args.D);
-      else
-        store(sum, args.dweight + own[k].id * args.D + d);
-      comes = false;
-    }
-  }
-}
-
-// dweight of the run that begins in this piece and goes on = its sum there + those in the pieces after it.
-static __global__ void __launch_bounds__(kTotalThreads)
-    embedding_backward_totals_kernel(std::int64_t rows, std::int64_t D, const IdAt* sorted,
-                                     const float* partials, float* dweight) {
-  WEDGE_SHARED(float, sums, kTotalThreads);
-  const std::int64_t number = blockIdx.x;
-  const Piece piece(rows, sorted, number);
-  const std::int32_t id = sorted[piece.end - 1].id;
-  if (!piece.goes_on || (piece.from_before && sorted[piece.begin].id == id)) return;
-  // The last piece that begins with this id, number + 1 at least.
-  std::int64_t last = number + 1, beyond = (rows + kPiece - 1) / kPiece;
-  while (beyond - last > 1) {
-    const std::int64_t middle = (last + beyond) / 2;
-    (sorted[middle * kPiece].id == id ? last : beyond) = middle;
-  }
-  const int thread = static_cast<int>(threadIdx.x);
-  const std::int64_t d = static_cast<std::int64_t>(blockIdx.y) * kWarp + thread % kWarp;
-  float sum = 0;
-  if (d < D) {
-    for (std::int64_t at = number + thread / kWarp; at <= last; at += kTotalWarps * kTotalUnroll) {
-      float x[kTotalUnroll];
-      WEDGE_UNROLL
-      for (int j = 0; j < kTotalUnroll; ++j) {
-        const std::int64_t one = at + j * kTotalWarps;
-        x[j] = one <= last ? partials[(one * 2 + (one == number ? 1 : 0)) * D + d] : 0.0f;
-      }
-      WEDGE_UNROLL
-      for (int j = 0; j < kTotalUnroll; ++j) sum += x[j];
-    }
-  }
-  sums[thread] = sum;
-  __syncthreads();
-  if (thread >= kWarp || d >= D) return;
-  for (int warp = 1; warp < kTotalWarps; ++warp) sum += sums[warp * kWarp + thread];
-  dweight[id * D + d] = sum;
-}
-
-template <class T, int kWidth>
-void launch_pieces(const Exec& exec, const Rows<T>& args, const IdAt* sorted) {
-  const unsigned pieces = blocks_for(args.rows, kPiece);
-  const Scratch<float> partials(std::int64_t{pieces} * 2 * args.D);
-  launch("embedding_backward_pieces", embedding_backward_pieces_kernel<T, kWidth>,
-         dim3(blocks_for(pieces, kPieceWarps), blocks_for(args.D, kWarp * kWidth)), kPieceThreads, 0,
-         exec.stream, args, sorted, partials.data());
-  launch("embedding_backward_totals", embedding_backward_totals_kernel,
-         dim3(pieces, blocks_for(args.D, kWarp)), kTotalThreads, 0, exec.stream, args.rows, args.D, sorted,
-         partials.data(), args.dweight);
-}
-
 // Calls body with 4 or 1, the columns that a thread takes.
 template <class Body>
 void with_width(bool four, const Body& body) {
@@ -358,7 +199,7 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
   const Rows<T> rows{args.rows, args.D, args.dy, MaskSource({}), args.dweight, args.dweight_add};
   const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) && all_aligned(16, args.dweight);
   with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
-    if (args.rows > kRankedRows) return launch_pieces<T, kWidth>(exec, rows, sorted.data());
+    if (args.rows > kRankedRows) return backward_in_pieces<T, kWidth>(exec, rows, sorted.data());
     launch("embedding_backward", embedding_backward_kernel<T, kWidth>,
            dim3(blocks_for(args.rows, kGroups), blocks_for(args.D, kLanes * kWidth)), kThreads, 0,
            exec.stream, rows, sorted.data());
@@ -387,7 +228,7 @@ void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& a
   const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) &&
                     all_aligned(16, args.dtokens, args.dpositions);
   with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
-    if (tokens && !small) launch_pieces<T, kWidth>(exec, rows, sorted);
+    if (tokens && !small) backward_in_pieces<T, kWidth>(exec, rows, sorted);
     if (run_blocks + position_blocks == 0) return;
     launch("token_position_backward", token_position_backward_kernel<T, kWidth>,
            dim3(run_blocks + position_blocks, blocks_for(args.D, kLanes * kWidth)), kThreads, 0, exec.stream,
