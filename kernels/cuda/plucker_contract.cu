@@ -11,7 +11,6 @@ namespace {
 
 static_assert(kTileDepth == kRing);
 
-// q and own [rows, R] =, pulls [rows, lags] = for the lags that a row has.
 template <int kRowWarps_, int kGroups_, int kStages_>
 struct ContractTile {
   static constexpr int kRowWarps = kRowWarps_, kGroups = kGroups_, kStages = kStages_;
@@ -71,12 +70,12 @@ struct RingContraction {
   }
 };
 
-// q, own and the pulls of a row, unless it is not to be written: y = G z and u = G s are the sums of the
-// groups' parts, `pitch` apart, each y and u. All lanes of the warp must call.
-template <int kGroups, class T>
+// A row's shares, unless they are not to be written: y = G z and u = G s are the sums of the groups' parts,
+// each y and u. All lanes of the warp must call.
+template <class Tile, class T>
 __device__ void finish_row(const Sizes& n, const Lags& lags, std::int64_t row, bool writes,
-                           const float* parts, int pitch, const T* z, float* q, float* own, Pull* pulls,
-                           bool whole) {
+                           const float* parts, const T* z, const Shares& to, bool whole) {
+  constexpr int kPitch = Tile::kRows * Tile::kPartPitch;  // of the groups' parts
   constexpr int kTogether = 6;  // lags whose states are read before the first is used
   const std::int64_t t = row % n.L;
   const bool here = writes && row < n.rows;
@@ -93,10 +92,10 @@ __device__ void finish_row(const Sizes& n, const Lags& lags, std::int64_t row, b
   y.load(parts, true, kRing, true);
   u.load(parts + kRing, true, kRing, true);
   WEDGE_UNROLL
-  for (int g = 1; g < kGroups; ++g) {
+  for (int g = 1; g < Tile::kGroups; ++g) {
     RingRow more_y, more_u;
-    more_y.load(parts + g * pitch, true, kRing, true);
-    more_u.load(parts + g * pitch + kRing, true, kRing, true);
+    more_y.load(parts + g * kPitch, true, kRing, true);
+    more_u.load(parts + g * kPitch + kRing, true, kRing, true);
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) {
       y.x[e] += more_y.x[e];
@@ -128,7 +127,7 @@ __device__ void finish_row(const Sizes& n, const Lags& lags, std::int64_t row, b
       WEDGE_UNROLL
       for (int e = 0; e < kSlots; ++e) own_row.x[e] += c * qw * inverse * v[i].x[e];
       if (sees(first + i) && lane_of_warp() % kLanesOfRow == 0)
-        pulls[row * lags.count + first + i] =
+        to.pulls[row * lags.count + first + i] =
             regular ? Pull{inverse, -qw * inverse * inverse, slope} : Pull{direction.norm * (1 / kEps), 0, 0};
     }
   };
@@ -140,8 +139,8 @@ __device__ void finish_row(const Sizes& n, const Lags& lags, std::int64_t row, b
   WEDGE_UNROLL
   for (int e = 0; e < kSlots; ++e) own_row.x[e] += with_q * q_row.x[e] + with_zhat * direction.zhat.x[e];
   if (!here) return;
-  q_row.store(q + row * n.R, n.R, whole);
-  own_row.store(own + row * n.R, n.R, whole);
+  q_row.store(to.q + row * n.R, n.R, whole);
+  own_row.store(to.own + row * n.R, n.R, whole);
 }
 
 template <class Tile, class T>
@@ -249,8 +248,8 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   // nothing: without a branch around what shuffles, the lags' latencies overlap.
   for (int first = 0; first < kRows; first += kThreadsOfBlock / kLanesOfRow) {
     const int own_row = first + thread / kLanesOfRow, at = own_row < kRows ? own_row : kRows - 1;
-    finish_row<Tile::kGroups>(n, lags, first_row + at, own_row < kRows, parts + at * Tile::kPartPitch,
-                              kRows * Tile::kPartPitch, z, q, own, pulls, whole);
+    finish_row<Tile>(n, lags, first_row + at, own_row < kRows, parts + at * Tile::kPartPitch, z,
+                     Shares{q, own, pulls}, whole);
   }
 }
 
@@ -261,20 +260,21 @@ bool contract_fits(std::int64_t D) {
 }
 
 template <class T>
-void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls) {
+void contract_product(const Exec& exec, const Sizes& n, const Lags& lags,
+                      const PluckerLinearBackward<T>& args, const BFloat16* w, const Rounded& dg,
+                      const Shares& to) {
   const auto launch_tiles = [&]<class Tile>(Tile) {
     launch("plucker_linear_contract_ring", plucker_linear_contract_ring_kernel<Tile, T>,
            blocks_for(n.rows, Tile::kRows), Tile::kThreadsOfBlock, Tile::bytes(n.D), exec.stream, n, lags,
-           ring_steps(n.R), z, s, w, dg, q, own, pulls, whole_rows(n, z, s));
+           ring_steps(n.R), args.z, args.s, w, dg, to.q, to.own, to.pulls, whole_rows(n, args.z, args.s));
   };
   const bool many = n.rows >= kEnoughBlocks * ManyRows::kRows && ManyRows::fits(n.D);
   many ? launch_tiles(ManyRows()) : launch_tiles(FewRows());
 }
 
-template void contract_product(const Exec&, const Sizes&, const Lags&, const float*, const float*,
-                               const BFloat16*, const Rounded&, float*, float*, Pull*);
-template void contract_product(const Exec&, const Sizes&, const Lags&, const BFloat16*, const BFloat16*,
-                               const BFloat16*, const Rounded&, float*, float*, Pull*);
+template void contract_product(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<float>&,
+                               const BFloat16*, const Rounded&, const Shares&);
+template void contract_product(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<BFloat16>&,
+                               const BFloat16*, const Rounded&, const Shares&);
 
 }  // namespace wedge::cu::plucker

@@ -54,13 +54,12 @@ __device__ void sum_block_rows(RingRow x, int R, float* sums) {
 
 // dz of one row for R of at most 32, by four lanes; rows that are not seen as RingState has them.
 template <class T>
-__device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row, const T* z, const float* q,
-                              const float* own, const Pull* pulls, const T* dz, bool add, bool whole) {
+__device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row, const T* z,
+                              const Shares& from, bool whole) {
   const std::int64_t left = n.L - row % n.L;
-  RingRow z_row, sum, before;
-  before.load(dz + row * n.R, add, n.R, whole);
+  RingRow z_row, sum;
   z_row.load(z + row * n.R, true, n.R, whole);
-  sum.load(own + row * n.R, true, n.R, whole);
+  sum.load(from.own + row * n.R, true, n.R, whole);
   for (int first = 0; first < lags.count; first += kPullsAtOnce) {
     RingRow later_z[kPullsAtOnce], later_q[kPullsAtOnce];
     Pull pull[kPullsAtOnce];
@@ -68,9 +67,9 @@ __device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row
     for (int k = 0; k < kPullsAtOnce; ++k) {
       const bool sees = first + k < lags.count && lags.lag[first + k] < left;
       const std::int64_t later = sees ? row + lags.lag[first + k] : row;
-      pull[k] = sees ? pulls[later * lags.count + first + k] : Pull{0, 0, 0};
+      pull[k] = sees ? from.pulls[later * lags.count + first + k] : Pull{0, 0, 0};
       later_z[k].load(z + later * n.R, true, n.R, whole);
-      later_q[k].load(q + later * n.R, true, n.R, whole);
+      later_q[k].load(from.q + later * n.R, true, n.R, whole);
     }
     WEDGE_UNROLL
     for (int k = 0; k < kPullsAtOnce; ++k) {
@@ -80,8 +79,6 @@ __device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row
         sum.x[e] += pull[k].q * later_q[k].x[e] + pull[k].w * (z_row.x[e] - pull[k].slope * later_z[k].x[e]);
     }
   }
-  WEDGE_UNROLL
-  for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
   return sum;
 }
 
@@ -89,13 +86,16 @@ __device__ RingRow gather_row(const Sizes& n, const Lags& lags, std::int64_t row
 // rows, or null.
 template <class T>
 __global__ void __launch_bounds__(kRingThreads)
-    plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, const float* q, const float* own,
-                                      const Pull* pulls, T* dz, BFloat16* dz_rounded, bool add, bool whole,
-                                      float* sums) {
+    plucker_linear_gather_ring_kernel(Sizes n, Lags lags, const T* z, float* q, float* own, Pull* pulls,
+                                      T* dz, BFloat16* dz_rounded, bool add, bool whole, float* sums) {
   const std::int64_t row = thread_in_grid() / kLanesOfRow;
   RingRow sum = {};
   if (row < n.rows) {
-    sum = gather_row(n, lags, row, z, q, own, pulls, dz, add, whole);
+    RingRow before;
+    before.load(dz + row * n.R, add, n.R, whole);
+    sum = gather_row(n, lags, row, z, Shares{q, own, pulls}, whole);
+    WEDGE_UNROLL
+    for (int e = 0; e < kSlots; ++e) sum.x[e] += before.x[e];
     sum.store(dz + row * n.R, n.R, whole);
     if (dz_rounded != nullptr) sum.store(dz_rounded + row * n.R, n.R, whole);
   }
@@ -106,22 +106,22 @@ __global__ void __launch_bounds__(kRingThreads)
 
 template <class T>
 void gather(const Exec& exec, const Sizes& n, const Lags& lags, const PluckerLinearBackward<T>& args,
-            const float* q, const float* own, const Pull* pulls) {
+            const Shares& from) {
   if (n.R > kRing) {
     launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
-           exec.stream, n, lags, args.z, q, own, pulls, args.dz, args.dz_add);
+           exec.stream, n, lags, args.z, from.q, from.own, from.pulls, args.dz, args.dz_add);
     return round_result(n.rows * n.R, args.dz, args.dz_rounded);
   }
   launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
-         blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z, q,
-         own, pulls, args.dz, args.dz_rounded, args.dz_add,
+         blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
+         from.q, from.own, from.pulls, args.dz, args.dz_rounded, args.dz_add,
          whole_rows(n, args.z, args.dz) && all_aligned(16, args.dz_rounded), args.dz_sums);
 }
 
 template void gather(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<float>&,
-                     const float*, const float*, const Pull*);
+                     const Shares&);
 template void gather(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<BFloat16>&,
-                     const float*, const float*, const Pull*);
+                     const Shares&);
 
 }  // namespace plucker
 

@@ -266,11 +266,10 @@ void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackw
          0, exec.stream, pieces, count, parts.data(), args.dweight, args.dweight_add);
 }
 
-// q, own and pulls, in chunks of rows; `rounds`: of factors rounded to bfloat16.
+// to =, in chunks of rows; `rounds`: of factors rounded to bfloat16.
 template <class T>
 void contract_in_chunks(const Exec& exec, const Sizes& n, const Lags& lags,
-                        const PluckerLinearBackward<T>& args, bool rounds, float* q, float* own,
-                        Pull* pulls) {
+                        const PluckerLinearBackward<T>& args, bool rounds, const Shares& to) {
   std::int64_t chunk = n.P > 0 ? kDeltaFloats / n.P / kProductTile * kProductTile : n.rows;
   if (chunk < kProductTile) chunk = kProductTile;
   if (chunk > n.rows) chunk = n.rows;
@@ -292,7 +291,7 @@ void contract_in_chunks(const Exec& exec, const Sizes& n, const Lags& lags,
     else
       gemm_to<T, float>(exec, product, dfeatures.data());
     launch("plucker_linear_contract", plucker_linear_contract_kernel<T>, blocks_for(count, kWarps), kThreads,
-           0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), q, own, pulls);
+           0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), to.q, to.own, to.pulls);
   }
 }
 
@@ -303,16 +302,16 @@ void dz_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackward<T
   const Lags lags = lags_of(args);
   const Scratch<float> q(n.rows * n.R), own(n.rows * n.R);
   const Scratch<Pull> pulls(n.rows * lags.count);
+  const Shares shares{q.data(), own.data(), pulls.data()};
   if (dg != nullptr && contract_fits(n.D)) {
     const bool made = args.weight_ring != nullptr;
     const Scratch<BFloat16> w(made ? 0 : plucker_ring_elements<T>(exec, n.R, n.D));
     if (!made) to_ring(exec, n, args.weight, w.data());
-    contract_product(exec, n, lags, args.z, args.s, made ? args.weight_ring : w.data(), *dg, q.data(),
-                     own.data(), pulls.data());
+    contract_product(exec, n, lags, args, made ? args.weight_ring : w.data(), *dg, shares);
   } else {
-    contract_in_chunks(exec, n, lags, args, dg != nullptr, q.data(), own.data(), pulls.data());
+    contract_in_chunks(exec, n, lags, args, dg != nullptr, shares);
   }
-  gather(exec, n, lags, args, q.data(), own.data(), pulls.data());
+  gather(exec, n, lags, args, shares);
 }
 
 }  // namespace

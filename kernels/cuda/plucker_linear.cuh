@@ -62,6 +62,12 @@ struct Pull {
   float q, w, slope;
 };
 
+// What gather makes dz of: q and own [rows, R], and pulls [rows, lags] for the lags that a row has.
+struct Shares {
+  float *q, *own;
+  Pull* pulls;
+};
+
 // The row that this warp starts with, and the rows of all warps together.
 __device__ inline std::int64_t first_row() {
   return static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;

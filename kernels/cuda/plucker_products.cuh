@@ -29,17 +29,17 @@ template <class T>
 void dweight_product(const Exec& exec, const Sizes& n, const T* z, const T* s, const Rounded& dg,
                      float* dweight, bool add);
 
-// What gather makes dz of, with G = dg W: q and own [rows, R] =, pulls [rows, lags] = for the
-// lags that a row has.
+// to =, with G = dg W contracted.
 template <class T>
-void contract_product(const Exec& exec, const Sizes& n, const Lags& lags, const T* z, const T* s,
-                      const BFloat16* w, const Rounded& dg, float* q, float* own, Pull* pulls);
+void contract_product(const Exec& exec, const Sizes& n, const Lags& lags,
+                      const PluckerLinearBackward<T>& args, const BFloat16* w, const Rounded& dg,
+                      const Shares& to);
 // Whether D is small enough for it: at most 1,024.
 bool contract_fits(std::int64_t D);
 
-// args.dz, its copy and its sums from q, own and pulls (plucker_gather.cu); no product.
+// args.dz, its copy and its sums (plucker_gather.cu); no product.
 template <class T>
 void gather(const Exec& exec, const Sizes& n, const Lags& lags, const PluckerLinearBackward<T>& args,
-            const float* q, const float* own, const Pull* pulls);
+            const Shares& from);
 
 }  // namespace wedge::cu::plucker
