@@ -4,130 +4,17 @@
 // missing barrier should have ordered comes out in both orders, sooner or later.
 #include "emulator.h"
 
-#include <bit>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <numeric>
-#include <string>
-#include <vector>
 
-#include "fiber.h"
-#include "shared_memory.h"
+#include "machine.h"
 #include "tensor/check.h"
 
 uint3 threadIdx{}, blockIdx{};
 dim3 blockDim, gridDim;
 
 namespace wedge::emulator {
-namespace {
-
-constexpr unsigned kWarp = 32, kMaxThreads = 1024;
-
-struct Place {
-  const char* what = nullptr;  // null: not waiting
-  const char* file = nullptr;
-  int line = 0;
-
-  bool operator==(const Place& other) const {
-    return line == other.line && what == other.what &&
-           (file == other.file || std::strcmp(file, other.file) == 0);
-  }
-  std::string text() const { return fmt::format("{} ({}:{})", what, file, line); }
-};
-
-struct Thread {
-  uint3 index;
-  Fiber* fiber;  // null: not started, or ended
-  bool ended;
-  Place waits_at;
-  void* record;
-  unsigned mask;
-};
-
-struct Warp {
-  unsigned ready;           // lanes that can run
-  unsigned waiting;         // lanes in a collective
-  unsigned arrived[kWarp];  // of the group whose mask has this lowest lane
-};
-
-// SplitMix64's finaliser over a counter: short, and good enough to draw orders from.
-class Draws {
- public:
-  explicit Draws(std::uint64_t seed) : seed(seed), state_(seed) {}
-  std::uint64_t next() {
-    std::uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  // One of the bits of `mask`, which is not 0.
-  unsigned bit(unsigned mask) {
-    const auto by = static_cast<int>(next() >> 59);
-    return (static_cast<unsigned>(std::countr_zero(std::rotr(mask, by)) + by)) % kWarp;
-  }
-
-  std::uint64_t seed;
-
- private:
-  std::uint64_t state_;
-};
-
-std::uint64_t first_seed() {
-  const char* const text = std::getenv("WEDGE_EMULATOR_SEED");
-  return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
-}
-
-class Machine {
- public:
-  void run(const Launch& launch, void (*body)(const void*), const void* context);
-
-  void barrier(const Place& place);
-  void collective(const Collective& what, unsigned mask, void* record, const Place& place);
-  void* static_shared(const void* key, std::size_t bytes);
-  Running running() const { return {number(*current_), blocks_}; }
-
-  Draws draws{first_seed()};
-  SharedMemory shared;
-  std::recursive_mutex mutex;  // one launch at a time
-
- private:
-  static void fiber_main();
-  void check(const Launch& launch) const;
-  void run_block();
-  void run_threads();
-  void wait(const Place& place);
-  void make_ready(unsigned warp, unsigned lanes);
-  Thread* draw();
-  void become(Thread& thread);
-  std::string deadlock() const;
-  std::string block() const;
-  std::string where() const;
-  void abandon();
-  unsigned number(const Thread& thread) const { return static_cast<unsigned>(&thread - threads_.data()); }
-
-  const Launch* launch_ = nullptr;
-  void (*body_)(const void*) = nullptr;
-  const void* context_ = nullptr;
-
-  std::uint64_t blocks_ = 0;  // started so far
-  std::vector<Thread> threads_{kMaxThreads};
-  unsigned count_ = 0, ended_ = 0, at_barrier_ = 0;
-  Place barrier_;
-  Warp warps_[kWarp] = {};
-  unsigned ready_warps_ = 0;
-  unsigned warp_ = 0;
-  Thread* current_ = nullptr;
-
-  Fiber main_;
-  std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::vector<Fiber*> idle_;
-  Fiber* running_ = nullptr;
-  std::string failure_;
-};
 
 Machine& machine() {
   static Machine* const instance = new Machine;
@@ -191,19 +78,10 @@ void Machine::run_block() {
   ended_ = at_barrier_ = 0;
   ready_warps_ = 0;
   shared.begin_block(launch_->shared_bytes);
-  for (unsigned w = 0; w * kWarp < count_; ++w) {
-    const unsigned lanes = count_ - w * kWarp;
-    make_ready(w, lanes >= kWarp ? ~0u : (1u << lanes) - 1);
-  }
-  warp_ = draws.bit(ready_warps_);
+  make_all_ready();
   current_ = draw();
   threadIdx = current_->index;
-  if (idle_.empty()) {
-    fibers_.push_back(std::make_unique<Fiber>(&Machine::fiber_main, static_cast<unsigned>(fibers_.size())));
-    idle_.push_back(fibers_.back().get());
-  }
-  running_ = idle_.back();
-  idle_.pop_back();
+  running_ = take_fiber();
   Fiber::switch_to(main_, *running_);
 
   if (failure_.empty()) {
@@ -285,15 +163,7 @@ void Machine::wait(const Place& place) {
 void Machine::become(Thread& thread) {
   current_ = &thread;
   threadIdx = thread.index;
-  Fiber* to = thread.fiber;
-  if (to == nullptr) {
-    if (idle_.empty()) {
-      fibers_.push_back(std::make_unique<Fiber>(&Machine::fiber_main, static_cast<unsigned>(fibers_.size())));
-      idle_.push_back(fibers_.back().get());
-    }
-    to = idle_.back();
-    idle_.pop_back();
-  }
+  Fiber* const to = thread.fiber != nullptr ? thread.fiber : take_fiber();
   Fiber* const from = running_;
   running_ = to;
   if (from != to) Fiber::switch_to(*from, *to);
@@ -302,6 +172,26 @@ void Machine::become(Thread& thread) {
 void Machine::make_ready(unsigned warp, unsigned lanes) {
   warps_[warp].ready |= lanes;
   ready_warps_ |= 1u << warp;
+}
+
+// The whole block, of which a warp is drawn to go first.
+void Machine::make_all_ready() {
+  for (unsigned w = 0; w * kWarp < count_; ++w) {
+    const unsigned lanes = count_ - w * kWarp;
+    make_ready(w, lanes >= kWarp ? ~0u : (1u << lanes) - 1);
+  }
+  warp_ = draws.bit(ready_warps_);
+}
+
+// One that no thread has.
+Fiber* Machine::take_fiber() {
+  if (idle_.empty()) {
+    fibers_.push_back(std::make_unique<Fiber>(&Machine::fiber_main, static_cast<unsigned>(fibers_.size())));
+    idle_.push_back(fibers_.back().get());
+  }
+  Fiber* const fiber = idle_.back();
+  idle_.pop_back();
+  return fiber;
 }
 
 // The thread to run next, taken from those that can; null if none can.
@@ -315,55 +205,6 @@ Thread* Machine::draw() {
   ready &= ~(1u << lane);
   if (ready == 0) ready_warps_ &= ~(1u << warp_);
   return &threads_[warp_ * kWarp + lane];
-}
-
-void Machine::barrier(const Place& place) {
-  WEDGE_CHECK(current_ != nullptr, "emulator: {} outside a kernel", place.text());
-  if (at_barrier_ == 0) barrier_ = place;
-  WEDGE_CHECK(barrier_ == place, "threads of the block wait at different barriers, {} and {}",
-              barrier_.text(), place.text());
-  if (++at_barrier_ == count_) {
-    at_barrier_ = 0;
-    for (unsigned w = 0; w * kWarp < count_; ++w) {
-      const unsigned lanes = count_ - w * kWarp;
-      make_ready(w, lanes >= kWarp ? ~0u : (1u << lanes) - 1);
-    }
-    warp_ = draws.bit(ready_warps_);
-  }
-  wait(place);
-}
-
-void Machine::collective(const Collective& what, unsigned mask, void* record, const Place& place) {
-  WEDGE_CHECK(current_ != nullptr, "emulator: {} outside a kernel", place.text());
-  const unsigned n = number(*current_), w = n / kWarp, self = 1u << n % kWarp;
-  Thread* const lanes = &threads_[w * kWarp];
-  Warp& warp = warps_[w];
-  WEDGE_CHECK((mask & self) != 0, "{}: the mask {:#010x} lacks the lane that calls, {}", place.text(), mask,
-              n % kWarp);
-  WEDGE_CHECK(count_ - w * kWarp >= kWarp || mask >> (count_ - w * kWarp) == 0,
-              "{}: the mask {:#010x} names lanes that the block does not have", place.text(), mask);
-  unsigned& arrived = warp.arrived[std::countr_zero(mask)];
-  const unsigned others = warp.waiting & mask;
-  if (others != 0) {
-    const Thread& first = lanes[std::countr_zero(others)];
-    WEDGE_CHECK(others == arrived && first.mask == mask && first.waits_at == place,
-                "lanes of a warp wait for each other in different places: {} with mask {:#010x} and {} with "
-                "mask {:#010x}",
-                first.waits_at.text(), first.mask, place.text(), mask);
-  }
-  arrived |= self;
-  warp.waiting |= self;
-  current_->record = record;
-  current_->mask = mask;
-  if (arrived == mask) {
-    arrived = 0;
-    warp.waiting &= ~mask;
-    void* records[kWarp];
-    for (unsigned i = 0; i < kWarp; ++i) records[i] = (mask >> i & 1) != 0 ? lanes[i].record : nullptr;
-    what.complete(records, mask);
-    make_ready(w, mask);
-  }
-  wait(place);
 }
 
 std::string Machine::block() const {
@@ -397,8 +238,6 @@ void* Machine::static_shared(const void* key, std::size_t bytes) {
   return shared.fixed(key, bytes);
 }
 
-}  // namespace
-
 void run(const Launch& launch, void (*body)(const void*), const void* context) {
   machine().run(launch, body, context);
 }
@@ -410,12 +249,6 @@ void* static_shared(const void* key, std::size_t bytes) {
 }
 void* dynamic_shared() {
   return machine().shared.dynamic();
-}
-void barrier(const char* file, int line) {
-  machine().barrier({"__syncthreads", file, line});
-}
-void collective(const Collective& what, unsigned mask, void* record, const char* file, int line) {
-  machine().collective(what, mask, record, {what.name, file, line});
 }
 Running running() {
   return machine().running();
