@@ -75,7 +75,7 @@ TEST_CASE("gpu: unary functions in bfloat16", "[gpu][bf16]") {
       const bool positive = op == UnaryOp::log || op == UnaryOp::sqrt;
       Draw draw(1, DType::f64);
       const Operand x(positive ? draw.uniform({n}, 0.1, 4) : draw.normal({n}, 2));
-      const Operand y("y", before(false, Tensor::empty({n})), naive(roundings_of(op)));
+      const Operand y("y", unset({n}), naive(roundings_of(op)));
       check_kernel({&y}, [&]<class T>(const Side<T>& on) {
         unary_forward<T>(on.exec, {.op = op, .n = n, .x = on(x), .y = on(y)});
       });
@@ -108,7 +108,7 @@ TEST_CASE("gpu: binary functions in bfloat16", "[gpu][bf16]") {
       CAPTURE(to_string(shape.sizes), static_cast<int>(op));
       Draw draw(2, DType::f64);
       const Operand a(draw.normal({shape.extent(shape.a)})), b(draw.uniform({shape.extent(shape.b)}, 0.5, 2));
-      const Operand y("y", before(false, Tensor::empty(shape.sizes)), naive(1));
+      const Operand y("y", unset(shape.sizes), naive(1));
       check_kernel({&y}, [&]<class T>(const Side<T>& on) {
         Binary<T> args = shape.binary<T>(op);
         args.a = on(a);
@@ -192,7 +192,7 @@ TEST_CASE("gpu: embedding in bfloat16", "[gpu][bf16]") {
     Draw draw(5, DType::f64);
     const Operand ids(draw.ids({s.rows}, s.step > 0 ? s.step : s.V), DType::i32);
     const Operand weight = Operand(draw.normal({s.V, s.D})).shifted(s.shift);
-    const Operand y("y", before(false, Tensor::empty({s.rows, s.D})), naive(0));
+    const Operand y("y", unset({s.rows, s.D}), naive(0));
     check_kernel({&y}, [&]<class T>(const Side<T>& on) {
       embedding_forward<T>(on.exec, {s.rows, s.V, s.D, s.step, on(ids), on(weight), on(y)});
     });
@@ -267,7 +267,7 @@ TEST_CASE("gpu: the gradient of an embedding is added in the order of its rows",
       dy.push_back(x);
     }
   const Operand at(Tensor::from(ids, {3 * kV}), DType::i32), from(Tensor::from(dy, {3 * kV, 1}));
-  const Operand dweight("dweight", before(false, Tensor::empty({kV, 1})), naive(0), DType::f32);
+  const Operand dweight("dweight", unset({kV, 1}), naive(0), DType::f32);
   embedding_backward<BFloat16>(
       {.device = Device::cuda, .stream = cu::stream()},
       {3 * kV, kV, 1, 0, at.on(Device::cuda).data<std::int32_t>(), from.on(Device::cuda).data<BFloat16>(),
@@ -293,7 +293,7 @@ TEST_CASE("gpu: AdamW in bfloat16", "[gpu][bf16]") {
     };
     const Parameter all[] = {parameter(5, true), parameter(4099, true), parameter(37, false),
                              parameter(4104, true)};  // the last by fours
-    const Operand norm("norm", Tensor::full({1}, NAN), {1e-12, 1e-12}, DType::f64);
+    const Operand norm("norm", unset({1}), {1e-12, 1e-12}, DType::f64);
     const Operand scalars(Tensor::from<double>(std::vector{0.1, 0.5, 0.4, 0.3}, {4}), DType::f64);
     check_kernel({&norm, &all[0].p, &all[0].m, &all[0].v, &all[1].p, &all[1].m, &all[1].v, &all[2].p,
                   &all[2].m, &all[2].v, &all[3].p, &all[3].m, &all[3].v},

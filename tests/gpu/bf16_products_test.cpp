@@ -1,10 +1,8 @@
-// Kernels around matrix products in bfloat16: gemm, the head's loss, the Grassmann mixer, attention.
-// kernel_check.h has the criterion; the numbers that naive() is given are counted here.
+// Matrix products in bfloat16 and the head's loss. kernel_check.h has the criterion; the numbers that
+// naive() is given are counted here.
 #include "autograd/ops.h"
-#include "kernels/causal_attention.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/matmul.h"
-#include "kernels/plucker_linear.h"
 #include "tests/cases/case.h"
 #include "tests/gpu/kernel_check.h"
 
@@ -122,14 +120,13 @@ void check_linear_cross_entropy() {
       CAPTURE(s.rows, s.V, s.D, with_gradients);
       Draw draw(3, DType::f64);
       const Tensor x_values = draw.normal({s.rows, s.D}), weight_values = draw.normal({s.V, s.D}, 0.5);
-      const Operand x = kRounds ? Operand::to_be_rounded(x_values) : Operand(x_values);
-      const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
+      const Operand x = factor<OnGpu>(x_values), weight = factor<OnGpu>(weight_values);
       const Tensor padded_values = Tensor::zeros({padded_classes(s.V), s.D}, DType::f64);
       padded_values.slice(0, 0, s.V).copy_from(weight_values);
       const Operand x_rounded(x_values), weight_rounded(weight_values), weight_padded(padded_values),
           targets(draw.ids({s.rows}, s.V), DType::i32);
       // Logits are rounded where G is to take their place, float32 else.
-      const Operand loss("loss", Tensor::full({1}, NAN), with_gradients ? naive(1) : kFloat32, DType::f32);
+      const Operand loss("loss", unset({1}), with_gradients ? naive(1) : kFloat32, DType::f32);
       // dx: logits, - max, exp, /, product; onehot is one element of V. dweight is a float32 sum; what is
       // rounded is the logits and G, whose share of the error is that of one factor.
       const Tensor dx_start = Tensor::full({s.rows, s.D}, NAN),
@@ -223,194 +220,4 @@ TEST_CASE("gpu: the head's loss where a row does not fit in shared memory", "[gp
 TEST_CASE("gpu: the head's loss of factors that it rounds to bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   check_linear_cross_entropy<float>();
-}
-
-namespace {
-
-struct PluckerSize {
-  std::int64_t B, L, R, D;
-  std::vector<std::int64_t> lags;
-};
-
-void check_plucker_linear(const PluckerSize& n, const Operand& z, Draw& draw) {
-  const std::int64_t P = n.R * (n.R - 1) / 2;
-  const Shape reduced = {n.B, n.L, n.R}, wide = {n.B, n.L, n.D};
-  const Operand weight(draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P + 1))));
-  for (const bool with_bias : {false, true}) {
-    CAPTURE(with_bias);
-    const Operand bias = with_bias ? Operand(draw.normal({n.D}, 0.1)) : Operand();
-    // z / ‖z‖, a ·, v -, w / (n N), sum over lags
-    const Operand s("s", before(false, Tensor::empty(reduced)), naive(5));
-    // z ∧ s: ·, -; the product; + bias
-    const Operand g("g", before(false, Tensor::empty(wide)), naive(5 + 3 + with_bias));
-    check_kernel({&s, &g}, [&]<class T>(const Side<T>& on) {
-      plucker_linear_forward<T>(on.exec, {.B = n.B,
-                                          .L = n.L,
-                                          .R = n.R,
-                                          .D = n.D,
-                                          .lags = n.lags,
-                                          .z = on(z),
-                                          .weight = on(weight),
-                                          .bias = on(bias),
-                                          .s = on(s),
-                                          .g = on(g)});
-    });
-    const Operand kept(s.on(Device::cpu)), dg(draw.normal(wide));
-    for (const bool add : {false, true}) {
-      CAPTURE(add);
-      // z / ‖z‖, a ·, v -, w / ‖w‖, q·ŵ ·, q -, / ‖w‖, sum over lags
-      const Operand dz("dz", before(add, draw.normal(reduced)), naive(8 + add));
-      // z ∧ s: ·, -; on tensor cores it is rounded
-      const Operand dweight("dweight", before(add, draw.normal({n.D, P})), n.R <= 32 ? naive(2) : kFloat32,
-                            DType::f32);
-      const Operand dbias =
-          with_bias ? Operand("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32) : Operand();
-      check_kernel({&dz, &dweight, &dbias}, [&]<class T>(const Side<T>& on) {
-        plucker_linear_backward<T>(on.exec, {.B = n.B,
-                                             .L = n.L,
-                                             .R = n.R,
-                                             .D = n.D,
-                                             .lags = n.lags,
-                                             .z = on(z),
-                                             .s = on(kept),
-                                             .weight = on(weight),
-                                             .dg = on(dg),
-                                             .dz = on(dz),
-                                             .dweight = on(dweight),
-                                             .dbias = on(dbias),
-                                             .dz_add = add,
-                                             .dweight_add = add,
-                                             .dbias_add = add});
-      });
-    }
-  }
-}
-
-}  // namespace
-
-TEST_CASE("gpu: plucker_linear in bfloat16", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  for (const PluckerSize& n : {PluckerSize{2, 9, 5, 7, {1, 2, 4}},
-                               {1, 70, 33, 65, {1, 3}},
-                               {3, 100, 8, 16, {1, 2, 4, 8, 12, 16}},  // dweight in two pieces
-                               {1, 66, 182, 3, {1, 70}}}) {            // dF in two chunks
-    CAPTURE(n.B, n.L, n.R, n.D);
-    Draw draw(4, DType::f64);
-    check_plucker_linear(n, Operand(draw.normal({n.B, n.L, n.R})), draw);
-  }
-}
-
-// Twice the same state, its double and zero: vectors whose w counts as 0, in bfloat16 as in float64.
-TEST_CASE("gpu: plucker_linear of parallel states in bfloat16", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  Draw draw(5, DType::f64);
-  const Tensor z = draw.normal({1, 6, 9}).to(DType::bf16).to(DType::f64);
-  for (std::int64_t i = 0; i < 9; ++i) {
-    double* const column = z.data<double>() + i;
-    column[2 * 9] = column[9];
-    column[3 * 9] = 2 * column[9];
-    column[4 * 9] = 0;
-  }
-  check_plucker_linear({1, 6, 9, 4, {1, 2}}, Operand(z), draw);
-}
-
-namespace {
-
-struct AttentionSize {
-  std::int64_t B, L, H, D;
-};
-
-// Forward and backward of OnGpu, which is BFloat16, or float with products of factors that the kernels round.
-//
-// In bfloat16, o: S, · scale, - max, exp, /, product with v. dq and dk: S, · scale, - lse, exp, P ∘, · scale,
-// product; dv has two less. Of float32 tensors only P and dS are rounded besides the factors: one rounding,
-// but of every term of a sum, whose errors add up to a normal one; of thousands, the worst is off by four
-// times the rms.
-template <class OnGpu>
-void check_causal_attention(const AttentionSize& n, Draw& draw, std::int64_t shift = 0) {
-  constexpr bool kRounds = std::is_same_v<OnGpu, float>;
-  constexpr DType kDType = kRounds ? DType::f32 : DType::bf16;
-  const Exec exec{.bf16_products = kRounds};
-  const Bound products{naive(4).worst, naive(1).rms};
-  const auto factor = [&](const Tensor& values) {
-    return (kRounds ? Operand::to_be_rounded(values) : Operand(values)).shifted(shift);
-  };
-  const Operand qkv = factor(draw.normal({n.B, n.L, 3 * n.D})), dout = factor(draw.normal({n.B, n.L, n.D}));
-  const Operand o("o", before(false, Tensor::empty({n.B, n.L, n.D})), kRounds ? products : naive(6), kDType);
-  const Operand lse("lse", Tensor::full({n.B, n.H, n.L}, NAN), kFloat32, DType::f32);
-  check_kernel<OnGpu>(
-      {&o, &lse},
-      [&]<class T>(const Side<T>& on) {
-        causal_attention_forward<T>(on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(o), on(lse)});
-      },
-      exec);
-  const Operand kept(o.on(Device::cpu), kDType), kept_lse(lse.on(Device::cpu), DType::f32);
-  for (const bool add : {false, true}) {
-    if (n.L == 1 && !add) continue;  // dq = dk = 0: no bound is relative to that
-    CAPTURE(add);
-    const Operand dqkv = Operand("dqkv", before(add, draw.normal({n.B, n.L, 3 * n.D})),
-                                 kRounds ? products : naive(7 + add), kDType)
-                             .in_parts(3);
-    check_kernel<OnGpu>(
-        {&dqkv},
-        [&]<class T>(const Side<T>& on) {
-          causal_attention_backward<T>(
-              on.exec, {n.B, n.L, n.H, n.D, on(qkv), on(kept), on(kept_lse), on(dout), on(dqkv), add});
-        },
-        exec);
-  }
-}
-
-// As long as tensor cores' tiles of 64 rows, with a row more and with less, and longer than what stays in
-// shared memory, for every width that they have.
-std::vector<AttentionSize> tensor_core_sizes() {
-  return {
-      {3, 1, 2, 64},    {2, 17, 2, 64},  {1, 64, 2, 64},  {1, 200, 1, 32},  {1, 270, 1, 32},    // heads of 32
-      {2, 1, 1, 64},    {1, 17, 3, 192}, {2, 64, 1, 64},  {1, 65, 2, 128},                      // 64
-      {1, 128, 2, 128}, {1, 200, 1, 64}, {1, 270, 1, 64},                                       //
-      {1, 1, 2, 256},   {1, 17, 1, 128}, {1, 65, 2, 256}, {1, 128, 1, 128}, {1, 200, 1, 128}};  // 128
-}
-
-}  // namespace
-
-#if defined(WEDGE_EMULATOR)
-// As with compute capability 8.6. Resident, they would take 132 KB and more.
-TEST_CASE("gpu: causal attention where a block has little shared memory", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  const LessSharedMemory less(99 * 1024);
-  for (const AttentionSize& n : {AttentionSize{1, 200, 1, 64}, AttentionSize{1, 128, 1, 128}}) {
-    CAPTURE(n.B, n.L, n.H, n.D);
-    Draw draw(6, DType::f64);
-    check_causal_attention<BFloat16>(n, draw);
-    check_causal_attention<float>(n, draw);
-  }
-}
-#endif
-
-TEST_CASE("gpu: causal attention in bfloat16", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  // Heads of 3, 9, 24, 40 and 100 columns: every width of the tiles without tensor cores.
-  std::vector<AttentionSize> all{
-      {2, 5, 2, 6}, {1, 33, 3, 27}, {2, 70, 1, 24}, {1, 97, 2, 80}, {1, 65, 1, 100}};
-  for (const AttentionSize& n : tensor_core_sizes()) all.push_back(n);
-  for (const AttentionSize& n : all) {
-    CAPTURE(n.B, n.L, n.H, n.D);
-    Draw draw(6, DType::f64);
-    check_causal_attention<BFloat16>(n, draw);
-  }
-}
-
-TEST_CASE("gpu: causal attention of factors that it rounds to bfloat16", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  for (const AttentionSize& n : tensor_core_sizes()) {
-    CAPTURE(n.B, n.L, n.H, n.D);
-    Draw draw(7, DType::f64);
-    check_causal_attention<float>(n, draw);
-  }
-}
-
-TEST_CASE("gpu: causal attention of tensors that do not start at 16 bytes", "[gpu][bf16]") {
-  if (skip_without_gpu()) return;
-  Draw draw(8, DType::f64);
-  check_causal_attention<BFloat16>({1, 20, 2, 64}, draw, 1);
 }

@@ -14,10 +14,6 @@ using cases::Draw;
 
 namespace {
 
-struct Size {
-  std::int64_t rows, D;
-};
-
 // Seed, step and micro-step of the masks.
 Operand mask_counter() {
   return Operand(Tensor::from(std::vector<std::int64_t>{42, 7, 1}, {3}), DType::i64);
@@ -27,13 +23,13 @@ Operand mask_counter() {
 
 TEST_CASE("gpu: softmax in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  for (const Size& s : {Size{1, 1}, {5, 31}, {9, 33}, {2, 1024}, {3, 1027}})
+  for (const RowsOfState& s : {RowsOfState{1, 1}, {5, 31}, {9, 33}, {2, 1024}, {3, 1027}})
     for (const bool log : {false, true}) {
       CAPTURE(s.rows, s.D, log);
       Draw draw(1, DType::f64);
       const Operand x(draw.normal({s.rows, s.D}, 2));
       // x - m, exp, /; log: x - m, - ln
-      const Operand y("y", before(false, Tensor::empty({s.rows, s.D})), naive(log ? 2 : 3));
+      const Operand y("y", unset({s.rows, s.D}), naive(log ? 2 : 3));
       check_kernel({&y}, [&]<class T>(const Side<T>& on) {
         softmax_forward<T>(on.exec, {s.rows, s.D, log, on(x), on(y)});
       });
@@ -62,7 +58,7 @@ TEST_CASE("gpu: dropout in bfloat16", "[gpu][bf16]") {
           const Operand residual = more ? Operand(draw.normal({n})) : Operand();
           const auto mask = [&](const auto& on) { return DropoutMask{rate, 3, on(counter)}; };
           // mask ·, residual +
-          const Operand y("y", before(false, Tensor::empty({n})), naive((rate > 0) + more));
+          const Operand y("y", unset({n}), naive((rate > 0) + more));
           check_kernel({&y}, [&]<class T>(const Side<T>& on) {
             dropout_forward<T>(on.exec, {n, on(x), on(residual), on(y), mask(on)});
           });
@@ -78,21 +74,21 @@ TEST_CASE("gpu: layer normalisation in bfloat16", "[gpu][bf16]") {
   const Operand counter = mask_counter();
   // A warp or a block a row, one or four elements at a time, rows in 2, 4 or 8 registers' groups of 128 and
   // between, more rows than the warps that stay, rows that do not fit shared memory.
-  for (const Size& s : {Size{1, 5},
-                        {9, 32},
-                        {70, 33},
-                        {200, 8},
-                        {5, 255},
-                        {1, 256},
-                        {24, 256},
-                        {3, 260},
-                        {9, 512},
-                        {3, 516},
-                        {9, 1024},
-                        {4300, 4},
-                        {3, 1027},
-                        {2, 1028},
-                        {1, 24584}})
+  for (const RowsOfState& s : {RowsOfState{1, 5},
+                               {9, 32},
+                               {70, 33},
+                               {200, 8},
+                               {5, 255},
+                               {1, 256},
+                               {24, 256},
+                               {3, 260},
+                               {9, 512},
+                               {3, 516},
+                               {9, 1024},
+                               {4300, 4},
+                               {3, 1027},
+                               {2, 1028},
+                               {1, 24584}})
     for (const bool residual_and_mask : {false, true})
       for (const std::int64_t shift : {0, 1}) {
         if (s.rows > 1000 && (!residual_and_mask || shift != 0)) continue;  // once: it takes long
@@ -105,12 +101,11 @@ TEST_CASE("gpu: layer normalisation in bfloat16", "[gpu][bf16]") {
         const auto mask = [&](const auto& on) {
           return DropoutMask{residual_and_mask ? 0.25 : 0.0, 3, on(counter)};
         };
-        const Tensor unset = before(false, Tensor::empty(shape));
         // s: mask ·, residual +. y, from s: - mean, · rstd, · weight, + bias.
-        const Operand sum = residual_and_mask ? Operand("s", unset, naive(2)) : Operand();
-        const Operand y("y", unset, naive((residual_and_mask ? 2 : 0) + 4));
-        const Operand mean("mean", Tensor::full({s.rows}, NAN), kFloat32, DType::f32);
-        const Operand rstd("rstd", Tensor::full({s.rows}, NAN), kFloat32, DType::f32);
+        const Operand sum = residual_and_mask ? Operand("s", unset(shape), naive(2)) : Operand();
+        const Operand y("y", unset(shape), naive((residual_and_mask ? 2 : 0) + 4));
+        const Operand mean("mean", unset({s.rows}), kFloat32, DType::f32);
+        const Operand rstd("rstd", unset({s.rows}), kFloat32, DType::f32);
         check_kernel({&sum, &y, &mean, &rstd}, [&]<class T>(const Side<T>& on) {
           layernorm_forward<T>(on.exec, {.rows = s.rows,
                                          .D = s.D,
@@ -165,7 +160,7 @@ TEST_CASE("gpu: layer normalisation in bfloat16", "[gpu][bf16]") {
 TEST_CASE("gpu: layer normalisation's gradients in one place", "[gpu]") {
   if (skip_without_gpu()) return;
   const Operand counter = mask_counter();
-  for (const Size& s : {Size{33, 12}, {20, 300}, {9, 1000}, {4, 30}, {3, 1028}})
+  for (const RowsOfState& s : {RowsOfState{33, 12}, {20, 300}, {9, 1000}, {4, 30}, {3, 1028}})
     for (const bool add : {false, true}) {
       CAPTURE(s.rows, s.D, add);
       const Shape shape = {s.rows, s.D};
@@ -217,7 +212,7 @@ TEST_CASE("gpu: rows of equal numbers are normalised to nothing", "[gpu]") {
 
 TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  for (const Size& s : {Size{1, 1}, {7, 31}, {70, 33}, {200, 96}})
+  for (const RowsOfState& s : {RowsOfState{1, 1}, {7, 31}, {70, 33}, {200, 96}})
     for (const bool with_bias : {false, true}) {
       CAPTURE(s.rows, s.D, with_bias);
       const Shape shape = {s.rows, s.D};
@@ -225,7 +220,7 @@ TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
       const Operand bias = with_bias ? Operand(draw.normal({s.D})) : Operand();
       // bias +, gelu
       const Operand u("u", draw.normal(shape), naive(with_bias));
-      const Operand y("y", before(false, Tensor::empty(shape)), naive(with_bias + 1));
+      const Operand y("y", unset(shape), naive(with_bias + 1));
       check_kernel({&u, &y}, [&]<class T>(const Side<T>& on) {
         bias_gelu_forward<T>(on.exec, {s.rows, s.D, on(bias), on(u), on(y)});
       });
@@ -233,14 +228,14 @@ TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
       for (const bool add : {false, true}) {
         CAPTURE(add);
         // φ(u), u ·, Φ(u) +, dy ·
-        const Operand du("du", before(false, Tensor::empty(shape)), naive(4));
+        const Operand du("du", unset(shape), naive(4));
         const Operand dbias =
             with_bias ? Operand("dbias", before(add, draw.normal({s.D})), kFloat32, DType::f32) : Operand();
         check_kernel({&du, &dbias}, [&]<class T>(const Side<T>& on) {
           bias_gelu_backward<T>(on.exec, {s.rows, s.D, on(kept), on(dy), on(du), on(dbias), add});
         });
         // In bfloat16 alone, of float32 tensors.
-        const Operand rounded("du, rounded", before(false, Tensor::empty(shape)), naive(1));
+        const Operand rounded("du, rounded", unset(shape), naive(1));
         const Operand u32(kept.on(Device::cpu), DType::f32), dy32(dy.on(Device::cpu), DType::f32);
         check_kernel<float>({&rounded}, [&]<class T>(const Side<T>& on) {
           BiasGeluBackward<T> args{};
@@ -257,7 +252,7 @@ TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
 
 TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
-  for (const Size& s : {Size{1, 1}, {7, 31}, {70, 33}, {200, 96}})
+  for (const RowsOfState& s : {RowsOfState{1, 1}, {7, 31}, {70, 33}, {200, 96}})
     for (const bool with_bias : {false, true}) {
       CAPTURE(s.rows, s.D, with_bias);
       const Shape shape = {s.rows, s.D};
@@ -266,7 +261,7 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
       const Operand bias = with_bias ? Operand(draw.normal({s.D})) : Operand();
       // bias +, sigmoid; 1 -, · g, +
       const Operand alpha("alpha", draw.normal(shape), naive(with_bias + 1));
-      const Operand y("y", before(false, Tensor::empty(shape)), naive(with_bias + 4));
+      const Operand y("y", unset(shape), naive(with_bias + 4));
       check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
         gate_blend_forward<T>(on.exec, {s.rows, s.D, on(h), on(g), on(bias), on(alpha), on(y)});
       });
@@ -275,7 +270,7 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
         for (const bool all : {false, true}) {
           CAPTURE(add, all);
           // du: h - g, dy ·, · alpha, · (1 - alpha). dh: dy · alpha. dg: 1 - alpha, dy ·.
-          const Operand du("du", before(false, Tensor::empty(shape)), naive(4));
+          const Operand du("du", unset(shape), naive(4));
           const Operand dh = all ? Operand("dh", before(add, draw.normal(shape)), naive(1 + add)) : Operand();
           const Operand dg("dg", before(add, draw.normal(shape)), naive(2 + add));
           const Operand dbias =
@@ -296,7 +291,7 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
                                              .dbias_add = add});
           });
           // In bfloat16 alone, of float32 tensors.
-          const Operand rounded("du, rounded", before(false, Tensor::empty(shape)), naive(1));
+          const Operand rounded("du, rounded", unset(shape), naive(1));
           const Operand h32(h.on(Device::cpu), DType::f32), g32(g.on(Device::cpu), DType::f32);
           const Operand alpha32(kept.on(Device::cpu), DType::f32), dy32(dy.on(Device::cpu), DType::f32);
           check_kernel<float>({&rounded}, [&]<class T>(const Side<T>& on) {

@@ -10,10 +10,6 @@ using cases::Draw;
 
 namespace {
 
-struct Size {
-  std::int64_t rows, D;
-};
-
 Variable forward(const std::vector<Variable>& in, const Dropout& drop) {
   return gate_layernorm(in[0], in[1], in[2], in.size() > 5 ? in[5] : Variable(), in[3], in[4], drop);
 }
@@ -34,7 +30,7 @@ std::vector<std::vector<double>> run(const std::vector<Tensor>& values, const Te
 }
 
 // h, g, weight, norm_weight, norm_bias, bias
-std::vector<Tensor> draw_values(Draw& draw, const Size& s, bool bias) {
+std::vector<Tensor> draw_values(Draw& draw, const RowsOfState& s, bool bias) {
   std::vector<Tensor> values = {draw.normal({s.rows, s.D}), draw.normal({s.rows, s.D}),
                                 draw.normal({s.D, 2 * s.D}, 1 / std::sqrt(s.D)),
                                 draw.uniform({s.D}, 0.5, 1.5), draw.normal({s.D})};
@@ -91,13 +87,13 @@ TEST_CASE("gpu: the gate and its normalisation in one kernel", "[gpu][bf16][gate
   if (skip_without_gpu()) return;
   // One to three blocks of 32 rows; tiles of 32 columns with tails, odd and even numbers of them, and the
   // widest.
-  for (const Size& s : {Size{1, 8}, {32, 32}, {33, 40}, {65, 136}, {3, 256}})
+  for (const RowsOfState& s : {RowsOfState{1, 8}, {32, 32}, {33, 40}, {65, 136}, {3, 256}})
     for (const double rate : {0.0, 0.3}) {
       const bool bias = rate > 0 || s.D != 40;
       CAPTURE(s.rows, s.D, rate, bias);
       Draw draw(1, DType::f64);
       std::vector<Tensor> values = draw_values(draw, s, bias);
-      for (Tensor& t : values) t = t.to(DType::bf16).to(DType::f64);
+      for (Tensor& t : values) t = in_bf16(t);
       const Tensor dy = draw.normal({s.rows, s.D}).to(DType::f32);
       const auto want = run(values, dy.to(DType::f64), dropout_on(Device::cpu, rate));
       const Bf16ProductsGuard reduced;
@@ -129,7 +125,7 @@ TEST_CASE("gpu: the gate and its normalisation in one kernel", "[gpu][bf16][gate
 #if defined(WEDGE_EMULATOR)
 TEST_CASE("gpu: gate_layernorm is one kernel forward and three backward", "[gpu][bf16][gate]") {
   Draw draw(4, DType::f32);
-  const Size s{33, 32};
+  const RowsOfState s{33, 32};
   std::vector<Variable> in;
   for (const Tensor& t : on_gpu(draw_values(draw, s, true))) in.push_back(parameter(t));
   const Tensor dy = draw.normal({s.rows, s.D}).to(Device::cuda);
@@ -148,9 +144,9 @@ TEST_CASE("gpu: gate_layernorm is made of its parts where a block has too little
           "[gpu][bf16][gate]") {
   const LessSharedMemory less(163 * 1024);
   Draw draw(5, DType::f64);
-  const Size s{9, 32};
+  const RowsOfState s{9, 32};
   std::vector<Tensor> values = draw_values(draw, s, true);
-  for (Tensor& t : values) t = t.to(DType::bf16).to(DType::f64);
+  for (Tensor& t : values) t = in_bf16(t);
   const Tensor dy = draw.normal({s.rows, s.D}).to(DType::f32);
   const auto want = run(values, dy.to(DType::f64), {});
   const Bf16ProductsGuard reduced;
@@ -192,7 +188,7 @@ TEST_CASE("gpu: gate_layernorm of one row that is a parameter as well", "[gpu][b
 TEST_CASE("gpu: gate_layernorm without a graph, added to gradients, after its guard", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
   Draw draw(2, DType::f32);
-  const Size s{35, 48};
+  const RowsOfState s{35, 48};
   const std::vector<Tensor> values = on_gpu(draw_values(draw, s, true));
   const Tensor dy = draw.normal({s.rows, s.D}).to(Device::cuda);
   const Dropout drop = dropout_on(Device::cuda, 0.2);
@@ -220,7 +216,7 @@ TEST_CASE("gpu: gate_layernorm without a graph, added to gradients, after its gu
 TEST_CASE("gpu: gate_layernorm of one variable twice, of slices, of what is constant", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
   Draw draw(3, DType::f32);
-  const Size s{9, 16};
+  const RowsOfState s{9, 16};
   const std::vector<Tensor> values = on_gpu(draw_values(draw, s, true));
   const Tensor dy = draw.normal({s.rows, s.D}).to(Device::cuda);
   const Bf16ProductsGuard reduced;

@@ -9,20 +9,11 @@ using cases::Draw;
 
 namespace {
 
-struct Size {
-  std::int64_t rows, D;
-};
-
-// Values that bfloat16 has, as float32.
-Operand exact(const Tensor& values) {
-  return Operand(values.to(DType::bf16), DType::f32);
-}
-
 // In one kernel? With no copies at hand a call in float is two products of factors that are rounded anew.
 template <class T>
-void forward(const Side<T>& on, const Size& s, const Operand& h, const Operand& g, const Operand& weight,
-             const Operand& bias, const Operand& alpha, const Operand& y, const Operand* copies,
-             [[maybe_unused]] bool in_one) {
+void forward(const Side<T>& on, const RowsOfState& s, const Operand& h, const Operand& g,
+             const Operand& weight, const Operand& bias, const Operand& alpha, const Operand& y,
+             const Operand* copies, [[maybe_unused]] bool in_one) {
   GateForward<T> args{.rows = s.rows,
                       .D = s.D,
                       .h = on(h),
@@ -46,7 +37,7 @@ void forward(const Side<T>& on, const Size& s, const Operand& h, const Operand& 
 }
 
 // The tails of tiles of 64 x 128 and of steps of 32, and widths that are no multiple of 8.
-std::vector<Size> sizes() {
+std::vector<RowsOfState> sizes() {
   return {{1, 8}, {64, 32}, {65, 40}, {70, 136}, {200, 96}, {63, 128}, {5, 12}, {66, 33}};
 }
 
@@ -54,7 +45,7 @@ std::vector<Size> sizes() {
 
 TEST_CASE("gpu: the gate with its products in bfloat16", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  for (const Size& s : sizes())
+  for (const RowsOfState& s : sizes())
     for (const bool with_bias : {false, true}) {
       CAPTURE(s.rows, s.D, with_bias);
       const Shape shape = {s.rows, s.D};
@@ -64,8 +55,8 @@ TEST_CASE("gpu: the gate with its products in bfloat16", "[gpu][bf16][gate]") {
       const Operand bias = with_bias ? Operand(draw.normal({s.D})) : Operand();
       const bool fits = s.D % 8 == 0;
       // In parts: u and u + bias as well; 1 -, · g, +
-      const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(fits ? 1 : 3));
-      const Operand y("y", before(false, Tensor::empty(shape)), naive(fits ? 1 : 3));
+      const Operand alpha("alpha", unset(shape), naive(fits ? 1 : 3));
+      const Operand y("y", unset(shape), naive(fits ? 1 : 3));
       check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
         forward<T>(on, s, h, g, weight, bias, alpha, y, nullptr, fits);
       });
@@ -74,18 +65,19 @@ TEST_CASE("gpu: the gate with its products in bfloat16", "[gpu][bf16][gate]") {
 
 TEST_CASE("gpu: the gate of factors that are at hand in bfloat16", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  for (const Size& s : sizes())
+  for (const RowsOfState& s : sizes())
     for (const bool at_hand : {false, true}) {
       CAPTURE(s.rows, s.D, at_hand);
       const Shape shape = {s.rows, s.D};
       Draw draw(2, DType::f64);
       const Tensor hv = draw.normal(shape), gv = draw.normal(shape);
       const Tensor wv = draw.normal({s.D, 2 * s.D}, 1 / std::sqrt(2.0 * static_cast<double>(s.D)));
-      const Operand h = exact(hv), g = exact(gv), weight = Operand::to_be_rounded(wv);
+      const Operand h(in_bf16(hv), DType::f32), g(in_bf16(gv), DType::f32),
+          weight = Operand::to_be_rounded(wv);
       const Operand copies[] = {Operand(hv), Operand(gv), Operand(wv)};
       const Operand bias(draw.normal({s.D}), DType::f32);
-      const Operand alpha("alpha", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
-      const Operand y("y", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+      const Operand alpha("alpha", unset(shape), kFloat32, DType::f32);
+      const Operand y("y", unset(shape), kFloat32, DType::f32);
       check_kernel<float>({&alpha, &y},
                           [&]<class T>(const Side<T>& on) {
                             forward<T>(on, s, h, g, weight, bias, alpha, y, at_hand ? copies : nullptr,
@@ -98,15 +90,15 @@ TEST_CASE("gpu: the gate of factors that are at hand in bfloat16", "[gpu][bf16][
 // With W = 0 the copies are in no result.
 TEST_CASE("gpu: the gate blends h and g as they are, not their copies", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  const Size s{70, 40};
+  const RowsOfState s{70, 40};
   const Shape shape = {s.rows, s.D};
   Draw draw(3, DType::f64);
   const Operand h(draw.normal(shape), DType::f32), g(draw.normal(shape), DType::f32);
   const Tensor zeros = Tensor::zeros({s.D, 2 * s.D}, DType::f64);
   const Operand weight(zeros, DType::f32), bias(draw.normal({s.D}), DType::f32);
   const Operand copies[] = {Operand(draw.normal(shape)), Operand(draw.normal(shape)), Operand(zeros)};
-  const Operand alpha("alpha", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
-  const Operand y("y", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
+  const Operand alpha("alpha", unset(shape), kFloat32, DType::f32);
+  const Operand y("y", unset(shape), kFloat32, DType::f32);
   check_kernel<float>(
       {&alpha, &y},
       [&]<class T>(const Side<T>& on) { forward<T>(on, s, h, g, weight, bias, alpha, y, copies, true); },
@@ -116,7 +108,7 @@ TEST_CASE("gpu: the gate blends h and g as they are, not their copies", "[gpu][b
 // 60 tiles of 128 rows, the last of them with three, times two of 256 columns, the last of them with eight.
 TEST_CASE("gpu: the gate's rows are the same in large tiles and in small ones", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  const Size s{59 * 128 + 3, 264};
+  const RowsOfState s{59 * 128 + 3, 264};
   Draw draw(6, DType::f64);
   const auto on_gpu = [&](const Shape& shape, double scale) {
     return draw.normal(shape, scale).to(DType::bf16).to(Device::cuda);
@@ -142,13 +134,13 @@ TEST_CASE("gpu: the gate's rows are the same in large tiles and in small ones", 
 // Where a tensor does not start at 16 bytes.
 TEST_CASE("gpu: the gate of tensors out of line", "[gpu][bf16][gate]") {
   if (skip_without_gpu()) return;
-  const Size s{9, 16};
+  const RowsOfState s{9, 16};
   const Shape shape = {s.rows, s.D};
   Draw draw(5, DType::f64);
   const Operand g(draw.normal(shape)), weight(draw.normal({s.D, 2 * s.D}, 0.2));
   const Operand h = Operand(draw.normal(shape)).shifted(3);
-  const Operand alpha("alpha", before(false, Tensor::empty(shape)), naive(3));
-  const Operand y("y", before(false, Tensor::empty(shape)), naive(3));
+  const Operand alpha("alpha", unset(shape), naive(3));
+  const Operand y("y", unset(shape), naive(3));
   check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
     forward<T>(on, s, h, g, weight, Operand(), alpha, y, nullptr, false);
   });

@@ -241,10 +241,29 @@ void check_rows_alone(std::int64_t rows, std::int64_t count, const Make& make, b
   }
 }
 
-// What a result holds before the kernel: something, where it is added to, or else what must not show.
-inline Tensor before(bool added_to, const Tensor& something) {
-  return added_to ? something : Tensor::full(something.shape(), NAN, something.dtype());
+// What a result holds before the kernel: what must not show, or something, where it is added to.
+inline Tensor unset(const Shape& shape) {
+  return Tensor::full(shape, NAN);
 }
+inline Tensor before(bool added_to, const Tensor& something) {
+  return added_to ? something : unset(something.shape());
+}
+
+// Those that bfloat16 has instead of these values.
+inline Tensor in_bf16(const Tensor& values) {
+  return values.to(DType::bf16).to(values.dtype());
+}
+
+// The factor of a product in a kernel of OnGpu: in bfloat16, or in float32, of which the kernel makes it.
+template <class OnGpu>
+Operand factor(const Tensor& values) {
+  return std::is_same_v<OnGpu, float> ? Operand::to_be_rounded(values) : Operand(values);
+}
+
+// Rows of a hidden state.
+struct RowsOfState {
+  std::int64_t rows, D;
+};
 
 // A copy that is dense, but not all of the memory that it lies in: no copy in bfloat16 is kept with it.
 inline Tensor part_of(const Tensor& t) {

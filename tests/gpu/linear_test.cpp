@@ -57,7 +57,7 @@ TEST_CASE("gpu: a linear layer's product with its bias", "[gpu][bf16][linear]") 
       Draw draw(1, DType::f64);
       const Tensor x_values = draw.normal({s.rows, s.K}), w_values = draw.normal({s.N, s.K}),
                    b_values = draw.normal({s.N});
-      const Tensor nothing = before(false, Tensor::empty({s.rows, s.N}));
+      const Tensor nothing = unset({s.rows, s.N});
       {
         const Operand x(x_values), w(w_values), b = with_bias ? Operand(b_values) : Operand();
         const Operand y("y", nothing, naive(1 + with_bias));
@@ -152,9 +152,8 @@ TEST_CASE("gpu: dbias of a gradient that is rounded for the product", "[gpu][bf1
       const Tensor values = draw.normal({s.rows, s.N});
       const Operand copy(values), x = Operand::to_be_rounded(draw.normal({s.rows, s.K})),
                                   dy = given ? Operand(values, DType::f32) : Operand::to_be_rounded(values);
-      const Operand dw("dW", before(false, Tensor::empty({s.N, s.K})), given ? naive(2) : kFloat32,
-                       DType::f32),
-          db("dbias", before(false, Tensor::empty({s.N})), kFloat32, DType::f32);
+      const Operand dw("dW", unset({s.N, s.K}), given ? naive(2) : kFloat32, DType::f32),
+          db("dbias", unset({s.N}), kFloat32, DType::f32);
       check_kernel<float>({&dw, &db},
                           [&]<class T>(const Side<T>& on) {
                             const bool on_cpu = on.exec.device == Device::cpu;
@@ -185,9 +184,7 @@ TEST_CASE("gpu: a linear layer's products in a graph", "[gpu][bf16][linear][grap
     const Operand x = factor({s.rows, s.K}), w = factor({s.N, s.K}), b(draw.normal({s.N}), DType::f32),
                   dy = factor({s.rows, s.N}), dy_values(dy.on(Device::cpu), DType::f32);
     const Side<float> on{{Device::cuda, cu::stream(), true}};
-    const auto result = [](const Shape& shape) {
-      return Operand("", before(false, Tensor::empty(shape)), kFloat32, DType::f32);
-    };
+    const auto result = [](const Shape& shape) { return Operand("", unset(shape), kFloat32, DType::f32); };
     const Operand y = result({s.rows, s.N}), dw = result({s.N, s.K}), db = result({s.N});
     const auto forward = [&] {
       linear_forward<float>(on.exec, {s.rows, s.K, s.N, nullptr, nullptr, on(b), on(y), on(x), on(w)});

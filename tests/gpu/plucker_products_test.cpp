@@ -21,6 +21,13 @@ struct Size {
 
   std::int64_t rows() const { return B * L; }
   std::int64_t features() const { return R * (R - 1) / 2; }
+  // A call of these sizes, of no pointers yet.
+  template <class Call>
+  Call call() const {
+    Call args{};
+    args.B = B, args.L = L, args.R = R, args.D = D, args.lags = lags;
+    return args;
+  }
 };
 
 double rounded(double x) {
@@ -57,26 +64,18 @@ void check_forward(const Size& n, std::initializer_list<bool> with_biases = {fal
   const std::int64_t P = n.features();
   const Operand z = Operand(draw.normal({n.B, n.L, n.R}), dtype_of<OnGpu>).shifted(n.shift);
   const Tensor weight_values = draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P)));
-  const Operand weight = kRounds ? Operand::to_be_rounded(weight_values) : Operand(weight_values);
+  const Operand weight = factor<OnGpu>(weight_values);
   for (const bool with_bias : with_biases) {
     CAPTURE(with_bias);
     const Operand bias = with_bias ? Operand(draw.normal({n.D}, 0.1), dtype_of<OnGpu>) : Operand();
-    const Operand s("s", before(false, Tensor::empty({n.B, n.L, n.R})), kRounds ? kFloat32 : naive(5),
-                    dtype_of<OnGpu>);
-    const Operand g("g", before(false, Tensor::empty({n.B, n.L, n.D})), kRounds ? kRoundedFeatures : naive(1),
-                    dtype_of<OnGpu>);
+    const Operand s("s", unset({n.B, n.L, n.R}), kRounds ? kFloat32 : naive(5), dtype_of<OnGpu>);
+    const Operand g("g", unset({n.B, n.L, n.D}), kRounds ? kRoundedFeatures : naive(1), dtype_of<OnGpu>);
     check_kernel<OnGpu>({&s, &g},
                         [&]<class T>(const Side<T>& on) {
-                          plucker_linear_forward<T>(on.exec, {.B = n.B,
-                                                              .L = n.L,
-                                                              .R = n.R,
-                                                              .D = n.D,
-                                                              .lags = n.lags,
-                                                              .z = on(z),
-                                                              .weight = on(weight),
-                                                              .bias = on(bias),
-                                                              .s = on(s),
-                                                              .g = on(g)});
+                          auto args = n.call<PluckerLinearForward<T>>();
+                          args.z = on(z), args.weight = on(weight), args.bias = on(bias), args.s = on(s),
+                          args.g = on(g);
+                          plucker_linear_forward<T>(on.exec, args);
                           if constexpr (std::is_same_v<T, double>) {
                             const std::vector<double> f = rounded_features(n, z.on(Device::cuda).to_vector(),
                                                                            s.on(Device::cuda).to_vector());
@@ -104,8 +103,7 @@ void check_backward(const Size& n, std::initializer_list<bool> adds = {false, tr
   const Operand s = states<OnGpu>(n, z);
   const Tensor weight_values = draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P)));
   const Tensor dg_values = draw.normal({n.B, n.L, n.D});
-  const auto to_be_rounded = [](const Tensor& x) { return kRounds ? Operand::to_be_rounded(x) : Operand(x); };
-  const Operand weight = to_be_rounded(weight_values), dg = to_be_rounded(dg_values);
+  const Operand weight = factor<OnGpu>(weight_values), dg = factor<OnGpu>(dg_values);
   for (const bool add : adds) {
     CAPTURE(add);
     const Operand dz("dz", before(add, draw.normal({n.B, n.L, n.R})), kRounds ? kFloat32 : naive(8 + add),
@@ -116,21 +114,10 @@ void check_backward(const Size& n, std::initializer_list<bool> adds = {false, tr
         {&dz, &dweight, &dbias},
         [&]<class T>(const Side<T>& on) {
           const bool of_weight = !std::is_same_v<T, double>;
-          const PluckerLinearBackward<T> args{.B = n.B,
-                                              .L = n.L,
-                                              .R = n.R,
-                                              .D = n.D,
-                                              .lags = n.lags,
-                                              .z = on(z),
-                                              .s = on(s),
-                                              .weight = on(weight),
-                                              .dg = on(dg),
-                                              .dz = on(dz),
-                                              .dweight = on(of_weight ? dweight : none),
-                                              .dbias = on(of_weight ? dbias : none),
-                                              .dz_add = add,
-                                              .dweight_add = add,
-                                              .dbias_add = add};
+          auto args = n.call<PluckerLinearBackward<T>>();
+          args.z = on(z), args.s = on(s), args.weight = on(weight), args.dg = on(dg), args.dz = on(dz);
+          args.dweight = on(of_weight ? dweight : none), args.dbias = on(of_weight ? dbias : none);
+          args.dz_add = args.dweight_add = args.dbias_add = add;
           plucker_linear_backward<T>(on.exec, args);
           if constexpr (std::is_same_v<T, double>) {
             const std::vector<double> f =
@@ -195,6 +182,74 @@ TEST_CASE("gpu: plucker_linear's gradient of many rows", "[gpu][bf16]") {
 
 namespace {
 
+// Beside the composition in float64, of features that are not rounded, for any R.
+void check_composition(const Size& n, const Operand& z, Draw& draw) {
+  const std::int64_t P = n.features();
+  const Shape reduced = {n.B, n.L, n.R}, wide = {n.B, n.L, n.D};
+  const Operand weight(draw.normal({n.D, P}, 1 / std::sqrt(static_cast<double>(P + 1))));
+  for (const bool with_bias : {false, true}) {
+    CAPTURE(with_bias);
+    const Operand bias = with_bias ? Operand(draw.normal({n.D}, 0.1)) : Operand();
+    // z / ‖z‖, a ·, v -, w / (n N), sum over lags
+    const Operand s("s", unset(reduced), naive(5));
+    // z ∧ s: ·, -; the product; + bias
+    const Operand g("g", unset(wide), naive(5 + 3 + with_bias));
+    check_kernel({&s, &g}, [&]<class T>(const Side<T>& on) {
+      auto args = n.call<PluckerLinearForward<T>>();
+      args.z = on(z), args.weight = on(weight), args.bias = on(bias), args.s = on(s), args.g = on(g);
+      plucker_linear_forward<T>(on.exec, args);
+    });
+    const Operand kept(s.on(Device::cpu)), dg(draw.normal(wide));
+    for (const bool add : {false, true}) {
+      CAPTURE(add);
+      // z / ‖z‖, a ·, v -, w / ‖w‖, q·ŵ ·, q -, / ‖w‖, sum over lags
+      const Operand dz("dz", before(add, draw.normal(reduced)), naive(8 + add));
+      // z ∧ s: ·, -; on tensor cores it is rounded
+      const Operand dweight("dweight", before(add, draw.normal({n.D, P})), n.R <= 32 ? naive(2) : kFloat32,
+                            DType::f32);
+      const Operand dbias =
+          with_bias ? Operand("dbias", before(add, draw.normal({n.D})), kFloat32, DType::f32) : Operand();
+      check_kernel({&dz, &dweight, &dbias}, [&]<class T>(const Side<T>& on) {
+        auto args = n.call<PluckerLinearBackward<T>>();
+        args.z = on(z), args.s = on(kept), args.weight = on(weight), args.dg = on(dg);
+        args.dz = on(dz), args.dweight = on(dweight), args.dbias = on(dbias);
+        args.dz_add = args.dweight_add = args.dbias_add = add;
+        plucker_linear_backward<T>(on.exec, args);
+      });
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gpu: plucker_linear in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  for (const Size& n : {Size{2, 9, 5, 7, {1, 2, 4}},
+                        {1, 70, 33, 65, {1, 3}},
+                        {3, 100, 8, 16, {1, 2, 4, 8, 12, 16}},  // dweight in two pieces
+                        {1, 66, 182, 3, {1, 70}}}) {            // dF in two chunks
+    CAPTURE(n.B, n.L, n.R, n.D);
+    Draw draw(4, DType::f64);
+    check_composition(n, Operand(draw.normal({n.B, n.L, n.R})), draw);
+  }
+}
+
+// Twice the same state, its double and zero: vectors whose w counts as 0, in bfloat16 as in float64.
+TEST_CASE("gpu: plucker_linear of parallel states in bfloat16", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  Draw draw(5, DType::f64);
+  const Tensor z = in_bf16(draw.normal({1, 6, 9}));
+  for (std::int64_t i = 0; i < 9; ++i) {
+    double* const column = z.data<double>() + i;
+    column[2 * 9] = column[9];
+    column[3 * 9] = 2 * column[9];
+    column[4 * 9] = 0;
+  }
+  check_composition({1, 6, 9, 4, {1, 2}}, Operand(z), draw);
+}
+
+namespace {
+
 // A function of the rows of z, dg or whatever, made of whole sequences.
 struct ManySequences {
   Size n;
@@ -223,21 +278,11 @@ void check_rows_of_gradient(const Size& size) {
   const Tensor s = m.rows_of(n.R);  // any
   m.check(27, [&](std::int64_t first, std::int64_t B) {
     Tensor dz = Tensor::full({B * n.L, n.R}, NAN, DType::bf16, Device::cuda);
-    plucker_linear_backward<BFloat16>(m.exec, {.B = B,
-                                               .L = n.L,
-                                               .R = n.R,
-                                               .D = n.D,
-                                               .lags = n.lags,
-                                               .z = z.data<BFloat16>() + first * n.R,
-                                               .s = s.data<BFloat16>() + first * n.R,
-                                               .weight = weight.data<BFloat16>(),
-                                               .dg = dg.data<BFloat16>() + first * n.D,
-                                               .dz = dz.data<BFloat16>(),
-                                               .dweight = nullptr,
-                                               .dbias = nullptr,
-                                               .dz_add = false,
-                                               .dweight_add = false,
-                                               .dbias_add = false});
+    auto args = n.call<PluckerLinearBackward<BFloat16>>();
+    args.B = B, args.z = z.data<BFloat16>() + first * n.R, args.s = s.data<BFloat16>() + first * n.R;
+    args.weight = weight.data<BFloat16>(), args.dg = dg.data<BFloat16>() + first * n.D;
+    args.dz = dz.data<BFloat16>();
+    plucker_linear_backward<BFloat16>(m.exec, args);
     return dz;
   });
 }
@@ -253,16 +298,10 @@ TEST_CASE("gpu: plucker_linear's rows are the same in large tiles and in small o
   m.check(27, [&](std::int64_t first, std::int64_t B) {
     Tensor g = Tensor::full({B * n.L, n.D}, NAN, DType::bf16, Device::cuda);
     Tensor s = Tensor::empty({B * n.L, n.R}, DType::bf16, Device::cuda);
-    plucker_linear_forward<BFloat16>(m.exec, {.B = B,
-                                              .L = n.L,
-                                              .R = n.R,
-                                              .D = n.D,
-                                              .lags = n.lags,
-                                              .z = z.data<BFloat16>() + first * n.R,
-                                              .weight = weight.data<BFloat16>(),
-                                              .bias = bias.data<BFloat16>(),
-                                              .s = s.data<BFloat16>(),
-                                              .g = g.data<BFloat16>()});
+    auto args = n.call<PluckerLinearForward<BFloat16>>();
+    args.B = B, args.z = z.data<BFloat16>() + first * n.R, args.weight = weight.data<BFloat16>();
+    args.bias = bias.data<BFloat16>(), args.s = s.data<BFloat16>(), args.g = g.data<BFloat16>();
+    plucker_linear_forward<BFloat16>(m.exec, args);
     return g;
   });
 }
@@ -289,36 +328,17 @@ void check_kept_weight(const Size& n) {
   const Tensor ring = Tensor::full({elements}, NAN, DType::bf16, Device::cuda);
   const auto dz = [&](const BFloat16* kept) {
     const Tensor out = Tensor::full(z.shape(), NAN, dtype_of<T>, Device::cuda);
-    plucker_linear_backward<T>(exec, {.B = n.B,
-                                      .L = n.L,
-                                      .R = n.R,
-                                      .D = n.D,
-                                      .lags = n.lags,
-                                      .z = z.data<T>(),
-                                      .s = s.data<T>(),
-                                      .weight = weight.data<T>(),
-                                      .dg = dg.data<T>(),
-                                      .dz = out.data<T>(),
-                                      .dweight = nullptr,
-                                      .dbias = nullptr,
-                                      .dz_add = false,
-                                      .dweight_add = false,
-                                      .dbias_add = false,
-                                      .weight_ring = kept});
+    auto args = n.call<PluckerLinearBackward<T>>();
+    args.z = z.data<T>(), args.s = s.data<T>(), args.weight = weight.data<T>(), args.dg = dg.data<T>();
+    args.dz = out.data<T>(), args.weight_ring = kept;
+    plucker_linear_backward<T>(exec, args);
     return out.to_vector();
   };
   const auto forward = [&](BFloat16* kept) {
-    plucker_linear_forward<T>(exec, {.B = n.B,
-                                     .L = n.L,
-                                     .R = n.R,
-                                     .D = n.D,
-                                     .lags = n.lags,
-                                     .z = z.data<T>(),
-                                     .weight = weight.data<T>(),
-                                     .bias = nullptr,
-                                     .s = s.data<T>(),
-                                     .g = g.data<T>(),
-                                     .weight_ring = kept});
+    auto args = n.call<PluckerLinearForward<T>>();
+    args.z = z.data<T>(), args.weight = weight.data<T>(), args.s = s.data<T>(), args.g = g.data<T>();
+    args.weight_ring = kept;
+    plucker_linear_forward<T>(exec, args);
     return g.to_vector();
   };
   const std::vector<double> without = forward(nullptr);

@@ -43,8 +43,8 @@ TEST_CASE("gpu: token_position_embedding in bfloat16", "[gpu][bf16]") {
       return exec.device == Device::cuda && ordered ? order.data<std::int32_t>() : nullptr;
     };
 
-    const Operand y("y", before(false, Tensor::empty({s.B, s.L, s.D})), naive(2));
-    const Operand rounded("rounded", before(false, Tensor::empty({s.B, s.L, s.D})), naive(2));
+    const Operand y("y", unset({s.B, s.L, s.D}), naive(2));
+    const Operand rounded("rounded", unset({s.B, s.L, s.D}), naive(2));
     check_kernel({&y, &rounded}, [&]<class T>(const Side<T>& on) {
       token_position_forward<T>(
           on.exec, {s.B, s.L, s.V, s.D, on(ids), on(tokens), on(positions), mask(on), on(y),
