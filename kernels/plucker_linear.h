@@ -14,11 +14,11 @@ namespace wedge {
 inline constexpr double kPluckerEps = 1e-6;
 
 // Elements of the weight as products on tensor cores take it, which forward makes and backward can use again;
-// 0 where there are none such: they are for the GPU, in bfloat16 or with products so, and R of 2 to 32.
+// 0 where there are none such: they are for the GPU, in bfloat16 or with products so, and R of 3 to 32.
 template <class T>
 std::int64_t plucker_ring_elements(const Exec& exec, std::int64_t R, std::int64_t D) {
   const bool rounds = std::is_same_v<T, BFloat16> || exec.bf16_products;
-  if (exec.device != Device::cuda || !rounds || R < 2 || R > 32) return 0;
+  if (exec.device != Device::cuda || !rounds || R < 3 || R > 32) return 0;
   return std::min<std::int64_t>(R - 1, 16) * D * 32;
 }
 
@@ -47,6 +47,7 @@ struct PluckerLinearForward {
 //   N > 1e-6:  dz_{t-Δ} += (q - (q·ŵ) ŵ) / ‖w‖
 //              dz_t     += x - (x·ẑ) ẑ - (x·ŵ) ŵ,   x = G ŵ / (n ‖z_t‖) - a q / (‖z_t‖ ‖w‖)
 //   else:      dz_{t-Δ} += ‖z_t‖ q / 1e-6;          dz_t += G v / (1e-6 n)
+// Where R is 2, p̂ is ±1 and the first case nothing: its terms, of the size 1 / ‖w‖, are left out.
 // Any of dz, dweight, dbias may be null.
 template <class T>
 struct PluckerLinearBackward {

@@ -10,7 +10,7 @@ namespace wedge::cpu {
 template <class T>
 void layernorm_forward(const Exec&, const LayernormForward<T>& args) {
   const std::int64_t D = args.D;
-  const bool masked = args.mask.rate > 0;
+  const bool masked = args.mask.active();
   const auto weight = as_array(args.weight, D), bias = as_array(args.bias, D);
   parallel_rows(args.rows, D, [&](std::int64_t begin, std::int64_t end) {
     ArrayX<T> s(D), mask(masked ? D : 0);
@@ -34,7 +34,7 @@ void layernorm_forward(const Exec&, const LayernormForward<T>& args) {
 template <class T>
 void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
   const std::int64_t D = args.D;
-  const bool masked = args.mask.rate > 0;
+  const bool masked = args.mask.active();
   const auto weight = as_array(args.weight, D);
   sum_row_blocks<T>(
       args.rows, 2 * D,

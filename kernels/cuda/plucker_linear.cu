@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       if (mine_k < R) {
         qt[mine_k] = -y / static_cast<float>(seen);
-        own_t[mine_k] = u;
+        own_t[mine_k] = R == 2 ? 0.0f : u;
       }
     }
 
@@ -215,7 +215,13 @@ __global__ void __launch_bounds__(kThreads)
       const Look<T> look(direction, zt - lags.lag[k] * R, R);
       Pull pull{direction.norm / kEps, 0, 0};
       float with_w = 0;
-      if (look.regular) {
+      if (R == 2) {  // of such pairs G v / (1e-6 n) alone
+        if (look.regular)
+          pull = {0, 0, 0};
+        else if (lane < R)
+          own_t[lane] += (lane == 0 ? G[0] : -G[0]) * to_float(zt[1 - lane - lags.lag[k] * R]) /
+                         (kEps * static_cast<float>(seen));
+      } else if (look.regular) {
         float dot = 0;
         for (int i = lane; i < R; i += kWarp) dot += qt[i] * look.w(direction, i);
         const float qw = warp_sum(dot) / look.w_norm, c = look.a / (direction.norm * look.w_norm);
