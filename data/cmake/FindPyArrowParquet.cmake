@@ -8,9 +8,9 @@
 set(WEDGE_PYARROW_DIR "" CACHE PATH "Folder of the pyarrow package (empty: ask Python)")
 set(_pyarrow_dir "${WEDGE_PYARROW_DIR}")
 if(NOT _pyarrow_dir)
-  find_program(WEDGE_PYTHON NAMES python3 DOC "Python that is asked for pyarrow")
-  mark_as_advanced(WEDGE_PYTHON)
-  foreach(_python "${PROJECT_SOURCE_DIR}/.venv/bin/python3" "${Python3_EXECUTABLE}" "${WEDGE_PYTHON}")
+  find_program(PyArrowParquet_PYTHON NAMES python3 DOC "Python that is asked for pyarrow")
+  mark_as_advanced(PyArrowParquet_PYTHON)
+  foreach(_python "${PROJECT_SOURCE_DIR}/.venv/bin/python3" "${Python3_EXECUTABLE}" "${PyArrowParquet_PYTHON}")
     if(_python AND EXISTS "${_python}" AND NOT _pyarrow_dir)
       execute_process(COMMAND "${_python}" -c "import pyarrow, os; print(os.path.dirname(pyarrow.get_include()))"
                       OUTPUT_VARIABLE _pyarrow_dir OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)

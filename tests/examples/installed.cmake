@@ -12,6 +12,7 @@ endfunction()
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${work}/first)
 file(RENAME ${work}/first ${work}/prefix)
 run(${CMAKE_COMMAND} -S ${OUTSIDE} -B ${work}/outside -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${work}/prefix
+    -DHEADERS=${work}/prefix/include/wedge
     -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Release)
 run(${CMAKE_COMMAND} --build ${work}/outside)
 run(${work}/outside/two_layers)
@@ -26,7 +27,8 @@ foreach(file include/wedge/autograd/ops.h share/man/man1/wedge.1 share/bash-comp
   endif()
 endforeach()
 file(GLOB_RECURSE leaked ${work}/prefix/include/*.cuh ${work}/prefix/include/wedge/kernels/cpu/*
-     ${work}/prefix/include/wedge/kernels/cuda/*)
+     ${work}/prefix/include/wedge/kernels/cuda/* ${work}/prefix/include/wedge/autograd/ops/*
+     ${work}/prefix/include/wedge/autograd/node.h ${work}/prefix/include/wedge/tensor/cuda/check.h)
 if(leaked)
   message(FATAL_ERROR "not for others, but installed: ${leaked}")
 endif()

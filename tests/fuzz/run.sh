@@ -9,7 +9,7 @@ clang=${CXX:-}
 for candidate in clang++ clang++-19 clang++-16 clang++-14; do
   [ -n "$clang" ] || ! command -v "$candidate" >/dev/null || clang=$candidate
 done
-[ -n "$clang" ] || { echo "fuzz: no clang++ (Debian: clang libclang-rt-14-dev libomp-14-dev)" >&2; exit 2; }
+[ -n "$clang" ] || { echo "fuzz: no clang++ (Debian: clang libclang-rt-dev libomp-dev)" >&2; exit 2; }
 
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER="$clang" -DWEDGE_FUZZ=ON -DWEDGE_SANITIZE=ON -DWEDGE_NATIVE=OFF \
   -DWEDGE_BENCH=OFF -DWEDGE_CUDA=OFF >/dev/null
