@@ -1,7 +1,7 @@
 // Arithmetic on tensors without a tape: what the operations' forward and backward passes are written in.
 #pragma once
 
-#include "autograd/variable.h"
+#include "autograd/record.h"
 #include "kernels/elementwise.h"
 #include "kernels/exec.h"
 #include "kernels/reduce.h"

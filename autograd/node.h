@@ -1,7 +1,9 @@
 // The graph behind Variable. Internal to autograd/.
 #pragma once
 
-#include "autograd/variable.h"
+#include <string>
+
+#include "autograd/record.h"
 
 namespace wedge {
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "autograd/ops.h"
+#include "autograd/record.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
 

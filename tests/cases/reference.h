@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "autograd/ops.h"
+#include "autograd/record.h"
 #include "tensor/rng.h"
 
 namespace wedge::cases {

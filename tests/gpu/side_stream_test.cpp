@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "autograd/ops.h"
+#include "autograd/record.h"
 #include "tensor/cuda/graph.h"
 #include "tests/support/catch.h"
 #include "tests/support/gpu.h"
