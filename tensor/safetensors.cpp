@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -228,6 +229,20 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   parser.check_cover(entries_, data);
 }
 
+namespace {
+
+// An IEEE half, all of whose values a float has.
+float float_of_half(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  const float size = exponent == 31  ? (mantissa == 0 ? std::numeric_limits<float>::infinity()
+                                                      : std::numeric_limits<float>::quiet_NaN())
+                     : exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
+                                     : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  return bits >> 15 == 0 ? size : -size;
+}
+
+}  // namespace
+
 const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   WEDGE_CHECK(found != entries_.end(), "safetensors: {}: no tensor {}", path_.string(), quoted(name));
@@ -236,6 +251,15 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
 
 Tensor SafetensorsFile::tensor(const std::string& name) const {
   const Entry& e = entry(name);
+  if (e.dtype_name == "F16") {
+    Tensor result = Tensor::empty(e.shape, DType::f32);
+    for (std::int64_t i = 0; i < result.numel(); ++i) {
+      std::uint16_t half;
+      std::memcpy(&half, e.data + i * 2, sizeof half);
+      result.data<float>()[i] = float_of_half(half);
+    }
+    return result;
+  }
   WEDGE_CHECK(e.dtype.has_value(), "safetensors: {}: tensor {} is of type {}, which wedge does not have",
               path_.string(), quoted(name), e.dtype_name);
   Tensor result = Tensor::empty(e.shape, *e.dtype);

@@ -180,9 +180,28 @@ TEST_CASE("safetensors: types that wedge does not have are listed, and refused o
   CHECK_FALSE(file.entry("causal_mask").dtype.has_value());
   CHECK(file.entry("causal_mask").bytes == 3);
   CHECK(file.entry("h").shape == Shape{2});
-  CHECK_THROWS_WITH(file.tensor("h"), ContainsSubstring("a.safetensors") && ContainsSubstring("\"h\"") &&
-                                          ContainsSubstring("F16"));
+  CHECK_THROWS_WITH(file.tensor("q"), ContainsSubstring("a.safetensors") && ContainsSubstring("\"q\"") &&
+                                          ContainsSubstring("F4"));
   CHECK(file.tensor("w").numel() == 1);
+}
+
+TEST_CASE("safetensors: half precision is read as float32", "[safetensors]") {
+  TempDir dir;
+  const auto path = dir / "a.safetensors";
+  // 1, -2, 65504, the smallest and the largest subnormal number, -0, infinity, NaN, a third
+  const std::uint16_t halves[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x03ff, 0x8000, 0xfc00, 0x7e00, 0x3555};
+  std::string bytes = file_of(R"({"h":{"dtype":"F16","shape":[3,3],"data_offsets":[0,18]}})", 18);
+  std::memcpy(bytes.data() + bytes.size() - sizeof halves, halves, sizeof halves);
+  write_bytes(path, bytes);
+  const Tensor h = SafetensorsFile(path).tensor("h");
+  CHECK(h.dtype() == DType::f32);
+  CHECK(h.shape() == Shape{3, 3});
+  const auto values = h.to_vector();
+  const std::vector<double> expected = {1, -2, 65504, 0x1p-24, 1023 * 0x1p-24, 0, -HUGE_VAL};
+  CHECK(std::vector<double>(values.begin(), values.begin() + 7) == expected);
+  CHECK(std::signbit(values[5]));
+  CHECK(std::isnan(values[7]));
+  CHECK(values[8] == 0.333251953125);
 }
 
 TEST_CASE("safetensors: legal oddities", "[safetensors]") {
