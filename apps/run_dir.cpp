@@ -18,7 +18,15 @@ std::string member_name(std::size_t index, const Config& config) {
   return fmt::format("{}_{}", index, config.model.tensor_lifting_strategy);
 }
 
-// Throws unless `folder` is free to hold a run: absent, or a folder without a checkpoint.
+// Whether a process that was killed before it wrote its configuration left `entry`: its log, still empty.
+bool is_empty_log(const fs::directory_entry& entry) {
+  std::error_code error;
+  return entry.path().filename() == "metrics.jsonl" && fs::is_regular_file(entry.symlink_status(error)) &&
+         entry.file_size(error) == 0;
+}
+
+// Throws unless `folder` is free to hold a run: absent, or a folder without a checkpoint and without a name
+// that a run or a multirun would write, whatever has it: a file, a folder, a link.
 void check_free(const fs::path& folder) {
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
@@ -39,8 +47,11 @@ void check_free(const fs::path& folder) {
                 folder.string(), name.string());
     const bool is_ours =
         name == "config.json" || name == "metrics.jsonl" || name == "results.json" || name == "comparison.md";
-    WEDGE_CHECK(!is_ours || entry.is_regular_file(error), "experiment.run_dir: {} is not a regular file",
-                entry.path().string());
+    WEDGE_CHECK(
+        !is_ours || is_empty_log(entry),
+        "experiment.run_dir: {} already holds a run or what one would write over, {}; to go on with a "
+        "run: wedge train resume=...; for a new one name a folder without it",
+        folder.string(), name.string());
   }
 }
 
@@ -86,6 +97,23 @@ std::optional<std::int64_t> step_of(const fs::path& file) {
   return step;
 }
 
+// Whether `name` is what write_safetensors and write_file call a file that is not whole yet:
+// .wedge-PROCESS-NUMBER.tmp, config.json.PROCESS.tmp, results.json.PROCESS.tmp.
+bool is_temporary(std::string_view name) {
+  const auto skip = [&name](std::string_view part) {
+    if (!name.starts_with(part)) return false;
+    name.remove_prefix(part.size());
+    return true;
+  };
+  const auto skip_number = [&name] {
+    const std::size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+    name.remove_prefix(digits);
+    return digits > 0;
+  };
+  if (skip(".wedge-")) return skip_number() && skip("-") && skip_number() && name == ".tmp";
+  return (skip("config.json.") || skip("results.json.")) && skip_number() && name == ".tmp";
+}
+
 }  // namespace
 
 fs::path RunFolder::state(std::int64_t step) const {
@@ -108,12 +136,9 @@ std::vector<fs::path> RunFolder::states() const {
 
 void RunFolder::remove_leftovers() const {
   std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const bool ours =
-        name.starts_with(".wedge-") || name.starts_with("config.json.") || name.starts_with("results.json.");
-    if (ours && name.ends_with(".tmp")) fs::remove(entry.path(), ignored);
-  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored))
+    if (is_temporary(entry.path().filename().string()) && fs::is_regular_file(entry.symlink_status(ignored)))
+      fs::remove(entry.path(), ignored);
 }
 
 std::vector<RunFolder> find_members(const fs::path& above) {
@@ -141,20 +166,10 @@ void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   if (!run_dir) return;
   check_free(*run_dir);
   // What resume finds there must be one run, or the runs of one multirun, whatever their models.
-  const auto check_not_begun = [&](const RunFolder& run) {
-    std::error_code ignored;
-    WEDGE_CHECK(
-        !fs::exists(run.config(), ignored),
-        "experiment.run_dir: {} already holds a run; go on with it (wedge train resume=...) or remove it",
-        run.path.string());
-  };
-  if (multirun) check_not_begun({*run_dir});
   std::error_code absent;
-  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent)) {
-    if (!is_member_name(entry.path().filename().string())) continue;
-    if (multirun) check_free(entry.path());
-    check_not_begun({entry.path()});
-  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent))
+    if (is_member_name(entry.path().filename().string()) && (multirun || entry.is_directory(absent)))
+      check_free(entry.path());
 }
 
 RunFolder make_single_folder(const Config& config, std::time_t now) {

@@ -26,7 +26,8 @@ struct RunFolder {
   std::vector<std::filesystem::path> states() const;
   // Whether `file` is named as state() does.
   static bool is_state(const std::filesystem::path& file);
-  // Removes what a process that was killed while it wrote has left: temporary files under wedge's names.
+  // Removes what a process that was killed while it wrote has left: temporary files, named as wedge names
+  // them and no others.
   void remove_leftovers() const;
 };
 
@@ -34,9 +35,9 @@ struct RunFolder {
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
-// folder, or it or a run's folder below it already holds a checkpoint (*.safetensors), or single runs and
-// those of one multirun or another would be mixed in it, or the runs of a multirun do not agree on it. Makes
-// nothing.
+// folder, or it or a run's folder below it already holds a checkpoint (*.safetensors) or anything under a
+// name that a run writes, or single runs and those of one multirun or another would be mixed in it, or the
+// runs of a multirun do not agree on it. Makes nothing.
 void check_run_folders(const std::vector<Config>& configs, bool multirun);
 
 // Makes the folder of a single run: experiment.run_dir, or runs/single/DATE/TIME_STRATEGY, with _2, _3, ...

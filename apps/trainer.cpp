@@ -70,7 +70,7 @@ class Run {
   RunResult run() {
     if (folder_) {
       metrics_.emplace(folder_->metrics());  // holds the folder's lock
-      WEDGE_CHECK(!state_ || !std::filesystem::exists(folder_->results()),
+      WEDGE_CHECK(!std::filesystem::exists(folder_->results()),
                   "{}: another process has gone on with this run, and finished it", folder_->path.string());
       // Before it had the lock, another process may have gone on, and taken old states away.
       if (state_ && !std::filesystem::exists(*state_)) {
@@ -83,7 +83,6 @@ class Run {
       folder_->remove_leftovers();
       if (state_) go_on();
       metrics_->truncate(done_.metrics_bytes);
-      std::filesystem::remove(folder_->results());  // of an earlier run that left no checkpoint
       if (train_.tensorboard) tensorboard_.emplace(folder_->path, done_.step);
     }
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),

@@ -150,16 +150,30 @@ TEST_CASE("bad input: a run folder keeps all that an earlier run left", "[apps][
     fs::create_directories(bench.cwd() / "odd" / name / "inside");
     for (const char* other : {"config.json", "metrics.jsonl", "results.json"})
       if (!fs::exists(bench.cwd() / "odd" / other)) spill(bench.cwd() / "odd" / other, "old");
-    bench.train_fails({"experiment.run_dir=odd"}, std::string(name) + " is not a regular file");
+    bench.train_fails({"experiment.run_dir=odd"}, "odd already holds a run or what one would write over, ");
     fs::remove_all(bench.cwd() / "odd");
   }
+  // Each alone: a file, and a link, whose target a run would have emptied.
+  spill(bench.cwd() / "target", "precious");
+  for (const std::string name : {"config.json", "metrics.jsonl", "results.json", "comparison.md"})
+    for (const bool link : {false, true})
+      for (const char* multirun : {"seed=1", "-m"}) {
+        fs::create_directories(bench.cwd() / "mine");
+        if (link)
+          fs::create_symlink("../target", bench.cwd() / "mine" / name);
+        else
+          spill(bench.cwd() / "mine" / name, "of the user");
+        bench.train_fails({multirun, "experiment.run_dir=mine"},
+                          "mine already holds a run or what one would write over, " + name + "; to go on");
+        fs::remove_all(bench.cwd() / "mine");
+      }
   fs::create_directories(bench.cwd() / "above/3_grassmann");
   spill(bench.cwd() / "above/3_grassmann/best.safetensors", "precious");
   bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=above"},
                     "already holds a checkpoint");
   fs::create_directories(bench.cwd() / "table/comparison.md");
   bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=table"},
-                    "comparison.md is not a regular file");
+                    "already holds a run or what one would write over, comparison.md");
 }
 
 TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a writer", "[apps][command]") {

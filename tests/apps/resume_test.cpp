@@ -215,8 +215,17 @@ TEST_CASE("resume: a run that is under way or was begun is not written over", "[
   for (const Outcome& refused : {place.train("many", {"-m", "model=grassmann", "seed=1,2"}),
                                  place.train("many"), place.train("above", {"-m", "seed=1,2"})}) {
     CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, ContainsSubstring("already holds a run; go on with it"));
+    CHECK_THAT(refused.err, ContainsSubstring("already holds a run or what one would write over"));
   }
+  // A member of a multirun is no place for another run either.
+  const Outcome member = place.train("many/0_attention", {"seed=5"});
+  CHECK(member.status == 2);
+  CHECK(slurp(place.cwd / "many/0_attention/config.json") == slurp(folder.config()));
+
+  // Killed before it wrote its configuration, a run leaves its log, empty: that keeps nobody out.
+  fs::create_directories(place.cwd / "nothing");
+  spill(place.cwd / "nothing/metrics.jsonl", "");
+  CHECK(place.train("nothing").status == 0);
 }
 
 TEST_CASE("resume: metrics that are shorter than the state says are not gone on with", "[apps][resume]") {
@@ -300,19 +309,21 @@ TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps
 TEST_CASE("resume: a disk that takes no more leaves the state before, and its word", "[apps][resume][bad]") {
   const Workplace place;
   REQUIRE(place.train("whole", {"train.checkpoint_every=5"}).status == 0);
-  const RunFolder folder{place.cwd / "run"};
   std::string line = "\"$wedge\"";
-  for (const std::string& word : place.words("run", {"train.checkpoint_every=5", "train.num_epochs=1"}))
+  for (const std::string& word : place.words("full", {"train.checkpoint_every=5"}))
     line += " " + shell_quote(word);
   const Outcome full = run_shell(place.cwd, "ulimit -f 40; " + line);
   CHECK(full.status == 2);
   CHECK(is_one_error_line(full.err));
   CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large"));
-  for (const auto& entry : fs::directory_iterator(folder.path)) {
+  for (const auto& entry : fs::directory_iterator(place.cwd / "full")) {
     CHECK(entry.path().extension() != ".tmp");
     CHECK(entry.path().extension() != ".safetensors");
   }
+  REQUIRE(place.resume("full").status == 0);
+  CHECK(end_of({place.cwd / "full"}) == end_of({place.cwd / "whole"}));
 
+  const RunFolder folder{place.cwd / "run"};
   REQUIRE(place.train("run", {"train.checkpoint_every=5"}).status == 0);
   fs::remove(folder.results());
   fs::remove(folder.state(28));

@@ -148,13 +148,15 @@ TEST_CASE("run state: what a killed process leaves is cleared away, and later li
   const RunFolder folder = bench.folder("run");
   spill(folder.path / ".wedge-123-0.tmp", "half a chec");
   spill(folder.path / "results.json.123.tmp", "{");
-  spill(folder.path / "notes.tmp", "of the user");
+  for (const char* name : {"notes.tmp", ".wedge-notes.tmp", "config.json.old.tmp", "config.json..tmp"})
+    spill(folder.path / name, "of the user");
   spill(folder.metrics(), slurp(folder.metrics()) + "{\"step\":6,\"epoch\":1}\n{\"ste");
   bench.run("run");
   check_same_end(bench.folder("whole"), folder);
   CHECK_FALSE(fs::exists(folder.path / ".wedge-123-0.tmp"));
   CHECK_FALSE(fs::exists(folder.path / "results.json.123.tmp"));
-  CHECK(fs::exists(folder.path / "notes.tmp"));
+  for (const char* name : {"notes.tmp", ".wedge-notes.tmp", "config.json.old.tmp", "config.json..tmp"})
+    CHECK(slurp(folder.path / name) == "of the user");
 }
 
 TEST_CASE("run state: a flipped bit anywhere is found, and so is a missing end", "[apps][resume]") {
