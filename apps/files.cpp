@@ -66,6 +66,17 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   }
 }
 
+void write_new_file(const std::filesystem::path& path, std::string_view text) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) throw system_error("make", path);
+  const bool written = write_all(fd, text) && ::fsync(fd) == 0;
+  const Error error = system_error("write", path);
+  ::close(fd);
+  if (written) return;
+  ::unlink(path.c_str());
+  throw error;
+}
+
 LineLog::LineLog(const std::filesystem::path& path) : path_(path) {
   // Not blocking: a pipe that nobody reads would wait here for ever.
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);

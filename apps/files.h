@@ -16,6 +16,9 @@ std::string read_file(const std::filesystem::path& path);
 // as it was.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+// Makes a file that nobody else has made. Throws wedge::Error when something is there or the system refuses.
+void write_new_file(const std::filesystem::path& path, std::string_view text);
+
 // A log that grows by whole lines. One process at a time: the file is locked while it is open.
 class LineLog {
  public:

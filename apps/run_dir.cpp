@@ -6,6 +6,7 @@
 #include <charconv>
 #include <optional>
 
+#include "apps/files.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -13,6 +14,8 @@ namespace wedge::app {
 namespace fs = std::filesystem;
 
 namespace {
+
+const char* const kMultirun = "multirun.json";
 
 std::string member_name(std::size_t index, const Config& config) {
   return fmt::format("{}_{}", index, config.model.tensor_lifting_strategy);
@@ -45,8 +48,8 @@ void check_free(const fs::path& folder) {
     const fs::path name = entry.path().filename();
     WEDGE_CHECK(name.extension() != ".safetensors", "experiment.run_dir: {} already holds a checkpoint, {}",
                 folder.string(), name.string());
-    const bool is_ours =
-        name == "config.json" || name == "metrics.jsonl" || name == "results.json" || name == "comparison.md";
+    const bool is_ours = name == "config.json" || name == "metrics.jsonl" || name == "results.json" ||
+                         name == "comparison.md" || name == kMultirun;
     WEDGE_CHECK(
         !is_ours || is_empty_log(entry),
         "experiment.run_dir: {} already holds a run or what one would write over, {}; to go on with a "
@@ -155,6 +158,15 @@ std::vector<RunFolder> find_members(const fs::path& above) {
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<RunFolder> members;
   for (auto& [index, member] : found) members.push_back(std::move(member));
+  // A multirun of before that file was written has none.
+  if (!fs::exists(above / kMultirun, error)) return members;
+  const Json json = parse_json(read_file(above / kMultirun));
+  const bool whole = json.is_object() && json.contains("runs") && json["runs"] == members.size();
+  WEDGE_CHECK(
+      whole,
+      "{}: expected as many runs as {} says, found {}: if it was ended while their configurations were "
+      "written, none was trained: remove it and start again; to go on with these alone, remove {}",
+      above.string(), kMultirun, members.size(), (above / kMultirun).string());
   return members;
 }
 
@@ -190,6 +202,10 @@ fs::path make_multirun_folder(const Config& config, std::time_t now) {
   const std::tm local = fmt::localtime(now);
   return make_new_folder(fs::path("runs") / "multirun" / fmt::format("{:%Y-%m-%d}", local) /
                          fmt::format("{:%H-%M-%S}", local));
+}
+
+void claim_multirun_folder(const fs::path& above, std::size_t runs) {
+  write_new_file(above / kMultirun, Json{{"runs", runs}}.dump() + "\n");
 }
 
 RunFolder make_multirun_member(const fs::path& above, std::size_t index, const Config& config) {

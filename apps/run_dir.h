@@ -31,7 +31,8 @@ struct RunFolder {
   void remove_leftovers() const;
 };
 
-// The folders of a multirun's runs in `above` that hold a configuration, in order of number.
+// The folders of a multirun's runs in `above` that hold a configuration, in order of number. Throws
+// wedge::Error when multirun.json says that there should be more.
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
@@ -47,6 +48,10 @@ RunFolder make_single_folder(const Config& config, std::time_t now);
 // Makes the folder above the runs of a multirun: experiment.run_dir or runs/multirun/DATE/TIME. Throws
 // wedge::Error.
 std::filesystem::path make_multirun_folder(const Config& config, std::time_t now);
+
+// Takes that folder for this process's multirun: makes multirun.json in it, {"runs": NUMBER}, before any run's
+// configuration. Throws wedge::Error where another process has done so.
+void claim_multirun_folder(const std::filesystem::path& above, std::size_t runs);
 
 // Makes a run's folder below it: N_STRATEGY. Throws wedge::Error.
 RunFolder make_multirun_member(const std::filesystem::path& above, std::size_t index, const Config& config);

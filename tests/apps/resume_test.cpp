@@ -270,6 +270,53 @@ TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume
   CHECK(place.resume("runs").out == "runs is finished: nothing to do\n");
 }
 
+TEST_CASE("resume: a multirun that was killed while it was set up is not taken for a whole one",
+          "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("runs", {"-m", "seed=1,2,3", "train.max_steps=1"}).status == 0);
+  const fs::path above = place.cwd / "runs";
+  CHECK(slurp(above / "multirun.json") == "{\"runs\":3}\n");
+  fs::remove(above / "comparison.md");
+  fs::remove_all(above / "2_attention");
+  for (const char* number : {"{\"runs\":3}\n", ""}) {
+    spill(above / "multirun.json", number);
+    const auto before = snapshot(above);
+    const Outcome part = place.resume("runs");
+    CHECK(part.status == 2);
+    CHECK(is_one_error_line(part.err));
+    CHECK_THAT(part.err, ContainsSubstring("expected as many runs as multirun.json says, found 2") &&
+                             ContainsSubstring("to go on with these alone, remove runs/multirun.json"));
+    CHECK(snapshot(above) == before);
+  }
+  fs::remove(above / "multirun.json");
+  CHECK(place.resume("runs").status == 0);
+}
+
+TEST_CASE("resume: of two multiruns that start in one folder at once, one is refused and writes nothing",
+          "[apps][resume]") {
+  const Workplace place;
+  for (int round = 0; round < 5; ++round) {
+    const std::string name = "runs_" + std::to_string(round);
+    const pid_t first = place.start(place.words(name, {"-m", "seed=1,2"}), place.temp / "log");
+    const pid_t second = place.start(place.words(name, {"-m", "seed=3,4"}), place.temp / "log2");
+    int status[2] = {};
+    REQUIRE(::waitpid(first, &status[0], 0) == first);
+    REQUIRE(::waitpid(second, &status[1], 0) == second);
+    REQUIRE((WIFEXITED(status[0]) && WIFEXITED(status[1])));
+    const bool first_won = WEXITSTATUS(status[0]) == 0;
+    CHECK(WEXITSTATUS(status[first_won]) == 2);
+    CHECK(WEXITSTATUS(status[!first_won]) == 0);
+    CHECK_THAT(slurp(place.temp / (first_won ? "log2" : "log")),
+               ContainsSubstring("cannot make ") || ContainsSubstring(" already holds a run"));
+    for (const int run : {0, 1}) {
+      const RunFolder folder{place.cwd / name / fmt::format("{}_attention", run)};
+      const int seed = run + (first_won ? 1 : 3);
+      CHECK(Json::parse(slurp(folder.config()))["seed"] == seed);
+      CHECK(Json::parse(slurp(folder.results()))["config"]["seed"] == seed);
+    }
+  }
+}
+
 TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps][resume][bad]") {
   const Workplace place;
   REQUIRE(place.train("run", {"train.checkpoint_every=5"}).status == 0);
