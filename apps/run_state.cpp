@@ -3,7 +3,9 @@
 #include <zlib.h>
 
 #include <span>
+#include <sstream>
 
+#include "apps/files.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
 #include "tensor/safetensors.h"
@@ -96,6 +98,19 @@ SafetensorsFile open_state(const fs::path& path) {
   return file;
 }
 
+// Whether the log goes on after a finished epoch, at whose end a state was written.
+bool tells_of_a_state(const fs::path& metrics) {
+  if (!fs::exists(metrics)) return false;
+  std::istringstream lines(read_file(metrics));
+  bool after_epoch = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (after_epoch) return true;
+    const Json json = parse_json(line);
+    after_epoch = json.is_object() && json.contains("val_loss");
+  }
+  return false;
+}
+
 }  // namespace
 
 std::uint32_t fingerprint(const data::Corpus& corpus) {
@@ -172,6 +187,11 @@ std::optional<fs::path> newest_state(const RunFolder& folder) {
   }
   WEDGE_CHECK(damage.empty(), "{}; no other state of the run is in {}: remove it to start afresh", damage,
               folder.path.string());
+  WEDGE_CHECK(
+      !tells_of_a_state(folder.metrics()),
+      "{} tells of finished epochs, but no state_STEP.safetensors is beside it to go on from; remove it "
+      "to start again from step 0, or start a new run from what was learned: train.init_from={}",
+      folder.metrics().string(), folder.last().string());
   return {};
 }
 

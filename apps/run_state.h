@@ -43,7 +43,8 @@ RunProgress load_state(const std::filesystem::path& path, const Config& config, 
                        LanguageModel& model, AdamW& optimizer);
 
 // The state to go on from: the newest in the folder; none: nothing. Throws wedge::Error when that file is
-// damaged; the line names the newest one that is not.
+// damaged; the line names the newest one that is not. Also when there is none, but metrics.jsonl tells that
+// there was one.
 std::optional<std::filesystem::path> newest_state(const RunFolder& folder);
 
 // Throws wedge::Error when the file is damaged or no state of a run.

@@ -200,6 +200,9 @@ int resume(const fs::path& path, const Arguments& words) {
     return 0;
   }
   const std::vector<CorpusPointer> corpora = check_runs(configs_of(runs), runs);
+  for (const Member& run : runs)
+    if (!run.finished && !run.state && (single || fs::exists(run.folder.metrics())))
+      print(fmt::format("{} has no state to go on from yet: it starts afresh\n", run.folder.path.string()));
   return single ? train_one(runs.front(), *corpora.front()) : train_many(runs, corpora, folder.path);
 }
 

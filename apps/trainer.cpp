@@ -72,10 +72,10 @@ class Run {
       metrics_.emplace(folder_->metrics());  // holds the folder's lock
       WEDGE_CHECK(!std::filesystem::exists(folder_->results()),
                   "{}: another process has gone on with this run, and finished it", folder_->path.string());
-      // Before it had the lock, another process may have gone on, and taken old states away.
-      if (state_ && !std::filesystem::exists(*state_)) {
+      // Before it had the lock, another process may have gone on, and written states or taken old ones away.
+      if (!state_ || !std::filesystem::exists(*state_)) {
         const auto newest = newest_state(*folder_);
-        WEDGE_CHECK(newest, "{}: it is gone, and no other state is beside it", state_->string());
+        WEDGE_CHECK(newest || !state_, "{}: it is gone, and no other state is beside it", state_->string());
         state_ = newest;
       }
       // The write that can be refused comes before those that empty what an earlier run left.

@@ -191,6 +191,30 @@ TEST_CASE("resume: a finished run says so, and one without a state starts afresh
   fs::remove(folder.results());
   for (const fs::path& state : folder.states()) fs::remove(state);
   spill(folder.metrics(), "of a run that was killed\n");
+  const Outcome afresh = place.resume("run");
+  REQUIRE(afresh.status == 0);
+  CHECK(afresh.out.starts_with("run has no state to go on from yet: it starts afresh\n"));
+  CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
+}
+
+TEST_CASE("resume: a run whose states are gone keeps its metrics", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole").status == 0);
+  REQUIRE(place.train("run").status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  for (const fs::path& state : folder.states()) fs::remove(state);
+  const auto before = snapshot(folder.path);
+  const Outcome gone = place.resume("run");
+  CHECK(gone.status == 2);
+  CHECK(is_one_error_line(gone.err));
+  CHECK_THAT(gone.err, ContainsSubstring("run/metrics.jsonl tells of finished epochs") &&
+                           ContainsSubstring("train.init_from=run/last.safetensors"));
+  CHECK(snapshot(folder.path) == before);
+
+  // Killed after the first epoch's line and before its state, a run has lost nothing that it could go on from.
+  std::string lines = slurp(folder.metrics());
+  spill(folder.metrics(), lines.substr(0, lines.find('\n', lines.find("val_loss")) + 1));
   REQUIRE(place.resume("run").status == 0);
   CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
 }

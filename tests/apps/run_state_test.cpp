@@ -124,7 +124,8 @@ TEST_CASE("run state: one that another process has gone on from and removed give
   check_same_end(bench.folder("whole"), here);
   fs::remove(here.results());
   for (const fs::path& state : here.states()) fs::remove(state);
-  CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen), ContainsSubstring("it is gone"));
+  CHECK_THROWS_WITH(train(bench.config, bench.corpus, &here, never, chosen),
+                    ContainsSubstring("no state_STEP.safetensors is beside it"));
 }
 
 TEST_CASE("run state: one for each interval and epoch, the newest two are kept", "[apps][resume]") {
