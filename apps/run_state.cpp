@@ -2,6 +2,8 @@
 
 #include <zlib.h>
 
+#include <map>
+#include <set>
 #include <span>
 #include <sstream>
 
@@ -52,6 +54,38 @@ std::string checksum(const Metadata& metadata, const NamedBytes& tensors) {
 
 std::string checkpoint_part(const Config& config) {
   return to_json(config, ConfigPart::checkpoint).dump();
+}
+
+// The values of a configuration, nested by group, by the keys' names.
+std::map<std::string, Json> by_name(const Json& config) {
+  std::map<std::string, Json> values;
+  if (!config.is_object()) return values;
+  for (const auto& [group, value] : config.items()) {
+    if (!value.is_object()) values[group] = value;
+    if (value.is_object())
+      for (const auto& [leaf, leaf_value] : value.items()) values[group + "." + leaf] = leaf_value;
+  }
+  return values;
+}
+
+// "KEY is VALUE in the state and VALUE in the configuration, ..." for all that is not the same.
+std::string differences(const Json& of_state, const Config& config) {
+  const auto there = by_name(of_state), here = by_name(to_json(config, ConfigPart::checkpoint));
+  std::set<std::string> names;
+  for (const auto* values : {&there, &here})
+    for (const auto& [name, value] : *values) names.insert(name);
+  const auto text = [](const std::map<std::string, Json>& values, const std::string& name) {
+    const auto found = values.find(name);
+    return found == values.end() ? "unknown" : found->second.dump();
+  };
+  std::string all;
+  for (const std::string& name : names) {
+    const std::string a = text(there, name), b = text(here, name);
+    if (a != b)
+      all += fmt::format("{}{} is {} in the state and {} in the configuration", all.empty() ? "" : ", ", name,
+                         a, b);
+  }
+  return all;
 }
 
 Json to_json(const RunProgress& p) {
@@ -152,9 +186,8 @@ RunProgress load_state(const fs::path& path, const Config& config, std::uint32_t
                        AdamW& optimizer) {
   const SafetensorsFile file = open_state(path);
   const Metadata& metadata = file.metadata();
-  WEDGE_CHECK(metadata.at("config") == checkpoint_part(config),
-              "{}: the run was configured otherwise; expected {}, it has {}", path.string(),
-              checkpoint_part(config), metadata.at("config"));
+  const std::string other = differences(parse_json(metadata.at("config")), config);
+  WEDGE_CHECK(other.empty(), "{}: the run was configured otherwise: {}", path.string(), other);
   WEDGE_CHECK(metadata.at("corpus") == fmt::format("{:08x}", corpus),
               "{}: the run was trained on another corpus; expected the checksum {}, its is {}", path.string(),
               metadata.at("corpus"), fmt::format("{:08x}", corpus));
