@@ -38,7 +38,8 @@ void save_state(const std::filesystem::path& path, const Config& config, std::ui
                 const LanguageModel& model, const AdamW& optimizer, const RunProgress& progress);
 
 // Puts weights and moments back and returns the rest. Throws wedge::Error, one line with the path, and
-// changes nothing, when the file is damaged (the checksum tells) or of another configuration or corpus.
+// changes nothing, when the file is damaged (the checksum tells) or of another configuration or corpus; the
+// corpus may have moved.
 RunProgress load_state(const std::filesystem::path& path, const Config& config, std::uint32_t corpus,
                        LanguageModel& model, AdamW& optimizer);
 

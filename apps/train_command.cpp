@@ -116,7 +116,17 @@ std::vector<Config> configs_of(const std::vector<Member>& runs) {
 // Everything that can be wrong is found before anything is written.
 std::vector<CorpusPointer> check_runs(const std::vector<Config>& configs, const std::vector<Member>& runs) {
   use_threads(configs.front().train.threads);
-  const std::vector<CorpusPointer> corpora = load_corpora(configs);
+  const std::vector<CorpusPointer> corpora = [&] {
+    try {
+      return load_corpora(configs);
+    } catch (const Error& error) {
+      if (runs.empty()) throw;
+      throw Error(
+          fmt::format("{}; if it has moved, say where it is beside resume=: data.path=... or "
+                      "data.*_file=...",
+                      error.what()));
+    }
+  }();
   for (std::size_t i = 0; i < configs.size(); ++i)
     check_trainable(configs[i], *corpora[i], !runs.empty() && runs[i].state.has_value());
   return corpora;
@@ -156,8 +166,9 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
 }
 
 void check_words_of_resume(const Arguments& words) {
-  constexpr std::string_view allowed[] = {"train.threads", "train.device", "train.checkpoint_every",
-                                          "train.tensorboard"};
+  constexpr std::string_view allowed[] = {"train.threads",        "train.device",   "train.checkpoint_every",
+                                          "train.tensorboard",    "data.path",      "data.train_file",
+                                          "data.validation_file", "data.test_file", "data.vocab_file"};
   for (const std::string& word : words) {
     const std::string name = word.substr(0, word.find('='));
     WEDGE_CHECK(std::ranges::find(allowed, name) != std::end(allowed),
@@ -232,7 +243,7 @@ std::string train_help() {
          "train.threads, train.device, train.checkpoint_every and train.tensorboard can be given anew (other "
          "threads or "
          "another\n"
-         "device: no longer the same bits).\n"
+         "device: no longer the same bits), and data.path and data.*_file where the texts have moved.\n"
          "\n"
          "Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or "
          "list,\n"

@@ -78,10 +78,11 @@ class Run {
         WEDGE_CHECK(newest || !state_, "{}: it is gone, and no other state is beside it", state_->string());
         state_ = newest;
       }
-      // The write that can be refused comes before those that empty what an earlier run left.
-      if (!state_) write_file(folder_->config(), result_.config.dump(2) + "\n");
-      folder_->remove_leftovers();
+      // The write that can be refused comes before those that empty what an earlier run left. A run that goes
+      // on may have been told anew where its corpus lies.
       if (state_) go_on();
+      write_file(folder_->config(), result_.config.dump(2) + "\n");
+      folder_->remove_leftovers();
       metrics_->truncate(done_.metrics_bytes);
       if (train_.tensorboard) tensorboard_.emplace(folder_->path, done_.step);
     }

@@ -197,6 +197,31 @@ TEST_CASE("resume: a finished run says so, and one without a state starts afresh
   CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
 }
 
+TEST_CASE("resume: a run goes on when its corpus has moved, and only with the same one", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole", {"train.checkpoint_every=5"}).status == 0);
+  fs::copy(place.cwd / "whole", place.cwd / "run");
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  fs::remove(folder.state(28));
+  fs::rename(place.cwd / "tokens.safetensors", place.cwd / "moved.safetensors");
+  const Outcome missing = place.resume("run");
+  CHECK(missing.status == 2);
+  CHECK(is_one_error_line(missing.err));
+  CHECK_THAT(missing.err, ContainsSubstring("tokens.safetensors") && ContainsSubstring("data.path=..."));
+  write_tiny_corpus(place.cwd / "other.safetensors", 501);
+  const Outcome other = place.resume("run", {"data.path=other.safetensors"});
+  CHECK(other.status == 2);
+  CHECK_THAT(other.err, ContainsSubstring("another corpus"));
+  CHECK(slurp(folder.config()) == slurp(place.cwd / "whole/config.json"));
+
+  REQUIRE(place.resume("run", {"data.path=moved.safetensors"}).status == 0);
+  CHECK(without_times(folder.metrics()) == without_times(place.cwd / "whole/metrics.jsonl"));
+  // From now on it is known there.
+  CHECK(Json::parse(slurp(folder.config()))["data"]["path"] == "moved.safetensors");
+  CHECK(run_wedge(place.cwd, {"eval", "checkpoint=run"}).status == 0);
+}
+
 TEST_CASE("resume: a run whose states are gone keeps its metrics", "[apps][resume]") {
   const Workplace place;
   REQUIRE(place.train("whole").status == 0);
