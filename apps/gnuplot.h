@@ -33,11 +33,12 @@ struct Bar {
   bool hollow = false;  // of somebody else
 };
 
-// Horizontal bars from 0, the first on top.
+// Horizontal bars, the first on top.
 struct Bars {
   std::string title, x_label;
   std::vector<Bar> bars;
   std::optional<double> line;  // a dashed vertical line
+  bool logarithmic = false;    // values differ by orders of magnitude: the axis begins at a power of ten
 };
 
 // The picture's bytes. Throws wedge::Error when gnuplot is not installed or refuses.

@@ -137,6 +137,7 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
     if (!curves[i].result) continue;
     const RunResult& result = *curves[i].result;
     const double perplexity = std::exp(result.best_val_loss);
+    if (!std::isfinite(perplexity)) continue;  // no axis reaches so far
     bars.bars.push_back({curves[i].label, perplexity, format_perplexity(perplexity), i, false});
     if (result.floor) bars.line = std::exp(*result.floor);
     for (const Published& other : published_for(result.config)) {
@@ -146,6 +147,13 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
     }
   }
   bars.bars.insert(bars.bars.end(), of_others.begin(), of_others.end());
+  double smallest = bars.line.value_or(INFINITY), largest = 0;
+  for (const Bar& bar : bars.bars) {
+    smallest = std::min(smallest, bar.value);
+    largest = std::max(largest, bar.value);
+  }
+  bars.logarithmic = largest > 100 * smallest;
+  if (bars.logarithmic) bars.x_label += ", logarithmic";
   if (bars.line) bars.title += " (dashed: the floor of the corpus)";
   return bars;
 }

@@ -120,6 +120,35 @@ TEST_CASE("html: what comes from outside is text", "[apps][plot]") {
   CHECK_THAT(html, !ContainsSubstring("<script"));
 }
 
+TEST_CASE("bars: few marks, written alike, and a logarithmic axis where values are far apart",
+          "[apps][plot]") {
+  if (!have_gnuplot()) return;
+  const auto bars_of = [](const std::vector<double>& losses) {
+    std::vector<LearningCurve> curves;
+    for (const double loss : losses) {
+      LearningCurve& curve = curves.emplace_back();
+      curve.result.emplace();
+      curve.result->strategy = "attention";
+      curve.result->best_val_loss = loss;
+    }
+    return best_of(curves);
+  };
+  const Bars close = bars_of({23.1, 24.69});
+  CHECK_FALSE(close.logarithmic);
+  CHECK_THAT(draw(close, ImageFormat::svg),
+             ContainsSubstring(">2e+10<") && ContainsSubstring(">4e+10<") && !ContainsSubstring(">1e+10<"));
+  const Bars apart = bars_of({5.5, 17.5, 800});  // exp(800) is more than a double holds
+  CHECK(apart.logarithmic);
+  CHECK(apart.bars.size() == 2);
+  CHECK_THAT(draw(apart, ImageFormat::svg), ContainsSubstring(">1e+02<") && ContainsSubstring(">1e+06<"));
+
+  const Bars rates{"Training throughput", "tokens/s", {{"a", 2154700, "2154700"}, {"b", 95529, "95529"}}, {}};
+  CHECK_THAT(draw(rates, ImageFormat::svg),
+             ContainsSubstring(">500000<") && ContainsSubstring(">2000000<") && !ContainsSubstring("e+06"));
+  const Bars small{"x", "y", {{"a", 0.003, "0.003"}}, {}};
+  CHECK_THAT(draw(small, ImageFormat::svg), ContainsSubstring(">0.001<") && ContainsSubstring(">0.002<"));
+}
+
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
   if (!have_gnuplot()) return;
   const TempDir temp;
