@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "apps/compose.h"
 #include "apps/html.h"
 #include "apps/learning_curve.h"
 #include "apps/published.h"
@@ -84,28 +85,44 @@ TEST_CASE("learning curve: the picture has about 200 points a run, and leaves ou
 }
 
 TEST_CASE("published figures stand beside runs like theirs only", "[apps][plot]") {
-  wedge::app::Config config;  // the paper's six layers
-  const auto perplexities = [&] {
+  const auto perplexities = [&](const std::vector<std::string>& words) {
     std::vector<double> values;
-    for (const Published& p : published_for(to_json(config))) values.push_back(p.perplexity);
+    for (const Published& p : published_for(to_json(compose(words, false).front())))
+      values.push_back(p.perplexity);
     return values;
   };
-  CHECK(perplexities() == std::vector<double>{238.71, 321.05, 248.4, 275.7});
-  config.data.max_samples_train = 800;
-  CHECK(perplexities() == std::vector<double>{std::exp(23.8336), std::exp(23.5390)});
-  config.data.max_samples_train = 700;
-  CHECK(perplexities().empty());
-  config.data.max_samples_train.reset();
-  config.model.num_layers = 12;
-  CHECK(perplexities().empty());
-  config.data.max_context_len = 256;
-  CHECK(perplexities() == std::vector<double>{1381.35, 290.60, 235.2, 261.1});
-  config.model.pre_norm = true;
-  CHECK(perplexities() == std::vector<double>{235.2, 261.1});
-  config.model.init = "gpt2";
-  CHECK(perplexities() == std::vector<double>{218.28, 200.29, 235.2, 261.1});
-  config.data.source = "builtin";
-  CHECK(perplexities().empty());
+  using Values = std::vector<double>;
+  CHECK(perplexities({}) == Values{238.71, 321.05, 248.4, 275.7});
+  CHECK(perplexities({"model=grassmann", "seed=7", "data=text"}) == Values{238.71, 321.05, 248.4, 275.7});
+  const std::vector<std::string> founding = {"train.num_epochs=3", "train.batch_size=16",
+                                             "data.max_samples_train=800", "data.max_samples_val=200"};
+  CHECK(perplexities(founding) == Values{std::exp(23.8336), std::exp(23.5390)});
+  for (std::size_t i = 0; i < founding.size(); ++i) {
+    std::vector<std::string> without = founding;
+    without.erase(without.begin() + static_cast<std::ptrdiff_t>(i));
+    INFO("without " << founding[i]);
+    CHECK(perplexities(without).empty());
+  }
+  const std::string twelve = "experiment=paper_12l_256";
+  CHECK(perplexities({twelve}) == Values{218.28, 200.29, 235.2, 261.1});
+  CHECK(perplexities({twelve, "model.pre_norm=false"}) == Values{235.2, 261.1});
+  CHECK(perplexities({twelve, "model.pre_norm=false", "model.init=torch"}) ==
+        Values{1381.35, 290.60, 235.2, 261.1});
+  for (const std::vector<std::string>& other :
+       std::initializer_list<std::vector<std::string>>{{"data=builtin"},
+                                                       {"data=text", "data.train_file=mine.txt"},
+                                                       {"data.path=mine"},
+                                                       {"model.d_model=128"},
+                                                       {"model.num_layers=12"},
+                                                       {"train.max_steps=10"},
+                                                       {"train.num_epochs=1"},
+                                                       {"data.max_samples_val=10"},
+                                                       {"data.max_samples_train=700"}}) {
+    INFO(other.back());
+    CHECK(perplexities(other).empty());
+  }
+  CHECK(published_for({{"model", {{"num_layers", 6}}}}).empty());
+  CHECK(published_for({{"data", {{"source", "text"}}}, {"trainer", {{"lr", 0.001}}}}).empty());
   CHECK(published_for(nullptr).empty());
 }
 
