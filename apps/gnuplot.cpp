@@ -84,8 +84,9 @@ std::string run_gnuplot(const std::string& script) {
   pid_t child = 0;
   const int failure = ::posix_spawnp(&child, name, &actions, nullptr, argv, environ);
   ::posix_spawn_file_actions_destroy(&actions);
-  WEDGE_CHECK(failure == 0, "cannot run gnuplot: {}; pictures need it (Debian: gnuplot-nox)",
-              std::strerror(failure));
+  if (failure != 0)
+    throw NoGnuplot(fmt::format("cannot run gnuplot: {}; pictures need it (Debian: gnuplot-nox)",
+                                std::strerror(failure)));
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }

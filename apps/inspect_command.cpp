@@ -6,6 +6,7 @@
 #include "apps/commands.h"
 #include "apps/console.h"
 #include "apps/files.h"
+#include "apps/gnuplot.h"
 #include "apps/help.h"
 #include "apps/inspection_report.h"
 #include "apps/words.h"
@@ -31,6 +32,7 @@ std::string inspect_help() {
          "between layers the angles by which the mean directions drift.\n"
          "Attention, for each layer and head: the entropy of the weights and the mean distance that it looks "
          "back.\n"
+         "The plots are drawn by gnuplot (Debian: gnuplot-nox); without it the page is left out.\n"
          "\n"
          "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
          "                                 best.safetensors\n"
@@ -74,10 +76,6 @@ int run_inspect(const Arguments& arguments) {
       WEDGE_CHECK(std::isfinite(value), "inspect: {}: not all numbers of {} are finite",
                   loaded.checkpoint.path.string(), name);
   if (out.empty()) out = fs::absolute(loaded.checkpoint.path).parent_path();
-  std::error_code error;
-  fs::create_directories(out, error);
-  WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
-
   const std::int64_t L = loaded.blocks.context_len();
   const std::int64_t count = std::clamp<std::int64_t>(max_tokens / L, 1, loaded.blocks.count());
   std::vector<std::vector<std::int32_t>> blocks;
@@ -92,12 +90,23 @@ int run_inspect(const Arguments& arguments) {
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", split}};
   json.update(to_json(inspection));
+  // All is drawn before the first file is written.
+  std::string html;
+  try {
+    HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
+    describe(inspection, page);
+    html = page.finish();
+  } catch (const NoGnuplot& error) {
+    print_notice(fmt::format("inspect.html is left out: {}", error.what()));
+  }
+  std::error_code error;
+  fs::create_directories(out, error);
+  WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
   write_file(out / "inspect.json", json.dump(2) + "\n");
+  if (!html.empty()) write_file(out / "inspect.html", html);
   print(summary(inspection));
-  HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
-  describe(inspection, page);
-  write_file(out / "inspect.html", page.finish());
-  print(fmt::format("{}\n{}\n", (out / "inspect.json").string(), (out / "inspect.html").string()));
+  for (const char* name : {"inspect.json", "inspect.html"})
+    if (name != std::string_view("inspect.html") || !html.empty()) print((out / name).string() + "\n");
   return 0;
 }
 
