@@ -34,6 +34,7 @@ void flush_output() {
 
 void finish_output() {
   flush_output();
+  if (g_output_errno == EPIPE) throw OutputClosed();
   WEDGE_CHECK(g_output_errno == 0, "cannot write to standard output: {}", std::strerror(g_output_errno));
 }
 

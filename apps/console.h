@@ -12,7 +12,10 @@ void print(std::string_view text);
 // Sends what is buffered on its way.
 void flush_output();
 
-// Throws wedge::Error when anything that was printed did not arrive.
+// Nobody reads standard output any more (as after `| head`), which is no fault of anybody's.
+struct OutputClosed {};
+
+// Throws OutputClosed, and wedge::Error when anything that was printed did not arrive for another reason.
 void finish_output();
 
 // Whether standard output is a terminal.

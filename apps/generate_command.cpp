@@ -61,7 +61,7 @@ class StoppingPrinter {
         }
     }
     print(std::string_view(held_).substr(0, safe));
-    flush_output();
+    finish_output();  // nobody reads on: stop
     held_.erase(0, safe);
     return true;
   }

@@ -225,6 +225,26 @@ TEST_CASE("bad input: output that nobody takes", "[apps][command]") {
   }
 }
 
+TEST_CASE("bad input: a pipe that nobody reads ends a command without a word", "[apps][command]") {
+  Bench bench;
+  const auto ended = [&](const std::string& command) {
+    INFO(command);
+    // The status goes to another stream: that of a pipe is the reader's. The reader is gone before it begins.
+    const Outcome outcome =
+        run_shell(bench.cwd(), "{ (sleep 0.3; " + command +
+                                   "; echo status $? > status) | exec true; } ; cat status; rm status");
+    CHECK(outcome.out == "status 141\n");
+    CHECK(outcome.err.empty());
+  };
+  ended(R"("$wedge" --help)");
+  ended(R"(yes a | "$wedge" tokenize vocab=vocab.txt)");
+  std::string train = "\"$wedge\" train data.path=tokens.safetensors experiment.run_dir=run";
+  for (const std::string& word : tiny_words()) train += " " + shell_quote(word);
+  ended(train);
+  CHECK(fs::exists(bench.cwd() / "run/results.json"));  // the work was finished
+  ended(R"("$wedge" generate checkpoint=run prompt=1 max_tokens=1000000000)");
+}
+
 TEST_CASE("bad input: no command at all shows the help and fails", "[apps][command]") {
   Bench bench;
   const Outcome outcome = run_wedge(bench.cwd(), {});
