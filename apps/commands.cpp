@@ -42,8 +42,8 @@ const Command& find_command(const std::string& name) {
     if (command.name == name) return command;
     names.push_back(command.name);
   }
-  throw Error(
-      fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
+  throw Error(fmt::format("unknown command '{}'; {}; see wedge --help", name,
+                          nearest_is(name, names, fmt::format("expected {}", fmt::join(names, ", ")))));
 }
 
 // "wedge eval, generate" for checkpoint (or checkpoint=); empty where no command has a word of its own so
@@ -73,7 +73,8 @@ std::string help_about(const std::string& name) {
   std::vector<std::string_view> names;
   for (const Command& command : kCommands) names.push_back(command.name);
   for (const Key& key : config_keys()) names.push_back(key.name);
-  throw Error(fmt::format("help: no command or key '{}'; the nearest is {}", name, nearest(name, names)));
+  throw Error(fmt::format("help: no command or key '{}'; {}", name,
+                          nearest_is(name, names, "see wedge --help and wedge train --help")));
 }
 
 }  // namespace

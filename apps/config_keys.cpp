@@ -201,6 +201,19 @@ std::string_view last_part(std::string_view name) {
   return dot == std::string_view::npos ? name : name.substr(dot + 1);
 }
 
+std::string_view group_of(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
+// Whether one of the words of `name`, which have _ between them, begins with `start`.
+bool begins_a_word(std::string_view name, std::string_view start) {
+  if (start.size() < 3) return false;
+  for (std::size_t at = 0; at < name.size(); at = std::min(name.find('_', at), name.size() - 1) + 1)
+    if (name.substr(at).starts_with(start)) return true;
+  return false;
+}
+
 }  // namespace
 
 std::span<const Key> config_keys() {
@@ -214,7 +227,7 @@ const Key& find_key(std::string_view name) {
     names.push_back(key.name);
   }
   for (const PresetGroup& group : preset_groups()) names.push_back(group.name);
-  throw Error(fmt::format("unknown key '{}'; the nearest is {}", name, nearest(name, names)));
+  throw Error(fmt::format("unknown key '{}'; {}", name, nearest_is(name, names, "see wedge train --help")));
 }
 
 std::vector<std::string_view> split_choices(std::string_view choices) {
@@ -254,12 +267,22 @@ std::string type_name(const Key& key) {
                     key.field(example));
 }
 
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
-  const auto distance = [&](std::string_view candidate) {
-    return std::min(edit_distance(word, candidate), edit_distance(last_part(word), last_part(candidate)) + 2);
-  };
-  return *std::min_element(candidates.begin(), candidates.end(),
-                           [&](auto a, auto b) { return distance(a) < distance(b); });
+std::string nearest_is(std::string_view word, const std::vector<std::string_view>& candidates,
+                       std::string_view otherwise) {
+  const std::string_view last = last_part(word) == "lr" ? "learning_rate" : last_part(word);
+  const std::string_view group = group_of(word);
+  std::string_view found;
+  // Farther than this, a word was not meant.
+  std::size_t nearest = 1 + (last.size() <= 3 ? 1 : std::max<std::size_t>(2, last.size() / 3));
+  for (const std::string_view candidate : candidates) {
+    const std::string_view its_last = last_part(candidate);
+    const std::size_t edits = edit_distance(last, its_last);
+    const std::size_t of_last = begins_a_word(its_last, last) ? std::min<std::size_t>(1, edits) : edits;
+    const std::size_t elsewhere = group.empty() || group == group_of(candidate) ? 0 : 2;
+    const std::size_t distance = std::min(edit_distance(word, candidate), of_last + elsewhere);
+    if (distance < nearest) nearest = distance, found = candidate;
+  }
+  return found.empty() ? std::string(otherwise) : fmt::format("the nearest is {}", found);
 }
 
 }  // namespace wedge::app

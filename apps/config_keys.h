@@ -56,8 +56,10 @@ std::string describe_range(const Key& key);
 // "an integer", "a number or null", ...
 std::string type_name(const Key& key);
 
-// The candidate nearest to `word` by edit distance; for dotted words the last part alone counts nearly as
-// much, so that batch_size finds train.batch_size. `candidates` must not be empty.
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
+// "the nearest is CANDIDATE", or `otherwise` where none is near: by edit distance of the whole or of the last
+// part alone (batch_size finds train.batch_size), by how a word in the last part begins (epochs finds
+// train.num_epochs), and by what is said for short (lr).
+std::string nearest_is(std::string_view word, const std::vector<std::string_view>& candidates,
+                       std::string_view otherwise);
 
 }  // namespace wedge::app

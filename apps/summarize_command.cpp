@@ -33,8 +33,8 @@ int run_summarize(const Arguments& arguments) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::size_t equals = arguments[i].find('=');
     const std::string name = arguments[i].substr(0, equals);
-    WEDGE_CHECK(name == "--root" || name == "--out", "summarize: unknown argument '{}'; the nearest is {}",
-                arguments[i], nearest(name, {"--root", "--out"}));
+    WEDGE_CHECK(name == "--root" || name == "--out", "summarize: unknown argument '{}'; {}", arguments[i],
+                nearest_is(name, {"--root", "--out"}, "see wedge summarize --help"));
     WEDGE_CHECK(equals != std::string::npos || i + 1 < arguments.size(), "summarize: {} needs a value", name);
     const std::string value = equals != std::string::npos ? arguments[i].substr(equals + 1) : arguments[++i];
     WEDGE_CHECK(!value.empty(), "summarize: {} needs a value", name);

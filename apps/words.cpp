@@ -25,7 +25,8 @@ Words::Words(std::string_view command, const std::vector<std::string>& arguments
     const std::size_t equals = std::min(word.find('='), word.size());
     const std::string name = word.substr(0, equals);
     WEDGE_CHECK(equals < word.size() && std::ranges::find(names, name) != names.end(),
-                "{}: unknown argument '{}'; the nearest is {}=", command, word, nearest(name, names));
+                "{}: unknown argument '{}'; {}", command, word,
+                nearest_is(name, names, fmt::format("see wedge {} --help", command)));
     WEDGE_CHECK(values_.emplace(name, word.substr(equals + 1)).second, "{}: {} is given twice", command,
                 name);
   }

@@ -67,6 +67,7 @@ class Bench {
 TEST_CASE("bad input: commands and options", "[apps][command]") {
   Bench bench;
   bench.fails({"trian"}, "unknown command 'trian'; the nearest is train");
+  bench.fails({"frobnicate"}, "unknown command 'frobnicate'; expected train, eval, ");
   bench.fails({"help", "evil"}, "the nearest is eval");
   bench.fails({"--verson"}, "unknown command '--verson'");
   bench.train_fails({"--multi"}, "unknown option '--multi'; the nearest is -m");

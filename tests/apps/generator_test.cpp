@@ -166,7 +166,7 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   refused({"prompt=The", "seed=-1"}, "seed: expected an integer, from 0 to 18446744073709551615, got -1");
   refused({"prompt=The", "seed=18446744073709551616"}, "seed: expected an integer");
   refused({"prompt=The", "seed=1.5"}, "seed: expected an integer");
-  refused({"prompt=The", "tempreature=1"}, "the nearest is temperature=");
+  refused({"prompt=The", "tempreature=1"}, "the nearest is temperature");
   refused({"prompt=The", "prompt=A"}, "prompt is given twice");
   refused({"prompt=The", "train.device=gpu"}, "train.device: must be auto or cpu or cuda, got gpu");
   refused({"prompt=The", "train.threads=0"}, "train.threads");
