@@ -8,7 +8,10 @@
 
 namespace wedge::app {
 
-// Throws wedge::Error naming the path and the cause.
+// Whether anything has this name, be it a link that leads nowhere: to be named when it is read.
+bool is_there(const std::filesystem::path& path);
+
+// Throws wedge::Error naming the path and the cause; what is no regular file is refused.
 std::string read_file(const std::filesystem::path& path);
 
 // Replaces what is at `path` by `text`: a temporary file in the same folder, fsync, rename. Throws

@@ -57,8 +57,8 @@ std::optional<double> limit_of(const Curves& picture) {
 LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
   LearningCurve curve;
   curve.label = label;
-  if (fs::exists(folder.config())) curve.config = read_json(folder.config());
-  if (fs::exists(folder.results())) curve.result = read_result(folder.results());
+  if (is_there(folder.config())) curve.config = read_json(folder.config());
+  if (is_there(folder.results())) curve.result = read_result(folder.results());
 
   std::vector<std::int64_t> epochs;  // of the steps
   std::istringstream lines(read_file(folder.metrics()));
@@ -94,7 +94,7 @@ std::vector<LearningCurve> find_curves(const fs::path& root) {
   const RunFolder itself{root};
   std::error_code error;
   WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
-  if (fs::exists(itself.metrics())) {
+  if (is_there(itself.metrics())) {
     const fs::path name = fs::absolute(root).lexically_normal();
     return {read_curve(itself, (name.has_filename() ? name : name.parent_path()).filename().string())};
   }

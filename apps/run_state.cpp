@@ -139,7 +139,7 @@ SafetensorsFile open_state(const fs::path& path) {
 
 // Whether the log goes on after a finished epoch, at whose end a state was written.
 bool tells_of_a_state(const fs::path& metrics) {
-  if (!fs::exists(metrics)) return false;
+  if (!is_there(metrics)) return false;
   std::istringstream lines(read_file(metrics));
   bool after_epoch = false;
   for (std::string line; std::getline(lines, line);) {

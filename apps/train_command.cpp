@@ -160,7 +160,7 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
   update_from_json(run.config, json, origin);
   run.config = compose_over(run.config, words);
   validate(run.config);
-  run.finished = fs::exists(folder.results());
+  run.finished = is_there(folder.results());
   if (run.finished) read_result(folder.results());  // what is wrong with it is said before others are trained
   return run;
 }
@@ -212,7 +212,7 @@ int resume(const fs::path& path, const Arguments& words) {
   }
   const std::vector<CorpusPointer> corpora = check_runs(configs_of(runs), runs);
   for (const Member& run : runs)
-    if (!run.finished && !run.state && (single || fs::exists(run.folder.metrics())))
+    if (!run.finished && !run.state && (single || is_there(run.folder.metrics())))
       print(fmt::format("{} has no state to go on from yet: it starts afresh\n", run.folder.path.string()));
   return single ? train_one(runs.front(), *corpora.front()) : train_many(runs, corpora, folder.path);
 }

@@ -195,6 +195,26 @@ TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a 
   CHECK_THAT(trained.err, ContainsSubstring("not a regular file"));
 }
 
+TEST_CASE("bad input: pipes and links that lead nowhere in a tree of runs", "[apps][command]") {
+  Bench bench;
+  for (const char* name : {"results.json", "metrics.jsonl"}) {
+    fs::create_directories(bench.cwd() / "tree");
+    const fs::path file = bench.cwd() / "tree" / name;
+    const std::string line = std::string(name) == "results.json" ? "summarize --root tree" : "plot tree";
+    REQUIRE(::mkfifo(file.c_str(), 0600) == 0);
+    const Outcome pipe = run_shell(bench.cwd(), "timeout 20 \"$wedge\" " + line);
+    CHECK(pipe.status == 2);
+    CHECK(pipe.err == "wedge: error: cannot read tree/" + std::string(name) + ": it is not a regular file\n");
+    fs::remove(file);
+    fs::create_symlink(name, file);
+    const Outcome loop = run_shell(bench.cwd(), "timeout 20 \"$wedge\" " + line);
+    CHECK(loop.status == 2);
+    CHECK(loop.err ==
+          "wedge: error: cannot read tree/" + std::string(name) + ": Too many levels of symbolic links\n");
+    fs::remove(file);
+  }
+}
+
 TEST_CASE("bad input: checkpoints", "[apps][command]") {
   Bench bench;
   bench.fails({"eval", "checkpoint=none"}, "none");
