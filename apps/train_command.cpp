@@ -65,6 +65,9 @@ RunResult train_member(const Member& member, const data::Corpus& corpus, const f
   } catch (const Interrupted& stopped) {
     throw Interrupted(stopped.signal(),
                       fmt::format("{}; to go on: wedge train resume={}", stopped.what(), quoted(above)));
+  } catch (const UnfinishedError& error) {
+    throw Error(
+        fmt::format("{}; once that is mended, to go on: wedge train resume={}", error.what(), quoted(above)));
   }
 }
 

@@ -89,6 +89,20 @@ class Run {
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
                              static_cast<double>(result_.num_params) / 1e6, on_device()),
                  train_.num_epochs, total_steps_, steps_.per_epoch(), done_.step});
+    try {
+      run_epochs();
+    } catch (const DivergenceError&) {
+      throw;
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& error) {
+      throw UnfinishedError(error.what());
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void run_epochs() {
     while (done_.step < total_steps_ || done_.batches_done > 0) run_epoch();
     result_.train_losses = done_.train_losses;
     result_.val_losses = done_.val_losses;
@@ -98,10 +112,8 @@ class Run {
       keep_two_states();  // killed between its last state and this, a run has three
       write_file(folder_->results(), to_json(result_).dump(2) + "\n");
     }
-    return std::move(result_);
   }
 
- private:
   void go_on() {
     done_ = load_state(*state_, config_, corpus_, *model_, optimizer_);
     saved_ = folder_->path / state_->filename();

@@ -411,7 +411,8 @@ TEST_CASE("resume: a disk that takes no more leaves the state before, and its wo
   const Outcome full = run_shell(place.cwd, "ulimit -f 40; " + line);
   CHECK(full.status == 2);
   CHECK(is_one_error_line(full.err));
-  CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large"));
+  CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large") &&
+                           ContainsSubstring("to go on: wedge train resume=full\n"));
   for (const auto& entry : fs::directory_iterator(place.cwd / "full")) {
     CHECK(entry.path().extension() != ".tmp");
     CHECK(entry.path().extension() != ".safetensors");
