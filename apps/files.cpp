@@ -59,7 +59,12 @@ std::string read_file(const std::filesystem::path& path) {
   }
 }
 
-void write_file(const std::filesystem::path& path, std::string_view text) {
+void write_file(const std::filesystem::path& given, std::string_view text) {
+  // Of a link, what it leads to is replaced.
+  std::error_code error;
+  std::filesystem::path path = given;
+  if (std::filesystem::is_symlink(given, error)) path = std::filesystem::canonical(given, error);
+  WEDGE_CHECK(!path.empty(), "cannot write {}: a link that leads nowhere", given.string());
   struct stat info {};
   WEDGE_CHECK(::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode),
               "cannot write {}: it is not a regular file", path.string());

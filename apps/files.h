@@ -16,7 +16,7 @@ std::string read_file(const std::filesystem::path& path);
 
 // Replaces what is at `path` by `text`: a temporary file in the same folder, fsync, rename. Throws
 // wedge::Error when the system refuses, or when something that is not a regular file is there; `path` is then
-// as it was.
+// as it was. Of a link, what it leads to is replaced.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 // Makes a file that nobody else has made. Throws wedge::Error when something is there or the system refuses.
