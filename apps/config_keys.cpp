@@ -103,12 +103,13 @@ std::string name_of_type() {
 
 [[noreturn]] void fail_type(const Key& key, const Json& value) {
   std::string hint;
-  // "nan" and "1e999" are bare words to a JSON parser, but not what the user meant.
+  // "nan", "1e999" and "1e-999" are bare words to a JSON parser, but not what the user meant.
   if (value.is_string() && type_name(key).starts_with("a number")) {
     const std::string text = value.get<std::string>();
     char* end = nullptr;
     const double number = std::strtod(text.c_str(), &end);
     if (end != text.c_str() && *end == '\0' && !std::isfinite(number)) hint = " (not finite)";
+    if (end != text.c_str() && *end == '\0' && number == 0) hint = " (too small)";
   }
   if (!value.is_string() && type_name(key).starts_with("a string"))
     hint = fmt::format(R"( (a string of these characters is written '"{}"'))", value.dump());

@@ -24,7 +24,8 @@ bool output_is_terminal();
 // "wedge: MESSAGE", in the same way as print_error.
 void print_notice(std::string_view message);
 
-// "wedge: error: MESSAGE" as one line on standard error: line ends and control characters in it are escaped.
+// "wedge: error: MESSAGE" as one line on standard error: line ends, control characters and bytes that are
+// no UTF-8 are escaped.
 void print_error(std::string_view message);
 
 }  // namespace wedge::app

@@ -39,8 +39,8 @@ std::optional<std::string> Words::text(const std::string& name) const {
 
 std::string Words::required(const std::string& name, std::string_view value) const {
   const auto found = values_.find(name);
-  WEDGE_CHECK(found != values_.end() && !found->second.empty(), "{}: {}={} is missing", command_, name,
-              value);
+  WEDGE_CHECK(found != values_.end(), "{}: {}={} is missing", command_, name, value);
+  WEDGE_CHECK(!found->second.empty(), "{}: {}: expected {}, got nothing", command_, name, value);
   return found->second;
 }
 

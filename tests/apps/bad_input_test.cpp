@@ -75,6 +75,11 @@ TEST_CASE("bad input: commands and options", "[apps][command]") {
   bench.fails({"summarize", "--root"}, "--root needs a value");
   bench.fails({"tokenize", "vocabulary=x"}, "the nearest is vocab=FILE");
   bench.fails({"tokenize"}, "vocab=FILE is missing");
+  bench.fails({"tokenize", "vocab=nope"}, "nope: cannot read the vocabulary: No such file or directory");
+  bench.fails({"tokenize", "vocab=texts"}, "texts: cannot read the vocabulary: it is a folder");
+  bench.fails({"generate", "checkpoint=x"}, "generate: prompt=TEXT is missing");
+  bench.fails({"generate", "checkpoint=x", "prompt="}, "generate: prompt: expected TEXT, got nothing");
+  bench.fails({"tokenize", "vocab=a\xff\x1b\u00e9"}, "a\\xff\\x1b\u00e9: cannot read");
   bench.fails({"eval"}, "checkpoint=FILE_OR_RUN_DIR is missing");
 }
 
@@ -89,6 +94,8 @@ TEST_CASE("bad input: keys, presets and values", "[apps][command]") {
   bench.train_fails({"model.pre_norm=yes"}, "model.pre_norm: expected true or false");
   bench.train_fails({"train.learning_rate=nan"}, "train.learning_rate: expected a number");
   bench.train_fails({"train.learning_rate=1e999"}, "train.learning_rate: expected a number");
+  bench.train_fails({"train.learning_rate=1e-400"},
+                    "train.learning_rate: expected a number, got \"1e-400\" (too small)");
   bench.train_fails({"train.learning_rate=-1"}, "train.learning_rate: must be at least 0");
   bench.train_fails({"train.dropout_rate=1"}, "train.dropout_rate: must be");
   bench.train_fails({"train.num_epochs=0"}, "train.num_epochs: must be");
@@ -123,6 +130,9 @@ TEST_CASE("bad input: data", "[apps][command]") {
   bench.train_fails(
       {"data=text", "data.path=texts", "data.vocab_file=vocab.txt", "data.train_file=/dev/zero"},
       "/dev/zero is not a regular file");
+  bench.train_fails(
+      {"data=text", "data.path=texts"},
+      "bert-base-uncased/vocab.txt, the vocabulary that texts are cut with: data.vocab_file=FILE");
   for (const char* source : {"data=wikitext2", "data=text"}) {
     bench.fails({"train", source}, "fetch_wikitext2.sh");
     bench.fails({"train", source}, "data=builtin");
