@@ -39,6 +39,27 @@ Series thinned(const std::vector<double>& x, const std::vector<double>& y) {
   return series;
 }
 
+// The runs' labels, each with what tells its configuration from the others'.
+std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
+  constexpr std::size_t kMaxKeys = 3;
+  std::vector<LabelledResult> runs;
+  for (const LearningCurve& curve : curves) {
+    runs.push_back({curve.label, {}});
+    runs.back().result.config = curve.config;
+  }
+  const std::vector<std::string> keys = differing_keys(runs);
+  std::vector<std::string> legend;
+  for (const LabelledResult& run : runs) {
+    std::string values;
+    for (const std::string& key : keys)
+      values += fmt::format("{}{}={}", values.empty() ? "" : ", ", key.substr(key.rfind('.') + 1),
+                            lookup(run.result.config, key).dump());
+    legend.push_back(keys.empty() || keys.size() > kMaxKeys ? run.label
+                                                            : fmt::format("{} ({})", run.label, values));
+  }
+  return legend;
+}
+
 // The first steps of a run can be so far up that nothing else is seen: what lies above all that comes after
 // the first twentieth is cut off.
 std::optional<double> limit_of(const Curves& picture) {
@@ -107,7 +128,8 @@ std::vector<LearningCurve> find_curves(const fs::path& root) {
 }
 
 Curves picture_of(const std::vector<LearningCurve>& curves) {
-  Curves picture{"Loss", "epoch", "mean cross-entropy (nats)", {}, {}};
+  Curves picture{"Loss: validation, and training (pale)", "epoch", "mean cross-entropy (nats)", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   for (std::size_t i = 0; i < curves.size(); ++i) {
     Series train = thinned(curves[i].step_epochs, curves[i].step_losses);
     train.label = curves.size() == 1 ? "training" : "";
@@ -116,7 +138,7 @@ Curves picture_of(const std::vector<LearningCurve>& curves) {
     if (!train.x.empty()) picture.series.push_back(train);
   }
   for (std::size_t i = 0; i < curves.size(); ++i) {
-    Series validation{curves.size() == 1 ? "validation" : curves[i].label,
+    Series validation{curves.size() == 1 ? "validation" : legend[i],
                       curves[i].val_epochs,
                       curves[i].val_losses,
                       i,
@@ -125,12 +147,17 @@ Curves picture_of(const std::vector<LearningCurve>& curves) {
     if (!validation.x.empty()) picture.series.push_back(validation);
   }
   picture.y_max = limit_of(picture);
-  if (curves.size() > 1) picture.title = "Loss: validation, and training (pale)";
+  if (curves.size() == 1) {
+    const Json strategy = lookup(curves.front().config, "model.tensor_lifting_strategy");
+    picture.title =
+        fmt::format("Loss: {}{}", strategy.is_string() ? model_name(strategy) + ", " : "", legend[0]);
+  }
   return picture;
 }
 
 Bars best_of(const std::vector<LearningCurve>& curves) {
   Bars bars{"Best validation perplexity", "perplexity", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   std::set<std::string> published;
   std::vector<Bar> of_others;
   for (std::size_t i = 0; i < curves.size(); ++i) {
@@ -138,7 +165,7 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
     const RunResult& result = *curves[i].result;
     const double perplexity = std::exp(result.best_val_loss);
     if (!std::isfinite(perplexity)) continue;  // no axis reaches so far
-    bars.bars.push_back({curves[i].label, perplexity, format_perplexity(perplexity), i, false});
+    bars.bars.push_back({legend[i], perplexity, format_perplexity(perplexity), i, false});
     if (result.floor) bars.line = std::exp(*result.floor);
     for (const Published& other : published_for(result.config)) {
       const std::string label = fmt::format("{}: {}", model_name(other.strategy), other.source);
@@ -160,10 +187,11 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
 
 Bars throughput_of(const std::vector<LearningCurve>& curves) {
   Bars bars{"Training throughput", "tokens/s", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   for (std::size_t i = 0; i < curves.size(); ++i)
     if (curves[i].result && curves[i].result->tokens_per_second) {
       const double rate = *curves[i].result->tokens_per_second;
-      bars.bars.push_back({curves[i].label, rate, fmt::format("{:.0f}", rate), i, false});
+      bars.bars.push_back({legend[i], rate, fmt::format("{:.0f}", rate), i, false});
     }
   return bars;
 }

@@ -166,6 +166,25 @@ TEST_CASE("bars: few marks, written alike, and a logarithmic axis where values a
   CHECK_THAT(draw(small, ImageFormat::svg), ContainsSubstring(">0.001<") && ContainsSubstring(">0.002<"));
 }
 
+TEST_CASE("pictures call runs by what tells them apart", "[apps][plot]") {
+  std::vector<LearningCurve> curves(2);
+  for (const int i : {0, 1}) {
+    curves[i].label = fmt::format("run_{}", i);
+    curves[i].config = to_json(compose({fmt::format("seed={}", 42 + i)}, false).front());
+    curves[i].val_epochs = curves[i].val_losses = {1, 2};
+    curves[i].result.emplace();
+    curves[i].result->tokens_per_second = 5;
+  }
+  CHECK(picture_of(curves).series[1].label == "run_1 (seed=43)");
+  CHECK(best_of(curves).bars[0].label == "run_0 (seed=42)");
+  CHECK(throughput_of(curves).bars[1].label == "run_1 (seed=43)");
+  curves[1].config = curves[0].config;
+  CHECK(picture_of(curves).series[1].label == "run_1");
+  curves.pop_back();
+  CHECK(picture_of(curves).series[0].label == "validation");
+  CHECK(picture_of(curves).title == "Loss: TransformerLM, run_0");
+}
+
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
   if (!have_gnuplot()) return;
   const TempDir temp;
@@ -189,6 +208,9 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
                         ContainsSubstring("1_grassmann") && ContainsSubstring("</svg>"));
     CHECK(slurp(cwd / root / (std::string(name) + ".png")).starts_with("\x89PNG"));
   }
+  const Outcome one = run_wedge(cwd, {"plot", root + "/0_attention", "out=one"});
+  CHECK(one.status == 0);
+  CHECK_THAT(slurp(cwd / "one/learning_curves.svg"), ContainsSubstring("Loss: TransformerLM, 0_attention"));
   const Outcome both =
       run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
   CHECK(both.status == 0);
