@@ -12,7 +12,7 @@
 namespace wedge::app {
 
 std::string summarize_help() {
-  return "usage: wedge summarize --root DIR --out FILE.md\n"
+  return "usage: wedge summarize [DIR]... [--out FILE.md]\n"
          "\n"
          "Makes the comparison table from every results.json in DIR and below, prints it and writes it to "
          "FILE.md.\n"
@@ -20,17 +20,21 @@ std::string summarize_help() {
          "that\n"
          "differ in the seed alone get a row with mean ± sample standard deviation.\n"
          "\n"
-         "  --root DIR      where to look (default: runs)\n"
+         "  DIR             where to look (default: runs); --root DIR says the same\n"
          "  --out FILE.md   where to write; without it the table is only printed\n"
          "\n"
          "example:\n"
-         "  wedge summarize --root runs/multirun --out comparison.md\n";
+         "  wedge summarize runs/multirun --out comparison.md\n";
 }
 
 int run_summarize(const Arguments& arguments) {
-  std::string root = "runs";
+  std::vector<std::string> roots;
   std::optional<std::string> out;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (!arguments[i].starts_with("-")) {
+      roots.push_back(arguments[i]);
+      continue;
+    }
     const std::size_t equals = arguments[i].find('=');
     const std::string name = arguments[i].substr(0, equals);
     WEDGE_CHECK(name == "--root" || name == "--out", "summarize: unknown argument '{}'; {}", arguments[i],
@@ -39,11 +43,19 @@ int run_summarize(const Arguments& arguments) {
     const std::string value = equals != std::string::npos ? arguments[i].substr(equals + 1) : arguments[++i];
     WEDGE_CHECK(!value.empty(), "summarize: {} needs a value", name);
     if (name == "--root")
-      root = value;
+      roots.push_back(value);
     else
       out = value;
   }
-  const std::string table = comparison_table(find_results(root));
+  if (roots.empty()) roots = {"runs"};
+  std::vector<LabelledResult> results;
+  for (const std::string& root : roots)
+    for (LabelledResult& result : find_results(root)) {
+      // Runs of several roots are told apart by them.
+      if (roots.size() > 1) result.label = result.label == "." ? root : root + "/" + result.label;
+      results.push_back(std::move(result));
+    }
+  const std::string table = comparison_table(results);
   if (out) write_file(*out, table);
   print(table);
   return 0;

@@ -101,6 +101,13 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
   CHECK(test::run_wedge(cwd, {"summarize", "--root=tree", "--out=other.md"}).status == 0);
   CHECK(test::slurp(cwd / "other.md") == outcome.out);
 
+  // Folders are named as for plot and report.
+  CHECK(test::run_wedge(cwd, {"summarize", "tree"}).out == outcome.out);
+  put(cwd / "other", kPyTorch);
+  const auto both = test::run_wedge(cwd, {"summarize", "tree", "other"});
+  CHECK(both.status == 0);
+  CHECK_THAT(both.out, ContainsSubstring("| tree/run ") && ContainsSubstring("| other "));
+
   // Of a link, what it leads to is written.
   fs::create_directories(cwd / "elsewhere");
   fs::create_symlink("elsewhere/table.md", cwd / "link.md");
