@@ -13,9 +13,9 @@ namespace wedge::app {
 namespace {
 
 data::Split parse_split(const std::string& name) {
-  for (const data::Split split : {data::Split::validation, data::Split::test})
+  for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
     if (name == data::name_of(split)) return split;
-  throw Error(fmt::format("data.split: must be validation or test, got {}", name));
+  throw Error(fmt::format("data.split: must be train, validation or test, got {}", name));
 }
 
 // What may be changed of a checkpoint's configuration: where data comes from and how it is run.
@@ -57,8 +57,7 @@ CheckpointData load_checkpoint_data(std::string_view command, const std::string&
       load_corpus(config, {wanted}, checkpoint.vocabulary.empty() ? nullptr : &checkpoint.vocabulary);
   WEDGE_CHECK(corpus.vocab_size == checkpoint.vocab_size, "{}: its vocabulary has {} entries, the data's {}",
               checkpoint.path.string(), checkpoint.vocab_size, corpus.vocab_size);
-  data::Blocks blocks(std::move(wanted == data::Split::test ? corpus.test : corpus.validation),
-                      config.data.max_context_len, data::name_of(wanted));
+  data::Blocks blocks(corpus.tokens(wanted), config.data.max_context_len, data::name_of(wanted));
   use_threads(config.train.threads);
   auto model = load_model(checkpoint, resolve_device(config.train.device));
   return {std::move(checkpoint), std::move(config), std::move(model), std::move(blocks)};

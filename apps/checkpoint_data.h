@@ -21,7 +21,7 @@ struct CheckpointData {
 
 // Reads the checkpoint, applies the words that may change where data comes from and how it is run
 // (data=PRESET, data.*, train.batch_size, train.threads, train.device, train.amp), sets the number of
-// threads, and loads `split` ("validation" or "test") and the model. Throws wedge::Error, naming `command`
+// threads, and loads `split` ("train", "validation" or "test") and the model. Throws wedge::Error, naming `command`
 // where a word is not allowed.
 CheckpointData load_checkpoint_data(std::string_view command, const std::string& path,
                                     const std::string& split, const std::vector<std::string>& words);

@@ -17,7 +17,7 @@ namespace wedge::app {
 namespace fs = std::filesystem;
 
 std::string inspect_help() {
-  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [key=value]...\n"
+  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...\n"
          "\n"
          "Writes inspect.json and a page with plots, inspect.html, about what the mixers of a model do over "
          "a text, and\n"
@@ -36,7 +36,7 @@ std::string inspect_help() {
          "\n"
          "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
          "                                 best.safetensors\n"
-         "  data.split=validation|test     (default: validation)\n"
+         "  data.split=SPLIT               train, validation or test (default: validation)\n"
          "  max_tokens=8192                of the split's beginning, in whole blocks\n"
          "  out=FOLDER                     (default: the checkpoint's folder)\n"
          "\n"

@@ -231,7 +231,7 @@ TEST_CASE("bad input: checkpoints", "[apps][command]") {
   bench.fails({"eval", "checkpoint=texts"}, "best.safetensors");
   bench.fails({"eval", "checkpoint=junk.safetensors"}, "junk.safetensors");
   bench.fails({"eval", "checkpoint=tokens.safetensors"}, "not a checkpoint of wedge train");
-  bench.fails({"eval", "checkpoint=x", "data.split=train"}, "data.split: must be validation or test");
+  bench.fails({"eval", "checkpoint=x", "data.split=tset"}, "data.split: must be train, validation or test");
 }
 
 TEST_CASE("bad input: text that is no UTF-8 is named by line", "[apps][command]") {

@@ -162,6 +162,7 @@ TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
 
   CHECK(eval({"checkpoint=run/best.safetensors"}) == whole);
   CHECK(eval({"data.split=test"})["loss"] != whole["loss"]);
+  CHECK(eval({"data.split=train"})["tokens"] == 440);
   CHECK(eval({"data.max_context_len=4"})["tokens"] == 80);
 
   const auto fails = [&](const std::vector<std::string>& words, const std::string& part) {
