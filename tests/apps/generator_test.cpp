@@ -144,6 +144,13 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   CHECK(generate({"prompt=Anna kept", "max_tokens=5", "temperature=0", "seed=1"}).out ==
         generate({"prompt=Anna kept", "max_tokens=5", "top_k=1", "seed=2"}).out);
 
+  const auto from_stdin = [&](const std::string& text) {
+    return run_shell(cwd, "printf '" + text + "' | \"$wedge\" generate checkpoint=run prompt=- max_tokens=5");
+  };
+  CHECK(from_stdin("Anna kept\\n").out == generate({"prompt=Anna kept", "max_tokens=5"}).out);
+  CHECK(from_stdin("").status == 2);
+  CHECK_THAT(from_stdin("\\n").err, ContainsSubstring("expected a text on standard input, got nothing"));
+
   const auto refused = [&](const std::vector<std::string>& words, const std::string& text) {
     const Outcome outcome = generate(words);
     CAPTURE(outcome.err);
