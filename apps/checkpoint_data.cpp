@@ -12,9 +12,9 @@ namespace wedge::app {
 namespace {
 
 data::Split parse_split(const std::string& name) {
-  for (const data::Split split : {data::Split::validation, data::Split::test})
+  for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
     if (name == data::name_of(split)) return split;
-  throw Error(fmt::format("data.split: must be validation or test, got {}", name));
+  throw Error(fmt::format("data.split: must be train, validation or test, got {}", name));
 }
 
 // The checkpoint's configuration; without its files where another source is asked for, whose files they are
@@ -48,8 +48,7 @@ CheckpointData load_checkpoint_data(const Words& words) {
       data::load_corpus(config.data, {split}, has_vocabulary ? &checkpoint.vocabulary : nullptr);
   WEDGE_CHECK(corpus.vocab_size == checkpoint.vocab_size, "{}: its vocabulary has {} entries, the data's {}",
               checkpoint.path.string(), checkpoint.vocab_size, corpus.vocab_size);
-  data::Blocks blocks(std::move(split == data::Split::test ? corpus.test : corpus.validation),
-                      config.data.max_context_len, data::name_of(split));
+  data::Blocks blocks(corpus.tokens(split), config.data.max_context_len, data::name_of(split));
   use_threads(config.train.threads);
   auto model = load_model(checkpoint, resolve_device(config.train.device));
   return {std::move(checkpoint), std::move(config), std::move(model), split, std::move(blocks)};

@@ -19,7 +19,7 @@ struct CheckpointData {
 };
 
 // Reads checkpoint=, applies the keys among the words to its configuration, sets the number of threads, and
-// loads the data.split= ("validation", the default, or "test") and the model. Throws wedge::Error.
+// loads the data.split= ("train", "validation", the default, or "test") and the model. Throws wedge::Error.
 CheckpointData load_checkpoint_data(const Words& words);
 
 }  // namespace wedge::app

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "apps/run_dir.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
 #include "tensor/safetensors.h"
@@ -43,6 +44,26 @@ T integer_of(const SafetensorsFile& file, const char* key) {
   return value;
 }
 
+// The checkpoint that `path` means, which a run's folder means too. What else it may be that a user took for one
+// is told apart.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const RunFolder folder{path};
+  if (!std::filesystem::is_directory(path, ignored)) return path;
+  if (std::filesystem::exists(folder.best(), ignored)) return folder.best();
+  WEDGE_CHECK(
+      !std::filesystem::exists(folder.config(), ignored),
+      "{}: no best.safetensors yet: the run has not finished its first epoch; to go on with it: wedge train "
+      "resume={}",
+      path.string(), path.string());
+  std::vector<std::string> members;
+  for (const RunFolder& member : find_members(path)) members.push_back(member.path.string());
+  if (members.size() > 4) members = {members[0], members[1], "...", members.back()};
+  WEDGE_CHECK(members.empty(), "{} holds the runs of a multirun, expected one of them: {}", path.string(),
+              fmt::join(members, ", "));
+  return folder.best();
+}
+
 // A few shapes that bound the model's size, checked before a model of that size is made.
 void check_shapes(const SafetensorsFile& file, const ModelConfig& model) {
   const auto check = [&](const std::string& name, const Shape& expected) {
@@ -71,11 +92,13 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  std::error_code ignored;
   Checkpoint checkpoint;
-  checkpoint.path = std::filesystem::is_directory(path, ignored) ? path / "best.safetensors" : path;
+  checkpoint.path = find_checkpoint(path);
   const SafetensorsFile file(checkpoint.path);
   const std::string name = checkpoint.path.string();
+  WEDGE_CHECK(!file.metadata().contains("progress"),
+              "{}: the state of a run, from which training goes on; expected a checkpoint, such as {}", name,
+              RunFolder{checkpoint.path.parent_path()}.best().string());
 
   const std::string& version = value_of(file, "format_version");
   WEDGE_CHECK(version == kFormatVersion, "{}: format version '{}', this wedge reads {}", name, version,

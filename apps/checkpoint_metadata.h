@@ -21,14 +21,14 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
 
 struct Checkpoint {
   std::filesystem::path path;
-  Config config;  // the keys that are kept (KeyKind::result); the rest as by default
+  Config config;  // the keys that are kept (Key::in_checkpoint); the rest as by default
   std::int64_t vocab_size = 0;
   std::vector<std::string> vocabulary;  // empty: none was stored
 };
 
 // Reads the metadata of `path`; a folder means the best.safetensors in it. Throws wedge::Error, one line with
 // the path, when the file is malformed, has no metadata of wedge's, or its tensors are not those of the model
-// that it describes.
+// that it describes; and for the folder of a multirun or of a run that has no checkpoint yet, or a run's state.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 // The model with the checkpoint's weights. Throws wedge::Error as load_weights does.

@@ -1,6 +1,6 @@
 #include "apps/commands.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -25,7 +25,8 @@ constexpr Command kCommands[] = {
      "checkpoint= prompt= max_tokens= temperature= top_k= top_p= seed= stop=", "train.device train.threads"},
     {"inspect", "what a model's mixers do over a text", run_inspect, inspect_help,
      "checkpoint= data.split= max_tokens= out=", "data train.threads train.device"},
-    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help, "--root= --out="},
+    {"summarize", "the comparison table of a tree of runs", run_summarize, summarize_help,
+     "--root= --out=", "", true},
     {"plot", "pictures of runs", run_plot, plot_help, "out=", "", true},
     {"report", "one page about a tree of runs", run_report, report_help, "out=", "", true},
     {"tokenize", "text on standard input to WordPiece ids", run_tokenize, tokenize_help, "vocab="},
@@ -71,7 +72,8 @@ std::string help_about(const std::string& name) {
   std::vector<std::string_view> names;
   for (const Command& command : kCommands) names.push_back(command.name);
   for (const Key& key : config_keys()) names.push_back(key.name);
-  throw Error(fmt::format("help: no command or key '{}'; the nearest is {}", name, nearest(name, names)));
+  throw Error(fmt::format("help: no command or key '{}'; {}", name,
+                          nearest_is(name, names, "see wedge --help and wedge train --help")));
 }
 
 }  // namespace
@@ -86,8 +88,8 @@ const Command& find_command(std::string_view name) {
     if (command.name == name) return command;
     names.push_back(command.name);
   }
-  throw Error(
-      fmt::format("unknown command '{}'; the nearest is {}; see wedge --help", name, nearest(name, names)));
+  throw Error(fmt::format("unknown command '{}'; {}; see wedge --help", name,
+                          nearest_is(name, names, fmt::format("expected {}", fmt::join(names, ", ")))));
 }
 
 std::vector<std::string_view> own_words_of(const Command& command) {

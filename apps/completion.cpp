@@ -35,7 +35,7 @@ std::map<std::string, std::vector<std::string>> values_of_names() {
       values[std::string(key.name)] = {"true", "false"};
   }
   for (const char* mixer : {"model.tensor_lifting_strategy"}) values[mixer] = values["model"];
-  values["data.split"] = {"validation", "test"};
+  values["data.split"] = {"train", "validation", "test"};
   return values;
 }
 

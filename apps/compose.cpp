@@ -80,7 +80,10 @@ void apply(Config& config, const std::vector<Assignment>& assignments, const std
 
 Json parse_value(const std::string& text) {
   Json value = parse_json(text);
-  if (value.is_discarded() || value.is_object()) return Json(text);
+  // A number that only a zero is near enough to was not meant as one.
+  const bool vanished = value.is_number_float() && value == 0.0 &&
+                        text.substr(0, text.find_first_of("eE")).find_first_of("123456789") != text.npos;
+  if (value.is_discarded() || value.is_object() || vanished) return Json(text);
   return value;
 }
 

@@ -54,7 +54,7 @@ void validate(const Config& config) {
 Json to_json(const Config& config, ConfigPart part) {
   Json json;
   for (const Key& key : config_keys()) {
-    if (part == ConfigPart::checkpoint && key.kind != KeyKind::result) continue;
+    if (part == ConfigPart::checkpoint && !key.in_checkpoint()) continue;
     const std::string group(key.group()), leaf(key.leaf());
     (group.empty() ? json : json[group])[leaf] = get_key(config, key);
   }

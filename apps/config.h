@@ -71,7 +71,7 @@ void validate(const Config& config);
 
 enum class ConfigPart {
   all,         // every key
-  checkpoint,  // without what may differ between two equal runs: the keys of kind KeyKind::result
+  checkpoint,  // without what may differ between two equal runs: Key::in_checkpoint()
 };
 
 // Nested by group, in the order of the key table.

@@ -43,11 +43,13 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(model.init, "initial weights", {}, "torch|gpt2"),
 
     WEDGE_KEY(data.source, "kind of source, set by the data preset", {}, "parquet|text|tokens|builtin"),
-    WEDGE_KEY(data.path, "folder of text or Parquet files; null: WikiText-2; or the file of tokens"),
-    WEDGE_KEY(data.train_file, "training file, in data.path unless absolute"),
-    WEDGE_KEY(data.validation_file, "validation file, in data.path unless absolute"),
-    WEDGE_KEY(data.test_file, "test file, in data.path unless absolute"),
-    WEDGE_KEY(data.vocab_file, "WordPiece vocabulary; null: bert-base-uncased's in $WEDGE_DATA"),
+    WEDGE_KEY(data.path, "folder of text or Parquet files; null: WikiText-2; or the file of tokens", {}, {},
+              place),
+    WEDGE_KEY(data.train_file, "training file, in data.path unless absolute", {}, {}, place),
+    WEDGE_KEY(data.validation_file, "validation file, in data.path unless absolute", {}, {}, place),
+    WEDGE_KEY(data.test_file, "test file, in data.path unless absolute", {}, {}, place),
+    WEDGE_KEY(data.vocab_file, "WordPiece vocabulary; null: bert-base-uncased's in $WEDGE_DATA", {}, {},
+              place),
     WEDGE_KEY(data.max_context_len, "L, tokens of context", {1, 1 << 20}),
     WEDGE_KEY(data.max_samples_train, "training rows to read; null: all", kCount),
     WEDGE_KEY(data.max_samples_val, "validation rows to read; null: all", kCount),
@@ -106,12 +108,13 @@ std::string name_of_type() {
 
 [[noreturn]] void fail_type(const Key& key, const Json& value) {
   std::string hint;
-  // "nan" and "1e999" are bare words to a JSON parser, but not what the user meant.
+  // "nan", "1e999" and "1e-999" are bare words to a JSON parser, but not what the user meant.
   if (value.is_string() && type_name(key).starts_with("a number")) {
     const std::string text = value.get<std::string>();
     char* end = nullptr;
     const double number = std::strtod(text.c_str(), &end);
     if (end != text.c_str() && *end == '\0' && !std::isfinite(number)) hint = " (not finite)";
+    if (end != text.c_str() && *end == '\0' && number == 0) hint = " (too small)";
   }
   if (!value.is_string() && type_name(key).starts_with("a string"))
     hint = fmt::format(R"( (a string of these characters is written '"{}"'))", value.dump());
@@ -204,6 +207,19 @@ std::string_view last_part(std::string_view name) {
   return dot == std::string_view::npos ? name : name.substr(dot + 1);
 }
 
+std::string_view group_of(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
+// Whether one of the words of `name`, which have _ between them, begins with `start`.
+bool begins_a_word(std::string_view name, std::string_view start) {
+  if (start.size() < 3) return false;
+  for (std::size_t at = 0; at < name.size(); at = std::min(name.find('_', at), name.size() - 1) + 1)
+    if (name.substr(at).starts_with(start)) return true;
+  return false;
+}
+
 }  // namespace
 
 std::span<const Key> config_keys() {
@@ -224,7 +240,7 @@ const Key& find_key(std::string_view name) {
     names.push_back(key.name);
   }
   for (const PresetGroup& group : preset_groups()) names.push_back(group.name);
-  throw Error(fmt::format("unknown key '{}'; the nearest is {}", name, nearest(name, names)));
+  throw Error(fmt::format("unknown key '{}'; {}", name, nearest_is(name, names, "see wedge train --help")));
 }
 
 std::vector<std::string_view> split_choices(std::string_view choices) {
@@ -263,7 +279,7 @@ Json get_key(const Json& config, const Key& key) {
 std::vector<const Key*> differing_keys(const std::vector<Json>& configs) {
   std::vector<const Key*> keys;
   for (const Key& key : kKeys) {
-    if (key.kind != result || key.name == "model.tensor_lifting_strategy") continue;
+    if (!key.in_checkpoint() || key.name == "model.tensor_lifting_strategy") continue;
     std::set<std::string> values;
     for (const Json& config : configs) values.insert(get_key(config, key).dump());
     if (values.size() > 1) keys.push_back(&key);
@@ -282,12 +298,24 @@ std::string type_name(const Key& key) {
                     key.field(example));
 }
 
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
-  const auto distance = [&](std::string_view candidate) {
-    return std::min(edit_distance(word, candidate), edit_distance(last_part(word), last_part(candidate)) + 2);
-  };
-  return *std::min_element(candidates.begin(), candidates.end(),
-                           [&](auto a, auto b) { return distance(a) < distance(b); });
+std::string nearest_is(std::string_view word, const std::vector<std::string_view>& candidates,
+                       std::string_view otherwise) {
+  word = word.substr(0, word.find('='));
+  const std::string_view last = last_part(word) == "lr" ? "learning_rate" : last_part(word);
+  const std::string_view group = group_of(word);
+  std::string_view found;
+  // Farther than this, a word was not meant.
+  std::size_t nearest = 1 + (last.size() <= 3 ? 1 : std::max<std::size_t>(2, last.size() / 3));
+  for (const std::string_view candidate : candidates) {
+    const std::string_view name = candidate.substr(0, candidate.find('=')), its_last = last_part(name);
+    const std::size_t edits = edit_distance(last, its_last);
+    const bool begins = begins_a_word(its_last, last) || (its_last.size() > 2 && last.starts_with(its_last));
+    const std::size_t of_last = begins ? std::min<std::size_t>(1, edits) : edits;
+    const std::size_t elsewhere = group.empty() || group == group_of(name) ? 0 : 2;
+    const std::size_t distance = std::min(edit_distance(word, name), of_last + elsewhere);
+    if (distance < nearest) nearest = distance, found = candidate;
+  }
+  return found.empty() ? std::string(otherwise) : fmt::format("the nearest is {}", found);
 }
 
 }  // namespace wedge::app

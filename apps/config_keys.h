@@ -26,11 +26,12 @@ struct Range {
   bool low_included = true, high_included = true;
 };
 
-// What a key decides. But for `result`, equal runs may differ in it.
+// What a key decides. But for `result`, runs that end with the same bits may differ in it.
 enum class KeyKind {
   result,     // what a run finds out: kept in checkpoints, and fixed when a run goes on
   execution,  // how it gets there: a run may go on with another value
   record,     // under which name and where it is kept: fixed when a run goes on
+  place,  // where its corpus lies: kept in checkpoints; a run may go on with another, whose checksum decides
 };
 
 struct Key {
@@ -41,6 +42,8 @@ struct Key {
   std::string_view choices = {};  // strings: "auto|cpu|cuda"; empty: any
   KeyKind kind = KeyKind::result;
 
+  // Whether checkpoints keep it, and runs that differ in it are told apart.
+  bool in_checkpoint() const { return kind == KeyKind::result || kind == KeyKind::place; }
   // "train"; empty for a key without a group, such as the seed.
   std::string_view group() const { return name == leaf() ? "" : name.substr(0, name.find('.')); }
   std::string_view leaf() const { return name.substr(name.find('.') + 1); }  // "batch_size"
@@ -76,8 +79,10 @@ std::string describe_range(const Key& key);
 // "an integer", "a number or null", ...
 std::string type_name(const Key& key);
 
-// The candidate nearest to `word` by edit distance; for dotted words the last part alone counts nearly as
-// much, so that batch_size finds train.batch_size. `candidates` must not be empty.
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
+// "the nearest is CANDIDATE", or `otherwise` where none is near: by edit distance of the whole or of the last
+// part alone (batch_size finds train.batch_size), by how a word in the last part begins (epochs finds
+// train.num_epochs), and by what is said for short (lr).
+std::string nearest_is(std::string_view word, const std::vector<std::string_view>& candidates,
+                       std::string_view otherwise);
 
 }  // namespace wedge::app

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "data/unicode.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -34,6 +35,7 @@ void flush_output() {
 
 void finish_output() {
   flush_output();
+  if (g_output_errno == EPIPE) throw OutputClosed();
   WEDGE_CHECK(g_output_errno == 0, "cannot write to standard output: {}", std::strerror(g_output_errno));
 }
 
@@ -47,11 +49,19 @@ void print_error(std::string_view message) {
 
 void print_notice(std::string_view message) {
   std::string line = "wedge: ";
-  for (const char c : message) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
-      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    else
-      line += c;
+  const auto escape = [&line](char c) { line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c)); };
+  while (!message.empty()) {
+    const std::size_t valid = data::find_invalid_utf8(message).value_or(message.size());
+    for (const char c : message.substr(0, valid)) {
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+        escape(c);
+      else
+        line += c;
+    }
+    message.remove_prefix(valid);
+    if (message.empty()) break;
+    escape(message.front());
+    message.remove_prefix(1);
   }
   std::fprintf(stderr, "%s\n", line.c_str());
 }

@@ -12,7 +12,10 @@ void print(std::string_view text);
 // Sends what is buffered on its way.
 void flush_output();
 
-// Throws wedge::Error when anything that was printed did not arrive.
+// Nobody reads standard output any more (as after `| head`), which is no fault of anybody's.
+struct OutputClosed {};
+
+// Throws OutputClosed, and wedge::Error when anything that was printed did not arrive for another reason.
 void finish_output();
 
 // Whether standard output is a terminal.
@@ -21,7 +24,8 @@ bool output_is_terminal();
 // "wedge: MESSAGE", in the same way as print_error.
 void print_notice(std::string_view message);
 
-// "wedge: error: MESSAGE" as one line on standard error: line ends and control characters in it are escaped.
+// "wedge: error: MESSAGE" as one line on standard error: line ends, control characters and bytes that are
+// no UTF-8 are escaped.
 void print_error(std::string_view message);
 
 }  // namespace wedge::app

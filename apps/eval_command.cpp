@@ -11,7 +11,7 @@
 namespace wedge::app {
 
 std::string eval_help() {
-  return "usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [data overrides]\n"
+  return "usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [data overrides]\n"
          "\n"
          "Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it; null where "
          "that\n"
@@ -20,7 +20,7 @@ std::string eval_help() {
          "\n"
          "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
          "                                 best.safetensors\n"
-         "  data.split=validation|test     (default: validation)\n"
+         "  data.split=SPLIT               train, validation or test (default: validation)\n"
          "\n"
          "data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge "
          "train:\n" +

@@ -12,9 +12,18 @@
 
 namespace wedge::app {
 
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
+}
+
 std::string read_file(const std::filesystem::path& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Not blocking: a pipe that nobody writes to would be waited for.
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   WEDGE_CHECK(file.get() >= 0, "{}", system_error(path, "read"));
+  struct stat info {};
+  WEDGE_CHECK(::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode),
+              "{}: cannot read: it is not a regular file", path.string());
   std::string text;
   char buffer[1 << 16];
   for (;;) {
@@ -26,10 +35,27 @@ std::string read_file(const std::filesystem::path& path) {
   }
 }
 
-void write_file(const std::filesystem::path& path, std::string_view text) {
+void write_file(const std::filesystem::path& given, std::string_view text) {
+  // Of a link, what it leads to is replaced.
+  std::error_code error;
+  std::filesystem::path path = given;
+  if (std::filesystem::is_symlink(given, error)) path = std::filesystem::canonical(given, error);
+  WEDGE_CHECK(!path.empty(), "{}: cannot write: a link that leads nowhere", given.string());
   AtomicFile file(path);
   file.write(text.data(), text.size());
   file.commit();
+}
+
+void write_new_file(const std::filesystem::path& path, std::string_view text) {
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  WEDGE_CHECK(file.get() >= 0, "{}", system_error(path, "make"));
+  try {
+    write_all(file, text.data(), text.size(), path);
+    WEDGE_CHECK(::fsync(file.get()) == 0, "{}", system_error(path, "write"));
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
 }
 
 // Opened without blocking: a pipe that nobody reads would wait here for ever.

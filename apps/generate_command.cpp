@@ -1,5 +1,7 @@
 // wedge generate: text from a checkpoint.
 #include <chrono>
+#include <iostream>
+#include <iterator>
 
 #include "apps/checkpoint_metadata.h"
 #include "apps/commands.h"
@@ -40,6 +42,14 @@ std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
   return stops;
 }
 
+// Standard input to its end, without a last line end.
+std::string read_prompt() {
+  std::string text(std::istreambuf_iterator<char>(std::cin), {});
+  if (text.ends_with('\n')) text.pop_back();
+  WEDGE_CHECK(!text.empty(), "generate: prompt=-: expected a text on standard input, got nothing");
+  return text;
+}
+
 // Passes text on until one of the stops comes. What may be the beginning of one is held back.
 class StoppingPrinter {
  public:
@@ -61,7 +71,7 @@ class StoppingPrinter {
         }
     }
     print(std::string_view(held_).substr(0, safe));
-    flush_output();
+    finish_output();  // nobody reads on: stop
     held_.erase(0, safe);
     return true;
   }
@@ -90,7 +100,7 @@ std::string generate_help() {
          "                               best.safetensors\n"
          "  prompt=TEXT                  in words that the checkpoint's vocabulary knows; token ids with "
          "spaces\n"
-         "                               between them where it has none (data=tokens)\n"
+         "                               between them where it has none (data=tokens); -: standard input\n"
          "  max_tokens=100               how many tokens to add\n"
          "  temperature=1                logits are divided by it; 0: always the most likely token\n"
          "  top_k=null                   draw from the k most likely tokens only\n"
@@ -115,7 +125,8 @@ std::string generate_help() {
 
 int run_generate(const Words& words) {
   const std::string path = words.required("checkpoint", "FILE_OR_RUN_DIR");
-  const std::string prompt = words.required("prompt", "TEXT");
+  std::string prompt = words.required("prompt", "TEXT");
+  if (prompt == "-") prompt = read_prompt();
   const std::int64_t max_tokens = words.integer("max_tokens", 0, 1'000'000'000).value_or(100);
   SamplerOptions options;
   options.temperature = words.number("temperature", 0, 1e6).value_or(1);

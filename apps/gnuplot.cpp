@@ -84,8 +84,9 @@ std::string run_gnuplot(const std::string& script) {
   pid_t child = 0;
   const int failure = ::posix_spawnp(&child, name, &actions, nullptr, argv, environ);
   ::posix_spawn_file_actions_destroy(&actions);
-  WEDGE_CHECK(failure == 0, "cannot run gnuplot: {}; pictures need it (Debian: gnuplot-nox)",
-              std::strerror(failure));
+  if (failure != 0)
+    throw NoGnuplot(fmt::format("cannot run gnuplot: {}; pictures need it (Debian: gnuplot-nox)",
+                                std::strerror(failure)));
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -103,7 +104,7 @@ std::string header(ImageFormat format, const std::string& title, int height) {
           ? fmt::format("set terminal svg noenhanced size 900,{} font 'sans-serif,13' background '#ffffff'\n",
                         height)
           : fmt::format(
-                "set terminal pngcairo noenhanced size 1800,{} font 'sans,13' fontscale 2 linewidth 2 "
+                "set terminal pngcairo noenhanced size 1800,{} font 'sans,13' fontscale 1.5 linewidth 2 "
                 "pointscale 2 background '#ffffff'\n",
                 2 * height);
   return terminal + fmt::format("set encoding utf8\nset title {}\n", text(title));
@@ -138,16 +139,37 @@ std::string script_of(const Curves& curves, ImageFormat format) {
   return script + "plot " + plots + "\n";
 }
 
+// The axis from `low` to `high`: few marks, all of them written alike.
+std::string bar_axis(double low, double high, bool logarithmic) {
+  const std::string range = fmt::format("set xrange [{}:{}]\n", low, high);
+  if (logarithmic) {
+    const double decades = std::log10(high / low);
+    return range + fmt::format("set logscale x\nset format x '%.0e'\nset xtics {}\nunset mxtics\n",
+                               std::pow(10, std::max(1.0, std::ceil(decades / 5))));
+  }
+  const double least = high / 5, power = std::pow(10, std::floor(std::log10(least)));
+  const double step = power * (least <= power ? 1 : least <= 2 * power ? 2 : least <= 5 * power ? 5 : 10);
+  const int decimals = static_cast<int>(std::max(0.0, -std::floor(std::log10(step) + 1e-9)));
+  return range + fmt::format("set format x '{}'\nset xtics {}\n",
+                             high < 1e8 ? fmt::format("%.{}f", std::min(decimals, 9)) : "%g", step);
+}
+
 std::string script_of(const Bars& bars, ImageFormat format) {
   const auto count = static_cast<int>(bars.bars.size());
   std::string script = header(format, bars.title, 110 + 34 * count);
-  double largest = bars.line.value_or(0);
-  for (const Bar& bar : bars.bars) largest = std::max(largest, bar.value);
+  double largest = bars.line.value_or(0), smallest = bars.line.value_or(INFINITY);
+  std::size_t width = 0;  // of what stands beside a bar
+  for (const Bar& bar : bars.bars) {
+    largest = std::max(largest, bar.value);
+    smallest = std::min(smallest, bar.value);
+    width = std::max(width, bar.text.size());
+  }
+  const double low = bars.logarithmic ? std::pow(10, std::floor(std::log10(smallest))) : 0;
   script += fmt::format(
       "set xlabel {}\nset border 1\nset tics nomirror\nset ytics scale 0\nunset key\nset grid x lc rgb "
-      "'#dddddd'\n"
-      "set xrange [0:{}]\nset yrange [{}:0.4]\nset style fill solid 0.9 border\n",
-      text(bars.x_label), largest > 0 ? 1.18 * largest : 1, count + 0.6);
+      "'#dddddd'\nset rmargin {}\nset yrange [{}:0.4]\nset style fill solid 0.9 border\n",
+      text(bars.x_label), width + 3, count + 0.6);
+  script += bar_axis(low, largest > 0 ? largest : 1, bars.logarithmic);
   if (bars.line)
     script += fmt::format("set arrow from {0},{1} to {0},0.4 nohead dt 2 lw 2 lc rgb '#555555' front\n",
                           *bars.line, count + 0.6);
@@ -157,9 +179,9 @@ std::string script_of(const Bars& bars, ImageFormat format) {
     tics += fmt::format("{}{} {}", tics.empty() ? "" : ", ", tic_label(bar.label), i + 1);
     script += fmt::format("set label {} at {},{} offset 0.8,0 front\n", text(bar.text), bar.value, i + 1);
     script += fmt::format("$b{} << END\n{} {}\nEND\n", i, bar.value, i + 1);
-    plots += fmt::format("{}$b{} using (0):2:(0):1:($2-0.32):($2+0.32) with boxxyerror {} lc rgb {}",
-                         plots.empty() ? "" : ", \\\n  ", i, bar.hollow ? "fs empty lw 2" : "fs solid 0.9",
-                         color(bar.color));
+    plots += fmt::format("{}$b{} using ({}):2:({}):1:($2-0.32):($2+0.32) with boxxyerror {} lc rgb {}",
+                         plots.empty() ? "" : ", \\\n  ", i, low, low,
+                         bar.hollow ? "fs empty lw 2" : "fs solid 0.9", color(bar.color));
   }
   return script + fmt::format("set ytics ({})\nplot {}\n", tics, plots);
 }

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/check.h"
+
 namespace wedge::app {
 
 enum class ImageFormat { svg, png };
@@ -33,14 +35,21 @@ struct Bar {
   bool hollow = false;  // of somebody else
 };
 
-// Horizontal bars from 0, the first on top.
+// Horizontal bars, the first on top.
 struct Bars {
   std::string title, x_label;
   std::vector<Bar> bars;
   std::optional<double> line;  // a dashed vertical line
+  bool logarithmic = false;    // values differ by orders of magnitude: the axis begins at a power of ten
 };
 
-// The picture's bytes. Throws wedge::Error when gnuplot is not installed or refuses.
+// gnuplot is not installed.
+class NoGnuplot : public Error {
+ public:
+  using Error::Error;
+};
+
+// The picture's bytes. Throws NoGnuplot, and wedge::Error when gnuplot refuses.
 std::string draw(const Curves& curves, ImageFormat format);
 std::string draw(const Bars& bars, ImageFormat format);
 

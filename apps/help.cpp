@@ -56,8 +56,7 @@ std::optional<std::string> describe_key_or_group(const std::string& name) {
         if (assignment.starts_with(std::string(key.name) + "="))
           text += fmt::format("  {}={} sets {}\n", preset.group, preset.name,
                               assignment.substr(key.name.size() + 1));
-    if (key.kind != KeyKind::result)
-      text += "  not kept in checkpoints: it does not change what a run finds out\n";
+    if (!key.in_checkpoint()) text += "  not kept in checkpoints: it does not change what a run finds out\n";
     return text;
   }
   if (const std::string keys = describe_keys({name}); !keys.empty()) return keys;

@@ -6,6 +6,7 @@
 #include "apps/commands.h"
 #include "apps/console.h"
 #include "apps/files.h"
+#include "apps/gnuplot.h"
 #include "apps/help.h"
 #include "apps/inspection_report.h"
 #include "tensor/check.h"
@@ -15,7 +16,7 @@ namespace wedge::app {
 namespace fs = std::filesystem;
 
 std::string inspect_help() {
-  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=validation|test] [key=value]...\n"
+  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...\n"
          "\n"
          "Writes inspect.json and a page with plots, inspect.html, about what the mixers of a model do over "
          "a text, and\n"
@@ -30,10 +31,11 @@ std::string inspect_help() {
          "between layers the angles by which the mean directions drift.\n"
          "Attention, for each layer and head: the entropy of the weights and the mean distance that it looks "
          "back.\n"
+         "The plots are drawn by gnuplot (Debian: gnuplot-nox); without it the page is left out.\n"
          "\n"
          "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
          "                                 best.safetensors\n"
-         "  data.split=validation|test     (default: validation)\n"
+         "  data.split=SPLIT               train, validation or test (default: validation)\n"
          "  max_tokens=8192                of the split's beginning, in whole blocks\n"
          "  out=FOLDER                     (default: the checkpoint's folder)\n"
          "\n"
@@ -54,10 +56,6 @@ int run_inspect(const Words& words) {
       WEDGE_CHECK(std::isfinite(value), "inspect: {}: not all numbers of {} are finite",
                   loaded.checkpoint.path.string(), name);
   const fs::path out = words.text("out").value_or(fs::absolute(loaded.checkpoint.path).parent_path());
-  std::error_code error;
-  fs::create_directories(out, error);
-  WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
-
   const std::int64_t L = loaded.blocks.context_len();
   const std::int64_t count = std::clamp<std::int64_t>(max_tokens / L, 1, loaded.blocks.count());
   std::vector<std::vector<std::int32_t>> blocks;
@@ -72,12 +70,23 @@ int run_inspect(const Words& words) {
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", data::name_of(loaded.split)}};
   json.update(to_json(inspection));
+  // All is drawn before the first file is written.
+  std::string html;
+  try {
+    HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
+    describe(inspection, page);
+    html = page.finish();
+  } catch (const NoGnuplot& error) {
+    print_notice(fmt::format("inspect.html is left out: {}", error.what()));
+  }
+  std::error_code error;
+  fs::create_directories(out, error);
+  WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
   write_file(out / "inspect.json", json.dump(2) + "\n");
+  if (!html.empty()) write_file(out / "inspect.html", html);
   print(summary(inspection));
-  HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
-  describe(inspection, page);
-  write_file(out / "inspect.html", page.finish());
-  print(fmt::format("{}\n{}\n", (out / "inspect.json").string(), (out / "inspect.html").string()));
+  for (const char* name : {"inspect.json", "inspect.html"})
+    if (name != std::string_view("inspect.html") || !html.empty()) print((out / name).string() + "\n");
   return 0;
 }
 

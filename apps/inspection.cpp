@@ -58,7 +58,12 @@ LagInspection inspect_lag(const States& z, std::int64_t lag) {
   }
   result.norm = distribution_of(std::move(norms));
   result.sine = distribution_of(std::move(sines));
-  result.collapsed = pairs > 0 ? static_cast<double>(collapsed) / static_cast<double>(pairs) : 0;
+  if (pairs == 0) {  // nothing is known of this lag
+    result.collapsed = result.effective_rank = NAN;
+    std::ranges::fill(result.mean_direction, NAN);
+    return result;
+  }
+  result.collapsed = static_cast<double>(collapsed) / static_cast<double>(pairs);
   result.effective_rank = effective_rank(sampled, z.num_features());
   return result;
 }
@@ -81,7 +86,7 @@ double rank_of_means(const States& z, const std::vector<std::int64_t>& lags) {
     for (double& x : mean) x /= static_cast<double>(n);
     sampled.insert(sampled.end(), mean.begin(), mean.end());
   }
-  return effective_rank(sampled, z.num_features());
+  return count > 0 ? effective_rank(sampled, z.num_features()) : NAN;
 }
 
 // Sums over positions of what a head's weights [L, L] say.
@@ -104,7 +109,7 @@ std::vector<std::int64_t> lags_of_layer(const ModelConfig& config, std::size_t l
 }
 
 Drift drift_between(const GrassmannInspection& a, const GrassmannInspection& b) {
-  // A mean direction of next to no length is rounding.
+  // A mean direction of next to no length is rounding; one that is not known is NaN.
   const auto is_direction = [](const LagInspection& lag) { return length_of(lag.mean_direction) > 1e-12; };
   const auto directions = [&](const GrassmannInspection& layer) {
     std::vector<std::vector<double>> result;

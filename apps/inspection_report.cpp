@@ -18,6 +18,20 @@ Json to_json(const Distribution& d) {
   return json;
 }
 
+// A number as `format` has it; a dash for what is not known: the figures of a lag that is not shorter than the
+// text are NaN (and null in JSON).
+std::string known(const char* format, double value) {
+  return std::isnan(value) ? "-" : fmt::format(fmt::runtime(format), value);
+}
+
+// gnuplot draws no picture of nothing.
+void add_picture(HtmlPage& page, const Curves& curves) {
+  if (curves.series.empty())
+    page.paragraph(curves.title + ": there are no values.");
+  else
+    page.picture(curves);
+}
+
 // A line for each index of `lines`, over the layers; `value` gives NaN where there is nothing.
 template <class Value>
 Curves over_layers(const std::string& title, const std::string& y_label, const Inspection& inspection,
@@ -52,12 +66,11 @@ Table norms_of(const Inspection& inspection) {
               0};
   for (std::size_t k = 0; k < inspection.layers.size(); ++k)
     for (const LagInspection& lag : inspection.layers[k].grassmann.front().lags) {
-      const auto number = [](double x) { return fmt::format("{:.4g}", x); };
+      const auto number = [](double x) { return known("{:.4g}", x); };
       const Distribution& d = lag.norm;
       table.rows.push_back({std::to_string(k), std::to_string(lag.lag), number(d.min), number(d.quantiles[0]),
                             number(d.quantiles[2]), number(d.quantiles[3]), number(d.quantiles[4]),
-                            number(d.quantiles[6]), number(d.max),
-                            fmt::format("{:.2f} %", 100 * lag.collapsed)});
+                            number(d.quantiles[6]), number(d.max), known("{:.2f} %", 100 * lag.collapsed)});
     }
   return table;
 }
@@ -68,15 +81,15 @@ void describe_attention(const Inspection& inspection, HtmlPage& page) {
     heads.push_back(fmt::format("head {}", h));
   page.heading("Entropy of the attention weights");
   page.paragraph("Mean over positions; 0 is a single position, and about 1 in the second picture all alike.");
-  page.picture(over_layers("Entropy", "nats", inspection, heads,
-                           [](const LayerInspection& l, std::size_t i) { return l.heads[i].entropy; }));
-  page.picture(
-      over_layers("Entropy over its largest value", "", inspection, heads,
-                  [](const LayerInspection& l, std::size_t i) { return l.heads[i].relative_entropy; }));
+  add_picture(page, over_layers("Entropy", "nats", inspection, heads,
+                                [](const LayerInspection& l, std::size_t i) { return l.heads[i].entropy; }));
+  add_picture(
+      page, over_layers("Entropy over its largest value", "", inspection, heads,
+                        [](const LayerInspection& l, std::size_t i) { return l.heads[i].relative_entropy; }));
   page.heading("Mean distance");
   page.paragraph("How many positions back a head looks on average.");
-  page.picture(over_layers("Distance", "positions", inspection, heads,
-                           [](const LayerInspection& l, std::size_t i) { return l.heads[i].distance; }));
+  add_picture(page, over_layers("Distance", "positions", inspection, heads,
+                                [](const LayerInspection& l, std::size_t i) { return l.heads[i].distance; }));
 }
 
 void describe_grassmann(const Inspection& inspection, HtmlPage& page) {
@@ -88,37 +101,41 @@ void describe_grassmann(const Inspection& inspection, HtmlPage& page) {
   page.paragraph(
       "The length of the wedge product of two reduced states, ‖z_t ∧ z_{t-Δ}‖: the area between them. Below "
       "1e-6 its direction is no longer divided by the length, and means nothing.");
-  page.picture(
-      over_layers("Median of the norm", "", inspection, lags,
-                  [&](const LayerInspection& l, std::size_t i) { return lag_of(l, i).norm.quantiles[3]; }));
-  page.picture(over_layers("Smallest norm over 1e-6, power of ten", "log10", inspection, lags,
-                           [&](const LayerInspection& l, std::size_t i) {
-                             return std::log10(lag_of(l, i).norm.min / kPluckerEps);
-                           }));
-  page.picture(
-      over_layers("Median sine of the angle between the two states", "", inspection, lags,
-                  [&](const LayerInspection& l, std::size_t i) { return lag_of(l, i).sine.quantiles[3]; }));
+  add_picture(page, over_layers("Median of the norm", "", inspection, lags,
+                                [&](const LayerInspection& l, std::size_t i) {
+                                  return lag_of(l, i).norm.quantiles[3];
+                                }));
+  add_picture(page, over_layers("Smallest norm over 1e-6, power of ten", "log10", inspection, lags,
+                                [&](const LayerInspection& l, std::size_t i) {
+                                  return std::log10(lag_of(l, i).norm.min / kPluckerEps);
+                                }));
+  add_picture(page, over_layers("Median sine of the angle between the two states", "", inspection, lags,
+                                [&](const LayerInspection& l, std::size_t i) {
+                                  return lag_of(l, i).sine.quantiles[3];
+                                }));
   page.table(norms_of(inspection));
   page.heading("Gate");
   page.paragraph("α near 1 keeps the state, near 0 takes the mixed one.");
-  page.picture(over_layers("α: mean, and the middle half of its values", "", inspection,
-                           {"mean", "25 %", "75 %"}, [](const LayerInspection& l, std::size_t i) {
-                             const Distribution& a = l.grassmann.front().alpha;
-                             return i == 0 ? a.mean : a.quantiles[i == 1 ? 2 : 4];
-                           }));
+  add_picture(page, over_layers("α: mean, and the middle half of its values", "", inspection,
+                                {"mean", "25 %", "75 %"}, [](const LayerInspection& l, std::size_t i) {
+                                  const Distribution& a = l.grassmann.front().alpha;
+                                  return i == 0 ? a.mean : a.quantiles[i == 1 ? 2 : 4];
+                                }));
   page.heading("Effective rank of the Plücker features");
   page.paragraph("How many directions the features use: exp of the entropy of their singular values.");
   std::vector<std::string> with_mean = lags;
   with_mean.push_back("mean over the lags");
-  page.picture(
+  add_picture(
+      page,
       over_layers("Effective rank", "", inspection, with_mean, [&](const LayerInspection& l, std::size_t i) {
         return i == lags.size() ? l.grassmann.front().effective_rank : lag_of(l, i).effective_rank;
       }));
   page.heading("Mean direction");
   page.paragraph("Its length is 1 where all pairs of a lag span the same plane, 0 where they cancel out.");
-  page.picture(over_layers(
-      "Length of the mean direction", "", inspection, lags,
-      [&](const LayerInspection& l, std::size_t i) { return length_of(lag_of(l, i).mean_direction); }));
+  add_picture(page, over_layers("Length of the mean direction", "", inspection, lags,
+                                [&](const LayerInspection& l, std::size_t i) {
+                                  return length_of(lag_of(l, i).mean_direction);
+                                }));
   if (inspection.drift.empty()) return;
   page.paragraph(
       "Principal angles between the spaces that the mean directions of a layer and of the next one span. "
@@ -202,10 +219,10 @@ std::string summary(const Inspection& inspection) {
     for (std::size_t k = 0; k < inspection.layers.size(); ++k) {
       const GrassmannInspection& g = inspection.layers[k].grassmann.front();
       for (const LagInspection& lag : g.lags)
-        text +=
-            fmt::format("{:>5}  {:>3}  {:>11.4g}  {:>10.3g}  {:>8.2f}%  {:>11.4f}  {:>14.1f}  {:>10.4f}\n", k,
-                        lag.lag, lag.norm.quantiles[3], lag.norm.min, 100 * lag.collapsed,
-                        lag.sine.quantiles[3], lag.effective_rank, g.alpha.mean);
+        text += fmt::format("{:>5}  {:>3}  {:>11}  {:>10}  {:>9}  {:>11}  {:>14}  {:>10.4f}\n", k, lag.lag,
+                            known("{:.4g}", lag.norm.quantiles[3]), known("{:.3g}", lag.norm.min),
+                            known("{:.2f}%", 100 * lag.collapsed), known("{:.4f}", lag.sine.quantiles[3]),
+                            known("{:.1f}", lag.effective_rank), g.alpha.mean);
     }
   } else if (!inspection.layers.front().heads.empty()) {
     text = "layer  head  entropy (nats)  of the largest  mean distance\n";

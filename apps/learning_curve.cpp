@@ -5,6 +5,7 @@
 #include <set>
 #include <sstream>
 
+#include "apps/config_keys.h"
 #include "apps/files.h"
 #include "apps/format.h"
 #include "apps/published.h"
@@ -39,6 +40,24 @@ Series thinned(const std::vector<double>& x, const std::vector<double>& y) {
   return series;
 }
 
+// The runs' labels, each with what tells its configuration from the others'.
+std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
+  constexpr std::size_t kMaxKeys = 3;
+  std::vector<Json> configs;
+  for (const LearningCurve& curve : curves) configs.push_back(curve.config);
+  const std::vector<const Key*> keys = differing_keys(configs);
+  std::vector<std::string> legend;
+  for (const LearningCurve& curve : curves) {
+    std::string values;
+    for (const Key* key : keys)
+      values +=
+          fmt::format("{}{}={}", values.empty() ? "" : ", ", key->leaf(), get_key(curve.config, *key).dump());
+    legend.push_back(keys.empty() || keys.size() > kMaxKeys ? curve.label
+                                                            : fmt::format("{} ({})", curve.label, values));
+  }
+  return legend;
+}
+
 // The first steps of a run can be so far up that nothing else is seen: what lies above all that comes after
 // the first twentieth is cut off.
 std::optional<double> limit_of(const Curves& picture) {
@@ -57,8 +76,8 @@ std::optional<double> limit_of(const Curves& picture) {
 LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
   LearningCurve curve;
   curve.label = label;
-  if (fs::exists(folder.config())) curve.config = read_json(folder.config());
-  if (fs::exists(folder.results())) curve.result = read_result(folder.results());
+  if (is_there(folder.config())) curve.config = read_json(folder.config());
+  if (is_there(folder.results())) curve.result = read_result(folder.results());
 
   std::vector<std::int64_t> epochs;  // of the steps
   std::istringstream lines(read_file(folder.metrics()));
@@ -94,7 +113,7 @@ std::vector<LearningCurve> find_curves(const fs::path& root) {
   const RunFolder itself{root};
   std::error_code error;
   WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
-  if (fs::exists(itself.metrics())) {
+  if (is_there(itself.metrics())) {
     const fs::path name = fs::absolute(root).lexically_normal();
     return {read_curve(itself, (name.has_filename() ? name : name.parent_path()).filename().string())};
   }
@@ -107,7 +126,8 @@ std::vector<LearningCurve> find_curves(const fs::path& root) {
 }
 
 Curves picture_of(const std::vector<LearningCurve>& curves) {
-  Curves picture{"Loss", "epoch", "mean cross-entropy (nats)", {}, {}};
+  Curves picture{"Loss: validation, and training (pale)", "epoch", "mean cross-entropy (nats)", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   for (std::size_t i = 0; i < curves.size(); ++i) {
     Series train = thinned(curves[i].step_epochs, curves[i].step_losses);
     train.label = curves.size() == 1 ? "training" : "";
@@ -116,7 +136,7 @@ Curves picture_of(const std::vector<LearningCurve>& curves) {
     if (!train.x.empty()) picture.series.push_back(train);
   }
   for (std::size_t i = 0; i < curves.size(); ++i) {
-    Series validation{curves.size() == 1 ? "validation" : curves[i].label,
+    Series validation{curves.size() == 1 ? "validation" : legend[i],
                       curves[i].val_epochs,
                       curves[i].val_losses,
                       i,
@@ -125,19 +145,25 @@ Curves picture_of(const std::vector<LearningCurve>& curves) {
     if (!validation.x.empty()) picture.series.push_back(validation);
   }
   picture.y_max = limit_of(picture);
-  if (curves.size() > 1) picture.title = "Loss: validation, and training (pale)";
+  if (curves.size() == 1) {
+    const Json strategy = get_key(curves.front().config, find_key("model.tensor_lifting_strategy"));
+    picture.title =
+        fmt::format("Loss: {}{}", strategy.is_string() ? model_name(strategy) + ", " : "", legend[0]);
+  }
   return picture;
 }
 
 Bars best_of(const std::vector<LearningCurve>& curves) {
   Bars bars{"Best validation perplexity", "perplexity", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   std::set<std::string> published;
   std::vector<Bar> of_others;
   for (std::size_t i = 0; i < curves.size(); ++i) {
     if (!curves[i].result) continue;
     const RunResult& result = *curves[i].result;
     const double perplexity = std::exp(result.best_val_loss);
-    bars.bars.push_back({curves[i].label, perplexity, format_perplexity(perplexity), i, false});
+    if (!std::isfinite(perplexity)) continue;  // no axis reaches so far
+    bars.bars.push_back({legend[i], perplexity, format_perplexity(perplexity), i, false});
     if (result.floor) bars.line = std::exp(*result.floor);
     for (const Published& other : published_for(result.config)) {
       const std::string label = fmt::format("{}: {}", model_name(other.strategy), other.source);
@@ -146,16 +172,24 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
     }
   }
   bars.bars.insert(bars.bars.end(), of_others.begin(), of_others.end());
+  double smallest = bars.line.value_or(INFINITY), largest = 0;
+  for (const Bar& bar : bars.bars) {
+    smallest = std::min(smallest, bar.value);
+    largest = std::max(largest, bar.value);
+  }
+  bars.logarithmic = largest > 100 * smallest;
+  if (bars.logarithmic) bars.x_label += ", logarithmic";
   if (bars.line) bars.title += " (dashed: the floor of the corpus)";
   return bars;
 }
 
 Bars throughput_of(const std::vector<LearningCurve>& curves) {
   Bars bars{"Training throughput", "tokens/s", {}, {}};
+  const std::vector<std::string> legend = legend_of(curves);
   for (std::size_t i = 0; i < curves.size(); ++i)
     if (curves[i].result && curves[i].result->tokens_per_second) {
       const double rate = *curves[i].result->tokens_per_second;
-      bars.bars.push_back({curves[i].label, rate, fmt::format("{:.0f}", rate), i, false});
+      bars.bars.push_back({legend[i], rate, fmt::format("{:.0f}", rate), i, false});
     }
   return bars;
 }

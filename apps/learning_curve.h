@@ -30,6 +30,8 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label);
 // by their path from it, in natural order. Throws wedge::Error when there is none.
 std::vector<LearningCurve> find_curves(const std::filesystem::path& root);
 
+// In all pictures a run is called by its label and by the keys that tell it from the others.
+//
 // Validation loss by epoch, and behind it the training loss, each point the mean of about 1/200 of the run.
 Curves picture_of(const std::vector<LearningCurve>& curves);
 // The best validation perplexity of each finished run, then the published ones for the same experiments.

@@ -31,7 +31,7 @@ void occupy_standard_streams() {
 int main(int argc, char** argv) {
   wedge::app::limit_spinning(argv);
   occupy_standard_streams();
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe becomes a write error with a message
+  std::signal(SIGPIPE, SIG_IGN);  // a pipe that nobody reads must not end a training run
   std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit on the size of files
   int status = 0;
   try {
@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
   } catch (const wedge::app::Interrupted& interrupted) {
     wedge::app::print_notice(interrupted.what());
     status = kStatusSignal + interrupted.signal();
+  } catch (const wedge::app::OutputClosed&) {
+    status = kStatusSignal + SIGPIPE;
   } catch (const std::bad_alloc&) {
     wedge::app::print_error("out of memory");
     status = kStatusError;

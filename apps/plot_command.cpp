@@ -36,7 +36,7 @@ int run_plot(const Words& words) {
   for (const fs::path& root : roots)
     for (LearningCurve& curve : find_curves(root)) {
       // Runs of several roots are told apart by them.
-      const bool itself = fs::exists(RunFolder{root}.metrics());
+      const bool itself = is_there(RunFolder{root}.metrics());
       if (roots.size() > 1) curve.label = itself ? root.string() : (root / curve.label).string();
       curves.push_back(std::move(curve));
     }

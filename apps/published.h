@@ -14,9 +14,9 @@ struct Published {
   double perplexity;     // best validation perplexity
 };
 
-// The figures for experiments like the one that `config` (of a results.json) describes: WikiText-2, as many
-// layers and positions, the same norm order and initial weights where the source says which. Empty where
-// there are none.
+// The figures for the experiment that `config` (of a results.json) describes: WikiText-2 with as many rows,
+// the same model but for the mixer, the same training but for the seed; norm order and initial weights where
+// the source says which. Empty where there are none.
 std::vector<Published> published_for(const Json& config);
 
 }  // namespace wedge::app

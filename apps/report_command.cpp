@@ -1,4 +1,5 @@
 // wedge report: one page that tells what a tree of runs found out.
+#include <algorithm>
 #include <cmath>
 
 #include "apps/commands.h"
@@ -28,7 +29,10 @@ Table published_beside(const std::vector<LabelledResult>& results) {
       const TableRow row = {model_name(other.strategy), other.source, format_perplexity(other.perplexity)};
       double best = ours.result.best_val_loss;
       for (const LabelledResult& same : results)
-        if (same.result.strategy == other.strategy && !published_for(same.result.config).empty())
+        if (same.result.strategy == other.strategy &&
+            std::ranges::any_of(published_for(same.result.config), [&](const Published& p) {
+              return p.source == other.source && p.perplexity == other.perplexity;
+            }))
           best = std::min(best, same.result.best_val_loss);
       TableRow full = row;
       full.push_back(format_perplexity(std::exp(best)));

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <optional>
 
+#include "apps/files.h"
 #include "tensor/atomic_file.h"
 #include "tensor/check.h"
 
@@ -15,11 +16,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
+const char* const kMultirun = "multirun.json";
+
 std::string member_name(std::size_t index, const Config& config) {
   return fmt::format("{}_{}", index, config.model.tensor_lifting_strategy);
 }
 
-// Throws unless `folder` is free to hold a run: absent, or a folder without a checkpoint.
+// Whether a process that was killed before it wrote its configuration left `entry`: its log, still empty.
+bool is_empty_log(const fs::directory_entry& entry) {
+  std::error_code error;
+  return entry.path().filename() == "metrics.jsonl" && fs::is_regular_file(entry.symlink_status(error)) &&
+         entry.file_size(error) == 0;
+}
+
+// Throws unless `folder` is free to hold a run: absent, or a folder without a checkpoint and without a name
+// that a run or a multirun would write, whatever has it: a file, a folder, a link.
 void check_free(const fs::path& folder) {
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
@@ -38,10 +49,13 @@ void check_free(const fs::path& folder) {
     const fs::path name = entry.path().filename();
     WEDGE_CHECK(name.extension() != ".safetensors", "experiment.run_dir: {} already holds a checkpoint, {}",
                 folder.string(), name.string());
-    const bool is_ours =
-        name == "config.json" || name == "metrics.jsonl" || name == "results.json" || name == "comparison.md";
-    WEDGE_CHECK(!is_ours || entry.is_regular_file(error), "experiment.run_dir: {} is not a regular file",
-                entry.path().string());
+    const bool is_ours = name == "config.json" || name == "metrics.jsonl" || name == "results.json" ||
+                         name == "comparison.md" || name == kMultirun;
+    WEDGE_CHECK(
+        !is_ours || is_empty_log(entry),
+        "experiment.run_dir: {} already holds a run or what one would write over, {}; to go on with a "
+        "run: wedge train resume=...; for a new one name a folder without it",
+        folder.string(), name.string());
   }
 }
 
@@ -110,7 +124,8 @@ std::vector<fs::path> RunFolder::states() const {
 void RunFolder::remove_leftovers() const {
   std::error_code ignored;
   for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored))
-    if (AtomicFile::is_temporary(entry.path())) fs::remove(entry.path(), ignored);
+    if (AtomicFile::is_temporary(entry.path()) && fs::is_regular_file(entry.symlink_status(ignored)))
+      fs::remove(entry.path(), ignored);
 }
 
 std::vector<RunFolder> find_members(const fs::path& above) {
@@ -127,6 +142,15 @@ std::vector<RunFolder> find_members(const fs::path& above) {
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<RunFolder> members;
   for (auto& [index, member] : found) members.push_back(std::move(member));
+  // A multirun of before that file was written has none.
+  if (!fs::exists(above / kMultirun, error)) return members;
+  const Json json = parse_json(read_file(above / kMultirun));
+  const bool whole = json.is_object() && json.contains("runs") && json["runs"] == members.size();
+  WEDGE_CHECK(
+      whole,
+      "{}: expected as many runs as {} says, found {}: if it was ended while their configurations were "
+      "written, none was trained: remove it and start again; to go on with these alone, remove {}",
+      above.string(), kMultirun, members.size(), (above / kMultirun).string());
   return members;
 }
 
@@ -138,20 +162,10 @@ void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   if (!run_dir) return;
   check_free(*run_dir);
   // What resume finds there must be one run, or the runs of one multirun, whatever their models.
-  const auto check_not_begun = [&](const RunFolder& run) {
-    std::error_code ignored;
-    WEDGE_CHECK(
-        !fs::exists(run.config(), ignored),
-        "experiment.run_dir: {} already holds a run; go on with it (wedge train resume=...) or remove it",
-        run.path.string());
-  };
-  if (multirun) check_not_begun({*run_dir});
   std::error_code absent;
-  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent)) {
-    if (!is_member_name(entry.path().filename().string())) continue;
-    if (multirun) check_free(entry.path());
-    check_not_begun({entry.path()});
-  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent))
+    if (is_member_name(entry.path().filename().string()) && (multirun || entry.is_directory(absent)))
+      check_free(entry.path());
 }
 
 RunFolder make_single_folder(const Config& config, std::time_t now) {
@@ -172,6 +186,10 @@ fs::path make_multirun_folder(const Config& config, std::time_t now) {
   const std::tm local = fmt::localtime(now);
   return make_new_folder(fs::path("runs") / "multirun" / fmt::format("{:%Y-%m-%d}", local) /
                          fmt::format("{:%H-%M-%S}", local));
+}
+
+void claim_multirun_folder(const fs::path& above, std::size_t runs) {
+  write_new_file(above / kMultirun, Json{{"runs", runs}}.dump() + "\n");
 }
 
 RunFolder make_multirun_member(const fs::path& above, std::size_t index, const Config& config) {

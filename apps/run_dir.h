@@ -26,17 +26,19 @@ struct RunFolder {
   std::vector<std::filesystem::path> states() const;
   // Whether `file` is named as state() does.
   static bool is_state(const std::filesystem::path& file);
-  // Removes what a process that was killed while it wrote has left: temporary files of AtomicFile.
+  // Removes what a process that was killed while it wrote has left: temporary files of AtomicFile, and no
+  // others.
   void remove_leftovers() const;
 };
 
-// The folders of a multirun's runs in `above` that hold a configuration, in order of number.
+// The folders of a multirun's runs in `above` that hold a configuration, in order of number. Throws
+// wedge::Error when multirun.json says that there should be more.
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
-// folder, or it or a run's folder below it already holds a checkpoint (*.safetensors), or single runs and
-// those of one multirun or another would be mixed in it, or the runs of a multirun do not agree on it. Makes
-// nothing.
+// folder, or it or a run's folder below it already holds a checkpoint (*.safetensors) or anything under a
+// name that a run writes, or single runs and those of one multirun or another would be mixed in it, or the
+// runs of a multirun do not agree on it. Makes nothing.
 void check_run_folders(const std::vector<Config>& configs, bool multirun);
 
 // Makes the folder of a single run: experiment.run_dir, or runs/single/DATE/TIME_STRATEGY, with _2, _3, ...
@@ -46,6 +48,10 @@ RunFolder make_single_folder(const Config& config, std::time_t now);
 // Makes the folder above the runs of a multirun: experiment.run_dir or runs/multirun/DATE/TIME. Throws
 // wedge::Error.
 std::filesystem::path make_multirun_folder(const Config& config, std::time_t now);
+
+// Takes that folder for this process's multirun: makes multirun.json in it, {"runs": NUMBER}, before any run's
+// configuration. Throws wedge::Error where another process has done so.
+void claim_multirun_folder(const std::filesystem::path& above, std::size_t runs);
 
 // Makes a run's folder below it: N_STRATEGY. Throws wedge::Error.
 RunFolder make_multirun_member(const std::filesystem::path& above, std::size_t index, const Config& config);

@@ -19,23 +19,23 @@ RunFiles::RunFiles(const RunFolder& folder, const Config& config, const data::Co
       metadata_(make_metadata(config, corpus.vocab_size, corpus.vocabulary)),
       metrics_(folder.metrics()),
       state_(state) {
-  WEDGE_CHECK(!state_ || !fs::exists(folder_.results()),
+  WEDGE_CHECK(!fs::exists(folder_.results()),
               "{}: another process has gone on with this run, and finished it", folder_.path.string());
-  // Before this one had the lock, another process may have gone on, and taken old states away.
-  if (state_ && !fs::exists(*state_)) {
+  // Before this one had the lock, another process may have gone on, and written states or taken old ones away.
+  if (!state_ || !fs::exists(*state_)) {
     const auto newest = newest_state(folder_);
-    WEDGE_CHECK(newest, "{}: it is gone, and no other state is beside it", state_->string());
+    WEDGE_CHECK(newest || !state_, "{}: it is gone, and no other state is beside it", state_->string());
     state_ = newest;
   }
 }
 
 RunProgress RunFiles::begin(LanguageModel& model, AdamW& optimizer) {
-  // The write that can be refused comes before those that empty what an earlier run left.
-  if (!state_) write_file(folder_.config(), to_json(config_).dump(2) + "\n");
-  folder_.remove_leftovers();
+  // What can be refused comes before what empties what an earlier run left. A run that goes on may have been
+  // told anew where its corpus lies.
   const RunProgress done = state_ ? go_on(model, optimizer) : RunProgress{};
+  write_file(folder_.config(), to_json(config_).dump(2) + "\n");
+  folder_.remove_leftovers();
   metrics_.truncate(done.metrics_bytes);
-  fs::remove(folder_.results());  // of an earlier run that left no checkpoint
   if (config_.train.tensorboard) tensorboard_.emplace(folder_.path, done.step);
   return done;
 }

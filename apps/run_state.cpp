@@ -1,9 +1,13 @@
 #include "apps/run_state.h"
+#include "apps/config_keys.h"
 
 #include <zlib.h>
 
+#include <map>
 #include <span>
+#include <sstream>
 
+#include "apps/files.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
 #include "tensor/safetensors.h"
@@ -52,6 +56,20 @@ std::string checkpoint_part(const Config& config) {
   return to_json(config, ConfigPart::checkpoint).dump();
 }
 
+// "KEY is VALUE in the state and VALUE in the configuration, ..." for all that decides the result and is not the
+// same. (Where a corpus lies decides nothing: its checksum is compared.)
+std::string differences(const Config& of_state, const Config& config) {
+  std::string all;
+  for (const Key& key : config_keys()) {
+    if (key.kind != KeyKind::result) continue;
+    const Json there = get_key(of_state, key), here = get_key(config, key);
+    if (there != here)
+      all += fmt::format("{}{} is {} in the state and {} in the configuration", all.empty() ? "" : ", ",
+                         key.name, there.dump(), here.dump());
+  }
+  return all;
+}
+
 Json to_json(const RunProgress& p) {
   return {{"step", p.step},
           {"batches_done", p.batches_done},
@@ -94,6 +112,19 @@ SafetensorsFile open_state(const fs::path& path) {
   WEDGE_CHECK(found == metadata.at("crc32"), "{}: damaged: its checksum is {}, its contents give {}",
               path.string(), metadata.at("crc32"), found);
   return file;
+}
+
+// Whether the log goes on after a finished epoch, at whose end a state was written.
+bool tells_of_a_state(const fs::path& metrics) {
+  if (!is_there(metrics)) return false;
+  std::istringstream lines(read_file(metrics));
+  bool after_epoch = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (after_epoch) return true;
+    const Json json = parse_json(line);
+    after_epoch = json.is_object() && json.contains("val_loss");
+  }
+  return false;
 }
 
 }  // namespace
@@ -139,9 +170,8 @@ RunProgress load_state(const fs::path& path, const Config& config, std::uint32_t
   const Metadata& metadata = file.metadata();
   Config of_state;  // through the table of keys: what decides nothing, or does no more, is not compared
   update_from_json(of_state, parse_json(metadata.at("config")), path.string());
-  WEDGE_CHECK(checkpoint_part(of_state) == checkpoint_part(config),
-              "{}: the run was configured otherwise; expected {}, it has {}", path.string(),
-              checkpoint_part(config), checkpoint_part(of_state));
+  const std::string other = differences(of_state, config);
+  WEDGE_CHECK(other.empty(), "{}: the run was configured otherwise: {}", path.string(), other);
   WEDGE_CHECK(metadata.at("corpus") == fmt::format("{:08x}", corpus),
               "{}: the run was trained on another corpus; expected the checksum {}, its is {}", path.string(),
               metadata.at("corpus"), fmt::format("{:08x}", corpus));
@@ -174,6 +204,11 @@ std::optional<fs::path> newest_state(const RunFolder& folder) {
   }
   WEDGE_CHECK(damage.empty(), "{}; no other state of the run is in {}: remove it to start afresh", damage,
               folder.path.string());
+  WEDGE_CHECK(
+      !tells_of_a_state(folder.metrics()),
+      "{} tells of finished epochs, but no state_STEP.safetensors is beside it to go on from; remove it "
+      "to start again from step 0, or start a new run from what was learned: train.init_from={}",
+      folder.metrics().string(), folder.last().string());
   return {};
 }
 

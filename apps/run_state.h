@@ -38,12 +38,14 @@ void save_state(const std::filesystem::path& path, const Config& config, std::ui
                 const LanguageModel& model, const AdamW& optimizer, const RunProgress& progress);
 
 // Puts weights and moments back and returns the rest. Throws wedge::Error, one line with the path, and
-// changes nothing, when the file is damaged (the checksum tells) or of another configuration or corpus.
+// changes nothing, when the file is damaged (the checksum tells) or of another configuration or corpus; the
+// corpus may have moved.
 RunProgress load_state(const std::filesystem::path& path, const Config& config, std::uint32_t corpus,
                        LanguageModel& model, AdamW& optimizer);
 
 // The state to go on from: the newest in the folder; none: nothing. Throws wedge::Error when that file is
-// damaged; the line names the newest one that is not.
+// damaged; the line names the newest one that is not. Also when there is none, but metrics.jsonl tells that
+// there was one.
 std::optional<std::filesystem::path> newest_state(const RunFolder& folder);
 
 // Throws wedge::Error when the file is damaged or no state of a run.

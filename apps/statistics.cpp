@@ -35,7 +35,11 @@ Eigen::Map<const Eigen::VectorXd> vector_of(std::span<const double> v) {
 Distribution distribution_of(std::vector<double> values) {
   Distribution d;
   d.count = std::ssize(values);
-  if (values.empty()) return d;
+  if (values.empty()) {
+    d.mean = d.deviation = d.min = d.max = NAN;
+    d.quantiles.fill(NAN);
+    return d;
+  }
   std::sort(values.begin(), values.end());
   d.min = values.front();
   d.max = values.back();

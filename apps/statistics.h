@@ -15,7 +15,7 @@ struct Distribution {
   double mean = 0, deviation = 0, min = 0, max = 0;
   std::array<double, 7> quantiles{};
 };
-// Of no values all is 0.
+// Of no values all but the count is NaN.
 Distribution distribution_of(std::vector<double> values);
 
 // exp of the entropy of the singular values σ_i / Σ σ of a matrix, its rows given one after another: how many

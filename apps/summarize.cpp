@@ -43,8 +43,9 @@ std::vector<fs::path> find_files(const fs::path& root, const std::string& name) 
   WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
   std::vector<fs::path> found;
   fs::recursive_directory_iterator entry(root, error), end;
+  std::error_code ignored;  // a link that leads nowhere is named when it is read
   for (; !error && entry != end; entry.increment(error))
-    if (entry->path().filename() == name && !entry->is_directory()) found.push_back(entry->path());
+    if (entry->path().filename() == name && !entry->is_directory(ignored)) found.push_back(entry->path());
   WEDGE_CHECK(!error, "cannot read {}: {}", root.string(), error.message());
   std::sort(found.begin(), found.end(), [&](const fs::path& a, const fs::path& b) {
     return natural_less(a.lexically_relative(root).generic_string(),

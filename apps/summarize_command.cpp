@@ -9,7 +9,7 @@
 namespace wedge::app {
 
 std::string summarize_help() {
-  return "usage: wedge summarize --root DIR --out FILE.md\n"
+  return "usage: wedge summarize [DIR]... [--out FILE.md]\n"
          "\n"
          "Makes the comparison table from every results.json in DIR and below, prints it and writes it to "
          "FILE.md.\n"
@@ -17,15 +17,25 @@ std::string summarize_help() {
          "that\n"
          "differ in the seed alone get a row with mean ± sample standard deviation.\n"
          "\n"
-         "  --root DIR      where to look (default: runs)\n"
+         "  DIR             where to look (default: runs); --root DIR says the same\n"
          "  --out FILE.md   where to write; without it the table is only printed\n"
          "\n"
          "example:\n"
-         "  wedge summarize --root runs/multirun --out comparison.md\n";
+         "  wedge summarize runs/multirun --out comparison.md\n";
 }
 
 int run_summarize(const Words& words) {
-  const std::string table = comparison_table(find_results(words.text("--root").value_or("runs")));
+  std::vector<std::string> roots = words.paths();
+  if (const auto root = words.text("--root")) roots.push_back(*root);
+  if (roots.empty()) roots = {"runs"};
+  std::vector<LabelledResult> results;
+  for (const std::string& root : roots)
+    for (LabelledResult& result : find_results(root)) {
+      // Runs of several roots are told apart by them.
+      if (roots.size() > 1) result.label = result.label == "." ? root : root + "/" + result.label;
+      results.push_back(std::move(result));
+    }
+  const std::string table = comparison_table(results);
   if (const auto out = words.text("--out")) write_file(*out, table);
   print(table);
   return 0;

@@ -45,7 +45,7 @@ std::string identity_without_seed(const RunResult& result) {
   if (!result.config.is_object()) return {};
   Json config = result.config;
   for (const Key& key : config_keys()) {
-    if (key.kind == KeyKind::result && key.name != "seed") continue;
+    if (key.in_checkpoint() && key.name != "seed") continue;
     const std::string group(key.group()), leaf(key.leaf());
     if (group.empty())
       config.erase(leaf);

@@ -66,6 +66,9 @@ RunResult train_member(const Member& member, const data::Corpus& corpus, const f
   } catch (const Interrupted& stopped) {
     throw Interrupted(stopped.signal(),
                       fmt::format("{}; to go on: wedge train resume={}", stopped.what(), quoted(above)));
+  } catch (const UnfinishedError& error) {
+    throw Error(
+        fmt::format("{}; once that is mended, to go on: wedge train resume={}", error.what(), quoted(above)));
   }
 }
 
@@ -117,7 +120,17 @@ std::vector<Config> configs_of(const std::vector<Member>& runs) {
 // Everything that can be wrong is found before anything is written.
 std::vector<CorpusPointer> check_runs(const std::vector<Config>& configs, const std::vector<Member>& runs) {
   use_threads(configs.front().train.threads);
-  const std::vector<CorpusPointer> corpora = load_corpora(configs);
+  const std::vector<CorpusPointer> corpora = [&] {
+    try {
+      return load_corpora(configs);
+    } catch (const Error& error) {
+      if (runs.empty()) throw;
+      throw Error(
+          fmt::format("{}; if it has moved, say where it is beside resume=: data.path=... or "
+                      "data.*_file=...",
+                      error.what()));
+    }
+  }();
   for (std::size_t i = 0; i < configs.size(); ++i)
     check_trainable(configs[i], *corpora[i], !runs.empty() && runs[i].state.has_value());
   return corpora;
@@ -129,8 +142,10 @@ int start(const std::vector<Config>& configs, bool multirun) {
   const std::time_t now = std::time(nullptr);
   if (!multirun)
     return train_one({make_single_folder(configs.front(), now), configs.front(), {}}, *corpora.front());
-  // All configurations at once, so that the whole can be taken up again.
+  // All configurations at once, so that the whole can be taken up again; their number first, so that a part
+  // is not taken for the whole.
   const fs::path above = make_multirun_folder(configs.front(), now);
+  claim_multirun_folder(above, configs.size());
   std::vector<Member> runs;
   for (std::size_t i = 0; i < configs.size(); ++i) {
     runs.push_back({make_multirun_member(above, i, configs[i]), configs[i], {}});
@@ -149,13 +164,15 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
   update_from_json(run.config, json, origin);
   run.config = compose_over(run.config, words);
   validate(run.config);
-  run.finished = fs::exists(folder.results());
+  run.finished = is_there(folder.results());
   if (run.finished) read_result(folder.results());  // what is wrong with it is said before others are trained
   return run;
 }
 
 void check_words_of_resume(const Arguments& words) {
-  const std::vector<std::string_view> allowed = names_of(KeyKind::execution);
+  std::vector<std::string_view> allowed = names_of(KeyKind::execution);
+  const std::vector<std::string_view> places = names_of(KeyKind::place);
+  allowed.insert(allowed.end(), places.begin(), places.end());
   for (const std::string& word : words) {
     const std::string name = word.substr(0, word.find('='));
     WEDGE_CHECK(std::ranges::find(allowed, name) != allowed.end(),
@@ -197,6 +214,9 @@ int resume(const fs::path& path, const Arguments& words) {
     return 0;
   }
   const std::vector<CorpusPointer> corpora = check_runs(configs_of(runs), runs);
+  for (const Member& run : runs)
+    if (!run.finished && !run.state && (single || is_there(run.folder.metrics())))
+      print(fmt::format("{} has no state to go on from yet: it starts afresh\n", run.folder.path.string()));
   return single ? train_one(runs.front(), *corpora.front()) : train_many(runs, corpora, folder.path);
 }
 
@@ -226,6 +246,10 @@ std::string train_help() {
          "these keys can be given anew (other threads or another device: no longer the same bits):\n"
          "  " +
          fmt::format("{}", fmt::join(names_of(KeyKind::execution), "\n  ")) +
+         "\n"
+         "and, where the texts have moved,\n"
+         "  " +
+         fmt::format("{}", fmt::join(names_of(KeyKind::place), "\n  ")) +
          "\n"
          "\n"
          "Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or "

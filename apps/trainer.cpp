@@ -64,16 +64,28 @@ class Run {
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
                              static_cast<double>(result_.num_params) / 1e6, on_device()),
                  train_.num_epochs, total_steps_, steps_.per_epoch(), done_.step});
+    try {
+      run_epochs();
+    } catch (const DivergenceError&) {
+      throw;
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& error) {
+      throw UnfinishedError(error.what());
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void run_epochs() {
     while (done_.step < total_steps_ || done_.batches_done > 0) run_epoch();
     result_.train_losses = done_.train_losses;
     result_.val_losses = done_.val_losses;
     result_.best_val_loss = best_val_loss();
     result_.tokens_per_second = static_cast<double>(done_.tokens) / done_.seconds;
     if (files_) files_->finish(result_);
-    return std::move(result_);
   }
 
- private:
   std::int64_t epoch() const { return static_cast<std::int64_t>(done_.train_losses.size()) + 1; }
 
   double best_val_loss() const {

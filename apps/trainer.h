@@ -16,6 +16,13 @@ class DivergenceError : public Error {
   using Error::Error;
 };
 
+// A run stopped because a file could not be written, as on a full disk: the message names it. What was saved
+// before is whole, and can be gone on from.
+class UnfinishedError : public Error {
+ public:
+  using Error::Error;
+};
+
 // Throws what train() would throw before its first step: a model that does not fit or is too large for the
 // memory (std::bad_alloc) or beyond what the device's kernels can do, no whole block in train or validation,
 // weights of train.init_from that cannot be loaded (not asked for in a run that goes on). Writes nothing.
@@ -32,7 +39,7 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 // best.safetensors after one with the smallest validation loss so far, state_STEP.safetensors after every
 // epoch and every train.checkpoint_every steps (the newest two are kept), and results.json in the end; all
 // but metrics.jsonl are replaced as a whole. Throws DivergenceError, and leaves the checkpoints of the epochs
-// before, when a loss or a gradient is not finite; wedge::Error when a file cannot be written. At a first
+// before, when a loss or a gradient is not finite; UnfinishedError when a file cannot be written. At a first
 // SIGINT or SIGTERM finishes the step, writes the state, and throws Interrupted; a second one ends the
 // process.
 //
@@ -43,7 +50,7 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 // With train.graph steps are replayed as CUDA graphs, one for each size of batch and its place in the step.
 //
 // With `state`, a state_STEP.safetensors of that folder, goes on from it and ends with the same files as if
-// the run had never stopped, but for the times in them. Throws wedge::Error as load_state does.
+// the run had never stopped, but for the times in them and the names of files that moved. Throws wedge::Error as load_state does.
 //
 // Same configuration, corpus, build and number of threads: same bits.
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,

@@ -35,8 +35,8 @@ bool is_key(std::string_view name) {
   const std::vector<std::string> keys = key_words_of(command);
   names.insert(names.end(), keys.begin(), keys.end());
   const char* const kind = word.starts_with("-") ? "option" : has_value ? "key" : "argument";
-  throw Error(
-      fmt::format("{}: unknown {} '{}'; the nearest is {}", command.name, kind, bare, nearest(name, names)));
+  throw Error(fmt::format("{}: unknown {} '{}'; {}", command.name, kind, bare,
+                          nearest_is(name, names, fmt::format("see wedge {} --help", command.name))));
 }
 
 }  // namespace
@@ -72,6 +72,7 @@ std::optional<std::string> Words::text(const std::string& name) const {
 std::string Words::required(const std::string& name, std::string_view value) const {
   const auto found = values_.find(name);
   WEDGE_CHECK(found != values_.end(), "{}: {}={} is missing", command_, name, value);
+  WEDGE_CHECK(!found->second.empty(), "{}: {}: expected {}, got nothing", command_, name, value);
   return found->second;
 }
 

@@ -68,6 +68,12 @@ WordPiece load_tokenizer(const CorpusOptions& options, const std::vector<std::st
   const bool official = !options.vocab_file;
   const fs::path path =
       official ? data_root() / "bert-base-uncased" / "vocab.txt" : fs::path(*options.vocab_file);
+  std::error_code ignored;
+  WEDGE_CHECK(
+      !official || !options.path || fs::exists(path, ignored),
+      "{}: no file {}, the vocabulary that texts are cut with: data.vocab_file=FILE names another, and "
+      "data/fetch_wikitext2.sh fetches this one",
+      options.source, path.string());
   require_file(path, options.source, official);
   return WordPiece::from_file(path);
 }

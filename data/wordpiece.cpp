@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -136,9 +138,12 @@ WordPiece::WordPiece(std::vector<std::string> vocabulary) : vocabulary_(std::mov
 }
 
 WordPiece WordPiece::from_file(const std::filesystem::path& vocab_txt) {
+  errno = 0;
   std::ifstream file(vocab_txt, std::ios::binary);
-  WEDGE_CHECK(file && !std::filesystem::is_directory(vocab_txt), "{}: cannot read the vocabulary",
-              vocab_txt.string());
+  WEDGE_CHECK(file, "{}: cannot read the vocabulary: {}", vocab_txt.string(), std::strerror(errno));
+  std::error_code ignored;
+  WEDGE_CHECK(!std::filesystem::is_directory(vocab_txt, ignored),
+              "{}: cannot read the vocabulary: it is a folder", vocab_txt.string());
   std::vector<std::string> vocabulary;
   for (std::string line; std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();

@@ -63,6 +63,7 @@ class Bench {
 TEST_CASE("bad input: commands and options", "[apps][command]") {
   Bench bench;
   bench.fails({"trian"}, "unknown command 'trian'; the nearest is train");
+  bench.fails({"frobnicate"}, "unknown command 'frobnicate'; expected train, eval, ");
   bench.fails({"help", "evil"}, "the nearest is eval");
   bench.fails({"--verson"}, "unknown command '--verson'");
   bench.train_fails({"--multi"}, "train: unknown option '--multi'; the nearest is --multirun");
@@ -72,6 +73,11 @@ TEST_CASE("bad input: commands and options", "[apps][command]") {
   bench.fails({"tokenize", "vocabulary=x"}, "the nearest is vocab=");
   bench.fails({"tokenize", "vocab="}, "tokenize: vocab needs a value");
   bench.fails({"tokenize"}, "vocab=FILE is missing");
+  bench.fails({"tokenize", "vocab=nope"}, "nope: cannot read the vocabulary: No such file or directory");
+  bench.fails({"tokenize", "vocab=texts"}, "texts: cannot read the vocabulary: it is a folder");
+  bench.fails({"generate", "checkpoint=x"}, "generate: prompt=TEXT is missing");
+  bench.fails({"generate", "checkpoint=x", "prompt="}, "generate: prompt needs a value");
+  bench.fails({"tokenize", "vocab=a\xff\x1b\u00e9"}, "a\\xff\\x1b\u00e9: cannot read");
   bench.fails({"eval"}, "checkpoint=FILE_OR_RUN_DIR is missing");
   bench.fails({"eval", "checkpoint=a", "checkpoint=b"}, "eval: checkpoint is given twice");
   bench.fails({"eval", "chekpoint=a"}, "eval: unknown key 'chekpoint'; the nearest is checkpoint=");
@@ -95,6 +101,8 @@ TEST_CASE("bad input: keys, presets and values", "[apps][command]") {
   bench.train_fails({"model.pre_norm=yes"}, "model.pre_norm: expected true or false");
   bench.train_fails({"train.learning_rate=nan"}, "train.learning_rate: expected a number");
   bench.train_fails({"train.learning_rate=1e999"}, "train.learning_rate: expected a number");
+  bench.train_fails({"train.learning_rate=1e-400"},
+                    "train.learning_rate: expected a number, got \"1e-400\" (too small)");
   bench.train_fails({"train.learning_rate=-1"}, "train.learning_rate: must be at least 0");
   bench.train_fails({"train.dropout_rate=1"}, "train.dropout_rate: must be");
   bench.train_fails({"train.num_epochs=0"}, "train.num_epochs: must be");
@@ -129,6 +137,9 @@ TEST_CASE("bad input: data", "[apps][command]") {
   bench.train_fails(
       {"data=text", "data.path=texts", "data.vocab_file=vocab.txt", "data.train_file=/dev/zero"},
       "/dev/zero is not a regular file");
+  bench.train_fails(
+      {"data=text", "data.path=texts"},
+      "bert-base-uncased/vocab.txt, the vocabulary that texts are cut with: data.vocab_file=FILE");
   for (const char* source : {"data=wikitext2", "data=text"}) {
     bench.fails({"train", source}, "fetch_wikitext2.sh");
     bench.fails({"train", source}, "data=builtin");
@@ -157,16 +168,30 @@ TEST_CASE("bad input: a run folder keeps all that an earlier run left", "[apps][
     fs::create_directories(bench.cwd() / "odd" / name / "inside");
     for (const char* other : {"config.json", "metrics.jsonl", "results.json"})
       if (!fs::exists(bench.cwd() / "odd" / other)) spill(bench.cwd() / "odd" / other, "old");
-    bench.train_fails({"experiment.run_dir=odd"}, std::string(name) + " is not a regular file");
+    bench.train_fails({"experiment.run_dir=odd"}, "odd already holds a run or what one would write over, ");
     fs::remove_all(bench.cwd() / "odd");
   }
+  // Each alone: a file, and a link, whose target a run would have emptied.
+  spill(bench.cwd() / "target", "precious");
+  for (const std::string name : {"config.json", "metrics.jsonl", "results.json", "comparison.md"})
+    for (const bool link : {false, true})
+      for (const char* multirun : {"seed=1", "-m"}) {
+        fs::create_directories(bench.cwd() / "mine");
+        if (link)
+          fs::create_symlink("../target", bench.cwd() / "mine" / name);
+        else
+          spill(bench.cwd() / "mine" / name, "of the user");
+        bench.train_fails({multirun, "experiment.run_dir=mine"},
+                          "mine already holds a run or what one would write over, " + name + "; to go on");
+        fs::remove_all(bench.cwd() / "mine");
+      }
   fs::create_directories(bench.cwd() / "above/3_grassmann");
   spill(bench.cwd() / "above/3_grassmann/best.safetensors", "precious");
   bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=above"},
                     "already holds a checkpoint");
   fs::create_directories(bench.cwd() / "table/comparison.md");
   bench.train_fails({"-m", "model=attention,grassmann", "experiment.run_dir=table"},
-                    "comparison.md is not a regular file");
+                    "already holds a run or what one would write over, comparison.md");
 }
 
 TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a writer", "[apps][command]") {
@@ -187,13 +212,34 @@ TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a 
   CHECK_THAT(trained.err, ContainsSubstring("not a regular file"));
 }
 
+TEST_CASE("bad input: pipes and links that lead nowhere in a tree of runs", "[apps][command]") {
+  Bench bench;
+  for (const char* name : {"results.json", "metrics.jsonl"}) {
+    fs::create_directories(bench.cwd() / "tree");
+    const fs::path file = bench.cwd() / "tree" / name;
+    const std::string line = std::string(name) == "results.json" ? "summarize --root tree" : "plot tree";
+    REQUIRE(::mkfifo(file.c_str(), 0600) == 0);
+    const Outcome pipe = run_shell(bench.cwd(), "timeout 20 \"$wedge\" " + line);
+    CHECK(pipe.status == 2);
+    CHECK(pipe.err ==
+          "wedge: error: tree/" + std::string(name) + ": cannot read: it is not a regular file\n");
+    fs::remove(file);
+    fs::create_symlink(name, file);
+    const Outcome loop = run_shell(bench.cwd(), "timeout 20 \"$wedge\" " + line);
+    CHECK(loop.status == 2);
+    CHECK(loop.err ==
+          "wedge: error: tree/" + std::string(name) + ": cannot read: Too many levels of symbolic links\n");
+    fs::remove(file);
+  }
+}
+
 TEST_CASE("bad input: checkpoints", "[apps][command]") {
   Bench bench;
   bench.fails({"eval", "checkpoint=none"}, "none");
   bench.fails({"eval", "checkpoint=texts"}, "best.safetensors");
   bench.fails({"eval", "checkpoint=junk.safetensors"}, "junk.safetensors");
   bench.fails({"eval", "checkpoint=tokens.safetensors"}, "not a checkpoint of wedge train");
-  bench.fails({"eval", "checkpoint=x", "data.split=train"}, "data.split: must be validation or test");
+  bench.fails({"eval", "checkpoint=x", "data.split=tset"}, "data.split: must be train, validation or test");
 }
 
 TEST_CASE("bad input: text that is no UTF-8 is named by line", "[apps][command]") {
@@ -216,6 +262,26 @@ TEST_CASE("bad input: output that nobody takes", "[apps][command]") {
     CHECK(is_one_error_line(outcome.err));
     CHECK_THAT(outcome.err, ContainsSubstring("standard output"));
   }
+}
+
+TEST_CASE("bad input: a pipe that nobody reads ends a command without a word", "[apps][command]") {
+  Bench bench;
+  const auto ended = [&](const std::string& command) {
+    INFO(command);
+    // The status goes to another stream: that of a pipe is the reader's. The reader is gone before it begins.
+    const Outcome outcome =
+        run_shell(bench.cwd(), "{ (sleep 0.3; " + command +
+                                   "; echo status $? > status) | exec true; } ; cat status; rm status");
+    CHECK(outcome.out == "status 141\n");
+    CHECK(outcome.err.empty());
+  };
+  ended(R"("$wedge" --help)");
+  ended(R"(yes a | "$wedge" tokenize vocab=vocab.txt)");
+  std::string train = "\"$wedge\"";
+  for (const std::string& word : tiny_train({"experiment.run_dir=run"})) train += " " + shell_quote(word);
+  ended(train);
+  CHECK(fs::exists(bench.cwd() / "run/results.json"));  // the work was finished
+  ended(R"("$wedge" generate checkpoint=run prompt=1 max_tokens=1000000000)");
 }
 
 TEST_CASE("bad input: no command at all shows the help and fails", "[apps][command]") {

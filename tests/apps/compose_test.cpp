@@ -123,7 +123,7 @@ TEST_CASE("compose: what is wrong is said", "[apps]") {
         "experiment=paper: no such preset; there is paper_6l_128, paper_12l_256, quick");
   fails({"data=wikitext"}, false, "data=wikitext: no such preset; there is wikitext2, text, tokens, builtin");
   fails({"train=fast"}, false, "unknown key 'train'");
-  fails({"model.depth=3"}, false, "unknown key 'model.depth'; the nearest is ");
+  fails({"model.depth=3"}, false, "unknown key 'model.depth'; see wedge train --help");
   fails({"train.learning_rate=inf"}, false, "train.learning_rate: expected a number");
   fails({"train.device=cuda"}, false, "train.device=cuda");
   fails({"data.path=a,b"}, false,

@@ -136,12 +136,22 @@ TEST_CASE("config keys: the nearest key is named", "[apps]") {
   CHECK(nearest_to("train.batchsize") == "train.batch_size");
   CHECK(nearest_to("batch_size") == "train.batch_size");
   CHECK(nearest_to("model.batch_size") == "train.batch_size");
-  CHECK(nearest_to("train.lr") != "no error");
+  for (const char* name : {"lr", "train.lr", "learning_rat", "model.learning_rate", "learning"})
+    CHECK(nearest_to(name) == "train.learning_rate");
   CHECK(nearest_to("modle") == "model");
   CHECK(nearest_to("model.d_modle") == "model.d_model");
   CHECK(nearest_to("sed") == "seed");
   CHECK(nearest_to("train.epochs") == "train.num_epochs");
-  CHECK(nearest_to("model.nope").starts_with("model."));
+  CHECK(nearest_to("epochs") == "train.num_epochs");
+  CHECK(nearest_to("layers") == "model.num_layers");
+  CHECK(nearest_to("dropout") == "train.dropout_rate");
+  CHECK(nearest_to("train.drop") == "train.dropout_rate");
+  CHECK(nearest_to("context") == "data.max_context_len");
+  CHECK(nearest_to("batchsize") == "train.batch_size");
+  CHECK(nearest_to("sead") == "seed");
+  // A name that nothing is like is not taken for another.
+  for (const char* name : {"model.nope", "model.depth", "x", "optimizer", "gpu", "train.momentum"})
+    CHECK_THROWS_WITH(find_key(name), "unknown key '" + std::string(name) + "'; see wedge train --help");
 }
 
 TEST_CASE("config: JSON there and back", "[apps]") {

@@ -144,6 +144,13 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   CHECK(generate({"prompt=Anna kept", "max_tokens=5", "temperature=0", "seed=1"}).out ==
         generate({"prompt=Anna kept", "max_tokens=5", "top_k=1", "seed=2"}).out);
 
+  const auto from_stdin = [&](const std::string& text) {
+    return run_shell(cwd, "printf '" + text + "' | \"$wedge\" generate checkpoint=run prompt=- max_tokens=5");
+  };
+  CHECK(from_stdin("Anna kept\\n").out == generate({"prompt=Anna kept", "max_tokens=5"}).out);
+  CHECK(from_stdin("").status == 2);
+  CHECK_THAT(from_stdin("\\n").err, ContainsSubstring("expected a text on standard input, got nothing"));
+
   const auto refused = [&](const std::vector<std::string>& words, const std::string& text) {
     const Outcome outcome = generate(words);
     CAPTURE(outcome.err);
@@ -166,7 +173,7 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   refused({"prompt=The", "seed=-1"}, "seed: expected an integer, from 0 to 18446744073709551615, got -1");
   refused({"prompt=The", "seed=18446744073709551616"}, "seed: expected an integer");
   refused({"prompt=The", "seed=1.5"}, "seed: expected an integer");
-  refused({"prompt=The", "tempreature=1"}, "the nearest is temperature=");
+  refused({"prompt=The", "tempreature=1"}, "the nearest is temperature");
   refused({"prompt=The", "prompt=A"}, "prompt is given twice");
   refused({"prompt=The", "train.device=gpu"}, "train.device: must be auto or cpu or cuda, got gpu");
   refused({"prompt=The", "train.threads=0"}, "train.threads");

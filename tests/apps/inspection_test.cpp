@@ -357,6 +357,33 @@ TEST_CASE("inspection: states that collapse are counted", "[apps][inspect]") {
   CHECK(to_json(inspection)["collapse"]["smallest_norm"].get<double>() < 1e-15);
 }
 
+TEST_CASE("inspection: of a lag that is not shorter than the text nothing is known", "[apps][inspect]") {
+  ModelConfig config = small("grassmann");
+  const bool all = GENERATE(false, true);
+  config.lags = all ? std::vector<std::int64_t>{12, 20} : std::vector<std::int64_t>{1, 12};
+  const auto model = make_language_model(config, 3, DType::f64);
+  model->set_training(false);
+  const Inspection inspection = inspect(*model, {tiny_tokens(12, 1)});
+  const Json layer = Json::parse(to_json(inspection).dump())["layers"][0];
+  CHECK(layer["effective_rank"].is_null() == all);
+  for (const Json& lag : layer["lags"]) {
+    const bool known = lag["lag"] == 1;
+    CHECK(lag["norm"]["count"] == (known ? 11 : 0));
+    for (const char* key : {"collapsed", "effective_rank", "mean_direction_length"})
+      CHECK(lag[key].is_null() != known);
+    CHECK(lag["norm"]["p50"].is_null() != known);
+  }
+  CHECK_THAT(summary(inspection),
+             ContainsSubstring("0   12            -           -          -            -"));
+  CHECK(summary(inspection).find("nan") == std::string::npos);
+  if (std::system("gnuplot --version > /dev/null 2>&1") != 0) return;
+  HtmlPage page("it");
+  describe(inspection, page);
+  const std::string html = page.finish();
+  CHECK((html.find("Median of the norm: there are no values.") != std::string::npos) == all);
+  CHECK(html.find(">lag 12<") == std::string::npos);
+}
+
 TEST_CASE("inspect command", "[apps][inspect][command]") {
   const TempDir temp;
   const fs::path cwd = temp / "cwd";
@@ -379,6 +406,15 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
     CHECK(outcome.status == 0);
     CHECK_THAT(slurp(cwd / "look" / "inspect.html"), ContainsSubstring("<svg"));
   }
+  // Without gnuplot there is all but the page, and a word about it.
+  const Outcome without =
+      run_shell(cwd, "PATH=/nowhere \"$wedge\" inspect checkpoint=run max_tokens=40 out=without");
+  CHECK(without.status == 0);
+  CHECK_THAT(without.out, ContainsSubstring("layer") && ContainsSubstring("without/inspect.json"));
+  CHECK_THAT(without.err, ContainsSubstring("wedge: inspect.html is left out: cannot run gnuplot"));
+  CHECK(fs::exists(cwd / "without/inspect.json"));
+  CHECK_FALSE(fs::exists(cwd / "without/inspect.html"));
+
   const auto refused = [&](std::vector<std::string> arguments, const std::string& text) {
     arguments.insert(arguments.begin(), "inspect");
     const Outcome bad = run_wedge(cwd, arguments);

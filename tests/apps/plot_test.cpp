@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "apps/compose.h"
 #include "apps/html.h"
 #include "apps/learning_curve.h"
 #include "apps/published.h"
@@ -84,28 +85,44 @@ TEST_CASE("learning curve: the picture has about 200 points a run, and leaves ou
 }
 
 TEST_CASE("published figures stand beside runs like theirs only", "[apps][plot]") {
-  wedge::app::Config config;  // the paper's six layers
-  const auto perplexities = [&] {
+  const auto perplexities = [&](const std::vector<std::string>& words) {
     std::vector<double> values;
-    for (const Published& p : published_for(to_json(config))) values.push_back(p.perplexity);
+    for (const Published& p : published_for(to_json(compose(words, false).front())))
+      values.push_back(p.perplexity);
     return values;
   };
-  CHECK(perplexities() == std::vector<double>{238.71, 321.05, 248.4, 275.7});
-  config.data.max_samples_train = 800;
-  CHECK(perplexities() == std::vector<double>{std::exp(23.8336), std::exp(23.5390)});
-  config.data.max_samples_train = 700;
-  CHECK(perplexities().empty());
-  config.data.max_samples_train.reset();
-  config.model.num_layers = 12;
-  CHECK(perplexities().empty());
-  config.data.max_context_len = 256;
-  CHECK(perplexities() == std::vector<double>{1381.35, 290.60, 235.2, 261.1});
-  config.model.pre_norm = true;
-  CHECK(perplexities() == std::vector<double>{235.2, 261.1});
-  config.model.init = "gpt2";
-  CHECK(perplexities() == std::vector<double>{218.28, 200.29, 235.2, 261.1});
-  config.data.source = "builtin";
-  CHECK(perplexities().empty());
+  using Values = std::vector<double>;
+  CHECK(perplexities({}) == Values{238.71, 321.05, 248.4, 275.7});
+  CHECK(perplexities({"model=grassmann", "seed=7", "data=text"}) == Values{238.71, 321.05, 248.4, 275.7});
+  const std::vector<std::string> founding = {"train.num_epochs=3", "train.batch_size=16",
+                                             "data.max_samples_train=800", "data.max_samples_val=200"};
+  CHECK(perplexities(founding) == Values{std::exp(23.8336), std::exp(23.5390)});
+  for (std::size_t i = 0; i < founding.size(); ++i) {
+    std::vector<std::string> without = founding;
+    without.erase(without.begin() + static_cast<std::ptrdiff_t>(i));
+    INFO("without " << founding[i]);
+    CHECK(perplexities(without).empty());
+  }
+  const std::string twelve = "experiment=paper_12l_256";
+  CHECK(perplexities({twelve}) == Values{218.28, 200.29, 235.2, 261.1});
+  CHECK(perplexities({twelve, "model.pre_norm=false"}) == Values{235.2, 261.1});
+  CHECK(perplexities({twelve, "model.pre_norm=false", "model.init=torch"}) ==
+        Values{1381.35, 290.60, 235.2, 261.1});
+  for (const std::vector<std::string>& other :
+       std::initializer_list<std::vector<std::string>>{{"data=builtin"},
+                                                       {"data=text", "data.train_file=mine.txt"},
+                                                       {"data.path=mine"},
+                                                       {"model.d_model=128"},
+                                                       {"model.num_layers=12"},
+                                                       {"train.max_steps=10"},
+                                                       {"train.num_epochs=1"},
+                                                       {"data.max_samples_val=10"},
+                                                       {"data.max_samples_train=700"}}) {
+    INFO(other.back());
+    CHECK(perplexities(other).empty());
+  }
+  CHECK(published_for({{"model", {{"num_layers", 6}}}}).empty());
+  CHECK(published_for({{"data", {{"source", "text"}}}, {"trainer", {{"lr", 0.001}}}}).empty());
   CHECK(published_for(nullptr).empty());
 }
 
@@ -118,6 +135,54 @@ TEST_CASE("html: what comes from outside is text", "[apps][plot]") {
                        ContainsSubstring("<th>&lt;i&gt;</th><th class=\"n\">n</th>") &&
                        ContainsSubstring("<td>x &amp; &quot;y&quot;</td><td class=\"n\">1</td>"));
   CHECK_THAT(html, !ContainsSubstring("<script"));
+}
+
+TEST_CASE("bars: few marks, written alike, and a logarithmic axis where values are far apart",
+          "[apps][plot]") {
+  if (!have_gnuplot()) return;
+  const auto bars_of = [](const std::vector<double>& losses) {
+    std::vector<LearningCurve> curves;
+    for (const double loss : losses) {
+      LearningCurve& curve = curves.emplace_back();
+      curve.result.emplace();
+      curve.result->strategy = "attention";
+      curve.result->best_val_loss = loss;
+    }
+    return best_of(curves);
+  };
+  const Bars close = bars_of({23.1, 24.69});
+  CHECK_FALSE(close.logarithmic);
+  CHECK_THAT(draw(close, ImageFormat::svg),
+             ContainsSubstring(">2e+10<") && ContainsSubstring(">4e+10<") && !ContainsSubstring(">1e+10<"));
+  const Bars apart = bars_of({5.5, 17.5, 800});  // exp(800) is more than a double holds
+  CHECK(apart.logarithmic);
+  CHECK(apart.bars.size() == 2);
+  CHECK_THAT(draw(apart, ImageFormat::svg), ContainsSubstring(">1e+02<") && ContainsSubstring(">1e+06<"));
+
+  const Bars rates{"Training throughput", "tokens/s", {{"a", 2154700, "2154700"}, {"b", 95529, "95529"}}, {}};
+  CHECK_THAT(draw(rates, ImageFormat::svg),
+             ContainsSubstring(">500000<") && ContainsSubstring(">2000000<") && !ContainsSubstring("e+06"));
+  const Bars small{"x", "y", {{"a", 0.003, "0.003"}}, {}};
+  CHECK_THAT(draw(small, ImageFormat::svg), ContainsSubstring(">0.001<") && ContainsSubstring(">0.002<"));
+}
+
+TEST_CASE("pictures call runs by what tells them apart", "[apps][plot]") {
+  std::vector<LearningCurve> curves(2);
+  for (const int i : {0, 1}) {
+    curves[i].label = fmt::format("run_{}", i);
+    curves[i].config = to_json(compose({fmt::format("seed={}", 42 + i)}, false).front());
+    curves[i].val_epochs = curves[i].val_losses = {1, 2};
+    curves[i].result.emplace();
+    curves[i].result->tokens_per_second = 5;
+  }
+  CHECK(picture_of(curves).series[1].label == "run_1 (seed=43)");
+  CHECK(best_of(curves).bars[0].label == "run_0 (seed=42)");
+  CHECK(throughput_of(curves).bars[1].label == "run_1 (seed=43)");
+  curves[1].config = curves[0].config;
+  CHECK(picture_of(curves).series[1].label == "run_1");
+  curves.pop_back();
+  CHECK(picture_of(curves).series[0].label == "validation");
+  CHECK(picture_of(curves).title == "Loss: TransformerLM, run_0");
 }
 
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
@@ -142,6 +207,9 @@ TEST_CASE("plot and report commands", "[apps][plot][command]") {
                         ContainsSubstring("1_grassmann") && ContainsSubstring("</svg>"));
     CHECK(slurp(cwd / root / (std::string(name) + ".png")).starts_with("\x89PNG"));
   }
+  const Outcome one = run_wedge(cwd, {"plot", root + "/0_attention", "out=one"});
+  CHECK(one.status == 0);
+  CHECK_THAT(slurp(cwd / "one/learning_curves.svg"), ContainsSubstring("Loss: TransformerLM, 0_attention"));
   const Outcome both =
       run_wedge(cwd, {"plot", root + "/0_attention", root + "/1_grassmann", "out=new/pictures"});
   CHECK(both.status == 0);

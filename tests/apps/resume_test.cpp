@@ -189,6 +189,55 @@ TEST_CASE("resume: a finished run says so, and one without a state starts afresh
   fs::remove(folder.results());
   for (const fs::path& state : folder.states()) fs::remove(state);
   spill(folder.metrics(), "of a run that was killed\n");
+  const Outcome afresh = place.resume("run");
+  REQUIRE(afresh.status == 0);
+  CHECK(afresh.out.starts_with("run has no state to go on from yet: it starts afresh\n"));
+  CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
+}
+
+TEST_CASE("resume: a run goes on when its corpus has moved, and only with the same one", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole", {"train.checkpoint_every=5"}).status == 0);
+  fs::copy(place.cwd / "whole", place.cwd / "run");
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  fs::remove(folder.state(28));
+  fs::rename(place.cwd / "tokens.safetensors", place.cwd / "moved.safetensors");
+  const Outcome missing = place.resume("run");
+  CHECK(missing.status == 2);
+  CHECK(is_one_error_line(missing.err));
+  CHECK_THAT(missing.err, ContainsSubstring("tokens.safetensors") && ContainsSubstring("data.path=..."));
+  write_tiny_corpus(place.cwd / "other.safetensors", 501);
+  const Outcome other = place.resume("run", {"data.path=other.safetensors"});
+  CHECK(other.status == 2);
+  CHECK_THAT(other.err, ContainsSubstring("another corpus"));
+  CHECK(slurp(folder.config()) == slurp(place.cwd / "whole/config.json"));
+
+  REQUIRE(place.resume("run", {"data.path=moved.safetensors"}).status == 0);
+  CHECK(without_times(folder.metrics()) == without_times(place.cwd / "whole/metrics.jsonl"));
+  // From now on it is known there.
+  CHECK(Json::parse(slurp(folder.config()))["data"]["path"] == "moved.safetensors");
+  CHECK(run_wedge(place.cwd, {"eval", "checkpoint=run"}).status == 0);
+}
+
+TEST_CASE("resume: a run whose states are gone keeps its metrics", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("whole").status == 0);
+  REQUIRE(place.train("run").status == 0);
+  const RunFolder folder{place.cwd / "run"};
+  fs::remove(folder.results());
+  for (const fs::path& state : folder.states()) fs::remove(state);
+  const auto before = snapshot(folder.path);
+  const Outcome gone = place.resume("run");
+  CHECK(gone.status == 2);
+  CHECK(is_one_error_line(gone.err));
+  CHECK_THAT(gone.err, ContainsSubstring("run/metrics.jsonl tells of finished epochs") &&
+                           ContainsSubstring("train.init_from=run/last.safetensors"));
+  CHECK(snapshot(folder.path) == before);
+
+  // Killed after the first epoch's line and before its state, a run has lost nothing that it could go on from.
+  std::string lines = slurp(folder.metrics());
+  spill(folder.metrics(), lines.substr(0, lines.find('\n', lines.find("val_loss")) + 1));
   REQUIRE(place.resume("run").status == 0);
   CHECK(end_of(folder) == end_of({place.cwd / "whole"}));
 }
@@ -213,8 +262,17 @@ TEST_CASE("resume: a run that is under way or was begun is not written over", "[
   for (const Outcome& refused : {place.train("many", {"-m", "model=grassmann", "seed=1,2"}),
                                  place.train("many"), place.train("above", {"-m", "seed=1,2"})}) {
     CHECK(refused.status == 2);
-    CHECK_THAT(refused.err, ContainsSubstring("already holds a run; go on with it"));
+    CHECK_THAT(refused.err, ContainsSubstring("already holds a run or what one would write over"));
   }
+  // A member of a multirun is no place for another run either.
+  const Outcome member = place.train("many/0_attention", {"seed=5"});
+  CHECK(member.status == 2);
+  CHECK(slurp(place.cwd / "many/0_attention/config.json") == slurp(folder.config()));
+
+  // Killed before it wrote its configuration, a run leaves its log, empty: that keeps nobody out.
+  fs::create_directories(place.cwd / "nothing");
+  spill(place.cwd / "nothing/metrics.jsonl", "");
+  CHECK(place.train("nothing").status == 0);
 }
 
 TEST_CASE("resume: metrics that are shorter than the state says are not gone on with", "[apps][resume]") {
@@ -257,6 +315,53 @@ TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume
   CHECK(end_of(second) == end_of({place.cwd / "whole" / "1_grassmann"}));
   CHECK(fs::exists(above / "comparison.md"));
   CHECK(place.resume("runs").out == "runs is finished: nothing to do\n");
+}
+
+TEST_CASE("resume: a multirun that was killed while it was set up is not taken for a whole one",
+          "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("runs", {"-m", "seed=1,2,3", "train.max_steps=1"}).status == 0);
+  const fs::path above = place.cwd / "runs";
+  CHECK(slurp(above / "multirun.json") == "{\"runs\":3}\n");
+  fs::remove(above / "comparison.md");
+  fs::remove_all(above / "2_attention");
+  for (const char* number : {"{\"runs\":3}\n", ""}) {
+    spill(above / "multirun.json", number);
+    const auto before = snapshot(above);
+    const Outcome part = place.resume("runs");
+    CHECK(part.status == 2);
+    CHECK(is_one_error_line(part.err));
+    CHECK_THAT(part.err, ContainsSubstring("expected as many runs as multirun.json says, found 2") &&
+                             ContainsSubstring("to go on with these alone, remove runs/multirun.json"));
+    CHECK(snapshot(above) == before);
+  }
+  fs::remove(above / "multirun.json");
+  CHECK(place.resume("runs").status == 0);
+}
+
+TEST_CASE("resume: of two multiruns that start in one folder at once, one is refused and writes nothing",
+          "[apps][resume]") {
+  const Workplace place;
+  for (int round = 0; round < 5; ++round) {
+    const std::string name = "runs_" + std::to_string(round);
+    const pid_t first = place.start(place.words(name, {"-m", "seed=1,2"}), place.temp / "log");
+    const pid_t second = place.start(place.words(name, {"-m", "seed=3,4"}), place.temp / "log2");
+    int status[2] = {};
+    REQUIRE(::waitpid(first, &status[0], 0) == first);
+    REQUIRE(::waitpid(second, &status[1], 0) == second);
+    REQUIRE((WIFEXITED(status[0]) && WIFEXITED(status[1])));
+    const bool first_won = WEXITSTATUS(status[0]) == 0;
+    CHECK(WEXITSTATUS(status[first_won]) == 2);
+    CHECK(WEXITSTATUS(status[!first_won]) == 0);
+    CHECK_THAT(slurp(place.temp / (first_won ? "log2" : "log")),
+               ContainsSubstring("cannot make:") || ContainsSubstring(" already holds a run"));
+    for (const int run : {0, 1}) {
+      const RunFolder folder{place.cwd / name / fmt::format("{}_attention", run)};
+      const int seed = run + (first_won ? 1 : 3);
+      CHECK(Json::parse(slurp(folder.config()))["seed"] == seed);
+      CHECK(Json::parse(slurp(folder.results()))["config"]["seed"] == seed);
+    }
+  }
 }
 
 TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps][resume][bad]") {
@@ -302,19 +407,22 @@ TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps
 TEST_CASE("resume: a disk that takes no more leaves the state before, and its word", "[apps][resume][bad]") {
   const Workplace place;
   REQUIRE(place.train("whole", {"train.checkpoint_every=5"}).status == 0);
-  const RunFolder folder{place.cwd / "run"};
   std::string line = "\"$wedge\"";
-  for (const std::string& word : place.words("run", {"train.checkpoint_every=5", "train.num_epochs=1"}))
+  for (const std::string& word : place.words("full", {"train.checkpoint_every=5"}))
     line += " " + shell_quote(word);
   const Outcome full = run_shell(place.cwd, "ulimit -f 40; " + line);
   CHECK(full.status == 2);
   CHECK(is_one_error_line(full.err));
-  CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large"));
-  for (const auto& entry : fs::directory_iterator(folder.path)) {
+  CHECK_THAT(full.err, ContainsSubstring("state_5.safetensors") && ContainsSubstring("File too large") &&
+                           ContainsSubstring("to go on: wedge train resume=full\n"));
+  for (const auto& entry : fs::directory_iterator(place.cwd / "full")) {
     CHECK(entry.path().extension() != ".tmp");
     CHECK(entry.path().extension() != ".safetensors");
   }
+  REQUIRE(place.resume("full").status == 0);
+  CHECK(end_of({place.cwd / "full"}) == end_of({place.cwd / "whole"}));
 
+  const RunFolder folder{place.cwd / "run"};
   REQUIRE(place.train("run", {"train.checkpoint_every=5"}).status == 0);
   fs::remove(folder.results());
   fs::remove(folder.state(28));

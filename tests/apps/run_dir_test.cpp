@@ -87,6 +87,13 @@ TEST_CASE("run folder: a folder with a checkpoint is refused", "[apps]") {
   CHECK_THROWS_AS(check_run_folders({two[0]}, true), Error);
 }
 
+TEST_CASE("run folder: a file of the user's that is named like a run keeps no single run out", "[apps]") {
+  const TempDir temp;
+  fs::create_directories(temp / "run");
+  spill(temp / "run/2_notes.txt", "mine");
+  CHECK_NOTHROW(check_run_folders({with_run_dir(temp / "run")}, false));
+}
+
 TEST_CASE("run folder: what is no folder is refused", "[apps]") {
   const TempDir temp;
   spill(temp / "file", "x");

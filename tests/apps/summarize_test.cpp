@@ -101,6 +101,24 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
   CHECK(test::run_wedge(cwd, {"summarize", "--root=tree", "--out=other.md"}).status == 0);
   CHECK(test::slurp(cwd / "other.md") == outcome.out);
 
+  // Folders are named as for plot and report.
+  CHECK(test::run_wedge(cwd, {"summarize", "tree"}).out == outcome.out);
+  put(cwd / "other", kPyTorch);
+  const auto both = test::run_wedge(cwd, {"summarize", "tree", "other"});
+  CHECK(both.status == 0);
+  CHECK_THAT(both.out, ContainsSubstring("| tree/run ") && ContainsSubstring("| other "));
+
+  // Of a link, what it leads to is written.
+  fs::create_directories(cwd / "elsewhere");
+  fs::create_symlink("elsewhere/table.md", cwd / "link.md");
+  const auto nowhere = test::run_wedge(cwd, {"summarize", "--root", "tree", "--out", "link.md"});
+  CHECK(nowhere.status == 2);
+  CHECK_THAT(nowhere.err, ContainsSubstring("link.md: cannot write: a link that leads nowhere"));
+  spill(cwd / "elsewhere/table.md", "of before");
+  CHECK(test::run_wedge(cwd, {"summarize", "--root", "tree", "--out", "link.md"}).status == 0);
+  CHECK(fs::is_symlink(cwd / "link.md"));
+  CHECK(test::slurp(cwd / "elsewhere/table.md") == outcome.out);
+
   // A tree with a broken file leaves the table of before as it was.
   put(cwd / "tree/broken", "{");
   const auto before = test::snapshot(cwd);

@@ -155,6 +155,7 @@ TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
 
   CHECK(eval({}, "run/best.safetensors") == whole);
   CHECK(eval({"data.split=test"})["loss"] != whole["loss"]);
+  CHECK(eval({"data.split=train"})["tokens"] == 440);
   CHECK(eval({"data.max_context_len=4"})["tokens"] == 80);
 
   const auto fails = [&](const std::vector<std::string>& words, const std::string& part) {
@@ -180,6 +181,30 @@ TEST_CASE("eval command: the same loss as training when batches are equal", "[ap
   REQUIRE(outcome.status == 0);
   CHECK(Json::parse(outcome.out)["loss"].get<double>() ==
         Approx(results["best_val_loss"].get<double>()).epsilon(1e-6));
+}
+
+TEST_CASE("eval and generate commands: what is no checkpoint is called by its name", "[apps][command]") {
+  const Workplace here;
+  REQUIRE(here.train({"-m", "experiment.run_dir=many", "seed=1,2", "train.max_steps=1"}).status == 0);
+  const auto fails = [&](const std::string& path, const std::string& part) {
+    for (const std::vector<std::string>& command :
+         {std::vector<std::string>{"eval"}, std::vector<std::string>{"generate", "prompt=1"}}) {
+      std::vector<std::string> words = command;
+      words.push_back("checkpoint=" + path);
+      const Outcome outcome = run_wedge(here.cwd, words);
+      CHECK(outcome.status == 2);
+      CHECK(is_one_error_line(outcome.err));
+      CHECK_THAT(outcome.err, ContainsSubstring(part));
+    }
+  };
+  fails("many", "expected one of them: many/0_attention, many/1_attention");
+  fails("many/0_attention/state_1.safetensors",
+        "expected a checkpoint, such as many/0_attention/best.safetensors");
+  fs::remove(here.cwd / "many/0_attention/best.safetensors");
+  fails("many/0_attention",
+        "has not finished its first epoch; to go on with it: wedge train resume=many/0_attention");
+  fs::create_directories(here.cwd / "empty");
+  fails("empty", "empty/best.safetensors");
 }
 
 TEST_CASE("tokenize command: lines in, ids out", "[apps][command]") {

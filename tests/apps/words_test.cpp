@@ -46,7 +46,7 @@ TEST_CASE("words: what a command does not take, or takes once, is refused", "[ap
   fails(kCommand, {"--uot"}, "cmd: unknown option '--uot'; the nearest is --out=");
   fails(kPlain, {"nmae=x"}, "plain: unknown key 'nmae'; the nearest is name=");
   fails(kPlain, {"name"}, "plain: unknown argument 'name'; the nearest is name=");
-  fails(kPlain, {"data.path=p"}, "plain: unknown key 'data.path'; the nearest is name=");
+  fails(kPlain, {"data.path=p"}, "plain: unknown key 'data.path'; see wedge plain --help");
   constexpr Command with_keys = {.name = "eval",
                                  .summary = "",
                                  .run = nullptr,
