@@ -1,6 +1,7 @@
 // The index of all differentiable operations. Every one checks its inputs and throws wedge::Error naming
 // itself, what was expected and what came. Shapes in brackets; [...] is any number of dimensions. dtypes are
-// float32 or float64 and must agree, indices are int32.
+// float32 or float64, on a GPU float32 alone, and must agree; indices are int32. Broadcasting and permuted
+// views go up to 8 dimensions.
 #pragma once
 
 #include <concepts>
@@ -138,7 +139,7 @@ Variable residual_layernorm(const Variable& h, const Variable& x, const Dropout&
 
 // ---- Mixers ----
 // Softmax attention over positions <= t: qkv [B, L, 3D] holds q, k and v in that order, heads are slices of
-// D / num_heads columns; scale 1 / sqrt(D / num_heads) -> [B, L, D].
+// D / num_heads columns, on a GPU at most 128; scale 1 / sqrt(D / num_heads) -> [B, L, D].
 Variable causal_attention(const Variable& qkv, std::int64_t num_heads);
 // out(causal_attention(qkv(x), num_heads)) between two linear layers: x [B, L, K], qkv_weight [3 D, K],
 // qkv_bias [3 D], out_weight [M, D], out_bias [M] -> [B, L, M]. On the GPU with products of bfloat16 factors
@@ -148,7 +149,8 @@ Variable self_attention(const Variable& x, const Variable& qkv_weight, const Var
                         const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads);
 // The mean unit Plücker vector p̄_t over the lags <= t, times Wᵀ, plus b (kernels/plucker_linear.h has the
 // formula): z [B, L, R], weight [D, R (R - 1) / 2], bias [D] or undefined -> [B, L - begin, D], the positions
-// from `begin` on, which look back at those before. Lags >= 1; a repeated one counts each time.
+// from `begin` on, which look back at those before. Lags >= 1; a repeated one counts each time. On a GPU R is at
+// most 4096, and there are at most 128 lags.
 Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
                         const std::vector<std::int64_t>& lags, std::int64_t begin = 0);
 // α ∘ h + (1 - α) ∘ g with α = sigmoid([h ; g] Wᵀ + b): h and g [..., D], weight [D, 2D], bias [D] or
