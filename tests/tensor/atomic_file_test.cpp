@@ -65,7 +65,7 @@ TEST_CASE("atomic file: what is not committed leaves no trace", "[tensor]") {
   CHECK_FALSE(AtomicFile::is_temporary(".wedge-of-mine"));
 }
 
-TEST_CASE("atomic file: several of one path do not meet; the last commit stays", "[tensor]") {
+TEST_CASE("atomic file: several of one path do not meet, and the last commit stays", "[tensor]") {
   const TempDir dir;
   const fs::path path = dir / "a";
   AtomicFile one(path), other(path);
