@@ -25,25 +25,36 @@ void for_runs(std::int64_t n, Body&& body) {
 // does not depend on where its element stands.
 template <class T, class F>
 void by_packets(ConstArrayMap<T> x, ArrayMap<T> y, F f) {
-  using Block = Eigen::Array<T, 64, 1>;
-  for (std::int64_t i = 0; i < x.size(); i += Block::SizeAtCompileTime) {
-    const std::int64_t n = std::min<std::int64_t>(x.size() - i, Block::SizeAtCompileTime);
-    Block in = Block::Ones();
-    std::copy_n(x.data() + i, n, in.data());
-    const Block out = f(in);
-    std::copy_n(out.data(), n, y.data() + i);
+  using Whole = Eigen::Map<ArrayX<T>, Eigen::Aligned64>;
+  const std::int64_t n = x.size(), padded = (n + 63) / 64 * 64;
+  if (n == padded && reinterpret_cast<std::uintptr_t>(y.data()) % 64 == 0) {
+    Whole(y.data(), n) = f(x);
+    return;
   }
+  alignas(64) T in[kRun], out[kRun];
+  std::copy_n(x.data(), n, in);
+  std::fill(in + n, in + padded, T(1));
+  Whole(out, padded) = f(Whole(in, padded));
+  std::copy_n(out, n, y.data());
 }
 
-// Where they are off: y = f(x) for the x that are outside of [low, high], or NaN.
+// Where they are off: y = f(x) for the x that are outside of [low, high].
 template <class T, class F>
 void mend(ConstArrayMap<T> x, ArrayMap<T> y, T low, T high, F f) {
-  bool any = false;
-#pragma omp simd reduction(| : any)
-  for (std::int64_t i = 0; i < x.size(); ++i) any |= !(x[i] >= low && x[i] <= high);
-  if (!any) return;
-  for (std::int64_t i = 0; i < x.size(); ++i)
-    if (!(x[i] >= low && x[i] <= high)) y[i] = f(x[i]);
+  const auto is_outside = [low, high](T v) { return v < low || v > high; };
+  constexpr std::int64_t kLane = kLanes<T>;
+  decltype(lanes(x.data()).v < low) any = {};
+  std::int64_t i = 0;
+  for (; i + kLane <= x.size(); i += kLane) {
+    const auto v = lanes(x.data() + i).v;
+    any |= (v < low) | (v > high);
+  }
+  bool none = true;
+  for (int lane = 0; lane < kLane; ++lane) none &= any[lane] == 0;
+  for (; i < x.size(); ++i) none &= !is_outside(x[i]);
+  if (none) return;
+  for (i = 0; i < x.size(); ++i)
+    if (is_outside(x[i])) y[i] = f(x[i]);
 }
 
 template <class T>
