@@ -44,8 +44,8 @@ T integer_of(const SafetensorsFile& file, const char* key) {
   return value;
 }
 
-// The checkpoint that `path` means, which a run's folder means too. What else it may be that a user took for one
-// is told apart.
+// The checkpoint that `path` means, which a run's folder means too. What else it may be that a user took for
+// one is told apart.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
   std::error_code ignored;
   const RunFolder folder{path};

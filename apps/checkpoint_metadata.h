@@ -28,7 +28,8 @@ struct Checkpoint {
 
 // Reads the metadata of `path`; a folder means the best.safetensors in it. Throws wedge::Error, one line with
 // the path, when the file is malformed, has no metadata of wedge's, or its tensors are not those of the model
-// that it describes; and for the folder of a multirun or of a run that has no checkpoint yet, or a run's state.
+// that it describes; and for the folder of a multirun or of a run that has no checkpoint yet, or a run's
+// state.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 // The model with the checkpoint's weights. Throws wedge::Error as load_weights does.

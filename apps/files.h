@@ -16,8 +16,8 @@ bool is_there(const std::filesystem::path& path);
 // Throws wedge::Error naming the path and the cause; what is no regular file is refused.
 std::string read_file(const std::filesystem::path& path);
 
-// Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does; of a link, what it leads to.
-// Throws wedge::Error as it does, and for a link that leads nowhere; what was there is then as it was.
+// Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does; of a link, what it leads
+// to. Throws wedge::Error as it does, and for a link that leads nowhere; what was there is then as it was.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 // Makes a file that nobody else has made. Throws wedge::Error when something is there or the system refuses.

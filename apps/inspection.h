@@ -10,8 +10,8 @@
 
 namespace wedge::app {
 
-// Of the pairs (t, t - lag) of a layer, with p = z_t ∧ z_{t-lag} and p̂ = p / max(‖p‖, 1e-6); all is NaN for a
-// lag that is not shorter than the text:
+// Of the pairs (t, t - lag) of a layer, with p = z_t ∧ z_{t-lag} and p̂ = p / max(‖p‖, 1e-6); all is NaN for
+// a lag that is not shorter than the text:
 struct LagInspection {
   std::int64_t lag = 0;
   Distribution norm;                   // ‖p‖

@@ -18,8 +18,8 @@ Json to_json(const Distribution& d) {
   return json;
 }
 
-// A number as `format` has it; a dash for what is not known: the figures of a lag that is not shorter than the
-// text are NaN (and null in JSON).
+// A number as `format` has it; a dash for what is not known: the figures of a lag that is not shorter than
+// the text are NaN (and null in JSON).
 std::string known(const char* format, double value) {
   return std::isnan(value) ? "-" : fmt::format(fmt::runtime(format), value);
 }

@@ -31,8 +31,8 @@ void occupy_standard_streams() {
 int main(int argc, char** argv) {
   wedge::app::limit_spinning(argv);
   occupy_standard_streams();
-  std::signal(SIGPIPE, SIG_IGN);  // a pipe that nobody reads must not end a training run
-  std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit on the size of files
+  std::signal(SIGPIPE, SIG_IGN);  // a pipe that nobody reads does not end a training run
+  std::signal(SIGXFSZ, SIG_IGN);  // nor does a limit on the size of files
   int status = 0;
   try {
     status = wedge::app::run_command_line(wedge::app::Arguments(argv + 1, argv + argc));

@@ -49,8 +49,8 @@ RunFolder make_single_folder(const Config& config, std::time_t now);
 // wedge::Error.
 std::filesystem::path make_multirun_folder(const Config& config, std::time_t now);
 
-// Takes that folder for this process's multirun: makes multirun.json in it, {"runs": NUMBER}, before any run's
-// configuration. Throws wedge::Error where another process has done so.
+// Takes that folder for this process's multirun: makes multirun.json in it, {"runs": NUMBER}, before any
+// run's configuration. Throws wedge::Error where another process has done so.
 void claim_multirun_folder(const std::filesystem::path& above, std::size_t runs);
 
 // Makes a run's folder below it: N_STRATEGY. Throws wedge::Error.

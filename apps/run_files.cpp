@@ -20,8 +20,9 @@ RunFiles::RunFiles(const RunFolder& folder, const Config& config, const data::Co
       metrics_(folder.metrics()),
       state_(state) {
   WEDGE_CHECK(!fs::exists(folder_.results()),
-              "{}: another process has gone on with this run, and finished it", folder_.path.string());
-  // Before this one had the lock, another process may have gone on, and written states or taken old ones away.
+              "{}: the run is finished; another process may have gone on with it", folder_.path.string());
+  // Before this one had the lock, another process may have gone on, and written states or taken old ones
+  // away.
   if (!state_ || !fs::exists(*state_)) {
     const auto newest = newest_state(folder_);
     WEDGE_CHECK(newest || !state_, "{}: it is gone, and no other state is beside it", state_->string());

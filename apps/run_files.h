@@ -22,9 +22,9 @@ namespace wedge::app {
 // Writes them, and holds the lock of their folder. Everything throws wedge::Error when the system refuses.
 class RunFiles {
  public:
-  // Takes the lock. With `state` the run goes on from it or, where another process had the lock before and
-  // took that state away, from the newest. Throws wedge::Error where another process has the lock or has
-  // finished the run. `config` must outlive this object.
+  // Takes the lock. The run goes on from `state` or, where there is none or another process had the lock
+  // before and took it away, from the newest in the folder. Throws wedge::Error where another process has the
+  // lock, and where the run is finished. `config` must outlive this object.
   RunFiles(const RunFolder& folder, const Config& config, const data::Corpus& corpus,
            const std::optional<std::filesystem::path>& state);
 

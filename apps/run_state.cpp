@@ -1,5 +1,4 @@
 #include "apps/run_state.h"
-#include "apps/config_keys.h"
 
 #include <zlib.h>
 
@@ -7,6 +6,7 @@
 #include <span>
 #include <sstream>
 
+#include "apps/config_keys.h"
 #include "apps/files.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
@@ -56,8 +56,8 @@ std::string checkpoint_part(const Config& config) {
   return to_json(config, ConfigPart::checkpoint).dump();
 }
 
-// "KEY is VALUE in the state and VALUE in the configuration, ..." for all that decides the result and is not the
-// same. (Where a corpus lies decides nothing: its checksum is compared.)
+// "KEY is VALUE in the state and VALUE in the configuration, ..." for all that decides the result and is not
+// the same. (Where a corpus lies decides nothing: its checksum is compared.)
 std::string differences(const Config& of_state, const Config& config) {
   std::string all;
   for (const Key& key : config_keys()) {
@@ -68,6 +68,13 @@ std::string differences(const Config& of_state, const Config& config) {
                          key.name, there.dump(), here.dump());
   }
   return all;
+}
+
+void check_corpus(const fs::path& path, const Metadata& metadata, std::uint32_t corpus) {
+  const std::string came = fmt::format("{:08x}", corpus);
+  WEDGE_CHECK(metadata.at("corpus") == came,
+              "{}: the run was trained on another corpus; expected the checksum {}, its is {}", path.string(),
+              metadata.at("corpus"), came);
 }
 
 Json to_json(const RunProgress& p) {
@@ -172,9 +179,7 @@ RunProgress load_state(const fs::path& path, const Config& config, std::uint32_t
   update_from_json(of_state, parse_json(metadata.at("config")), path.string());
   const std::string other = differences(of_state, config);
   WEDGE_CHECK(other.empty(), "{}: the run was configured otherwise: {}", path.string(), other);
-  WEDGE_CHECK(metadata.at("corpus") == fmt::format("{:08x}", corpus),
-              "{}: the run was trained on another corpus; expected the checksum {}, its is {}", path.string(),
-              metadata.at("corpus"), fmt::format("{:08x}", corpus));
+  check_corpus(path, metadata, corpus);
   RunProgress progress = progress_of(metadata.at("progress"), path);
 
   const NamedParameters parameters = model.named_parameters();
@@ -187,6 +192,10 @@ RunProgress load_state(const fs::path& path, const Config& config, std::uint32_t
 
 void check_state(const fs::path& path) {
   open_state(path);
+}
+
+void check_corpus(const fs::path& path, std::uint32_t corpus) {
+  check_corpus(path, open_state(path).metadata(), corpus);
 }
 
 std::optional<fs::path> newest_state(const RunFolder& folder) {

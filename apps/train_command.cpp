@@ -48,6 +48,7 @@ struct Member {
   Config config;
   std::optional<fs::path> state;
   bool finished = false;
+  Json data;  // of one that is taken up again: where its corpus came from when it began
 };
 
 std::string quoted(const fs::path& path) {
@@ -162,11 +163,35 @@ Member find_run(const RunFolder& folder, const Arguments& words) {
   const Json json = parse_json(read_file(folder.config()));
   WEDGE_CHECK(!json.is_discarded(), "{}: not JSON", origin);
   update_from_json(run.config, json, origin);
+  run.data = to_json(run.config)["data"];
   run.config = compose_over(run.config, words);
   validate(run.config);
   run.finished = is_there(folder.results());
   if (run.finished) read_result(folder.results());  // what is wrong with it is said before others are trained
   return run;
+}
+
+// A state tells whether the corpus is the one that its run began with. Where corpora have moved, a run
+// without a state is judged by one that began with the same.
+void check_corpora(const std::vector<Member>& runs, const std::vector<CorpusPointer>& corpora, bool moved) {
+  const auto state_of = [](const Member& run) -> std::optional<fs::path> {
+    if (run.state || !run.finished) return run.state;
+    const std::vector<fs::path> states = run.folder.states();
+    return states.empty() ? std::nullopt : std::optional(states.front());
+  };
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (runs[i].finished) continue;
+    std::optional<fs::path> witness = state_of(runs[i]);
+    if (!witness && !moved) continue;
+    for (std::size_t j = 0; j < runs.size() && !witness; ++j)
+      if (runs[j].data == runs[i].data) witness = state_of(runs[j]);
+    WEDGE_CHECK(
+        witness,
+        "resume: {} has no state that could tell whether this is the corpus that it was begun for; to "
+        "train it on this one, begin it anew",
+        runs[i].folder.path.string());
+    check_corpus(*witness, fingerprint(*corpora[i]));
+  }
 }
 
 void check_words_of_resume(const Arguments& words) {
@@ -214,6 +239,9 @@ int resume(const fs::path& path, const Arguments& words) {
     return 0;
   }
   const std::vector<CorpusPointer> corpora = check_runs(configs_of(runs), runs);
+  const bool moved =
+      std::ranges::any_of(runs, [](const Member& run) { return to_json(run.config)["data"] != run.data; });
+  check_corpora(runs, corpora, moved);
   for (const Member& run : runs)
     if (!run.finished && !run.state && (single || is_there(run.folder.metrics())))
       print(fmt::format("{} has no state to go on from yet: it starts afresh\n", run.folder.path.string()));

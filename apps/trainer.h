@@ -50,7 +50,9 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 // With train.graph steps are replayed as CUDA graphs, one for each size of batch and its place in the step.
 //
 // With `state`, a state_STEP.safetensors of that folder, goes on from it and ends with the same files as if
-// the run had never stopped, but for the times in them and the names of files that moved. Throws wedge::Error as load_state does.
+// the run had never stopped, but for the times in them and the names of files that moved; without, from the
+// newest state in the folder, if one is there. Throws wedge::Error as load_state does, and where the folder
+// has a results.json: the run is finished.
 //
 // Same configuration, corpus, build and number of threads: same bits.
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,

@@ -28,10 +28,13 @@ bool is_key(std::string_view name) {
 [[noreturn]] void refuse(const Command& command, const std::string& word, const std::string& name) {
   const std::string_view bare = std::string_view(name).substr(0, name.find('='));
   const bool has_value = bare.size() < name.size();
+  const std::vector<std::string_view> own = own_words_of(command);
+  WEDGE_CHECK(!has_value || std::ranges::find(own, bare) == own.end(), "{}: {} takes no value", command.name,
+              bare);
   WEDGE_CHECK(command.keys.empty() || !has_value || !is_key(bare),
               "{}: {} comes with the checkpoint and cannot be changed; {} can", command.name, bare,
               fmt::join(keys_of(command), ", "));
-  std::vector<std::string_view> names = own_words_of(command);
+  std::vector<std::string_view> names = own;
   const std::vector<std::string> keys = key_words_of(command);
   names.insert(names.end(), keys.begin(), keys.end());
   const char* const kind = word.starts_with("-") ? "option" : has_value ? "key" : "argument";
@@ -72,7 +75,6 @@ std::optional<std::string> Words::text(const std::string& name) const {
 std::string Words::required(const std::string& name, std::string_view value) const {
   const auto found = values_.find(name);
   WEDGE_CHECK(found != values_.end(), "{}: {}={} is missing", command_, name, value);
-  WEDGE_CHECK(!found->second.empty(), "{}: {}: expected {}, got nothing", command_, name, value);
   return found->second;
 }
 

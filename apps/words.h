@@ -29,7 +29,7 @@ class Words {
   bool has(const std::string& name) const { return values_.contains(name); }
   // The text as it stands; nothing where it was not given.
   std::optional<std::string> text(const std::string& name) const;
-  // Throws wedge::Error "COMMAND: NAME=VALUE is missing", and for an empty text what was expected.
+  // Throws wedge::Error "COMMAND: NAME=VALUE is missing".
   std::string required(const std::string& name, std::string_view value) const;
   // The value as a number; nothing where it was not given or is null. Throws wedge::Error, naming what was
   // expected and what came, for what is none or out of [low, high].

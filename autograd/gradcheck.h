@@ -23,8 +23,8 @@ struct GradcheckResult {
 
 // Checks f: inputs -> Variable of any shape, by the gradient of a fixed random weighting of its elements with
 // regard to every element of every input that requires a gradient. f must be a pure function of the inputs
-// (dropout: one counter). Inputs must be float64 leaves; throws wedge::Error otherwise. Their values are as they
-// were when it is done, also where f throws; their gradients are those of this check.
+// (dropout: one counter). Inputs must be float64 leaves; throws wedge::Error otherwise. Their values are as
+// they were when it is done, also where f throws; their gradients are those of this check.
 GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variable>&)>& f,
                           const std::vector<Variable>& inputs, const GradcheckOptions& options = {});
 

@@ -149,8 +149,8 @@ Variable self_attention(const Variable& x, const Variable& qkv_weight, const Var
                         const Variable& out_weight, const Variable& out_bias, std::int64_t num_heads);
 // The mean unit Plücker vector p̄_t over the lags <= t, times Wᵀ, plus b (kernels/plucker_linear.h has the
 // formula): z [B, L, R], weight [D, R (R - 1) / 2], bias [D] or undefined -> [B, L - begin, D], the positions
-// from `begin` on, which look back at those before. Lags >= 1; a repeated one counts each time. On a GPU R is at
-// most 4096, and there are at most 128 lags.
+// from `begin` on, which look back at those before. Lags >= 1; a repeated one counts each time. On a GPU R is
+// at most 4096, and there are at most 128 lags.
 Variable plucker_linear(const Variable& z, const Variable& weight, const Variable& bias,
                         const std::vector<std::int64_t>& lags, std::int64_t begin = 0);
 // α ∘ h + (1 - α) ∘ g with α = sigmoid([h ; g] Wᵀ + b): h and g [..., D], weight [D, 2D], bias [D] or

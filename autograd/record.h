@@ -1,5 +1,5 @@
-// What those who write operations need (autograd/ops/*.cpp, README.md): saving tensors for backward, receiving and
-// handing on gradients, and recording the operation.
+// What those who write operations need (autograd/ops/*.cpp, README.md): saving tensors for backward,
+// receiving and handing on gradients, and recording the operation.
 #pragma once
 
 #include <functional>
@@ -82,9 +82,9 @@ class BackwardContext {
   void give_sums(int i, cu::PartialSums sums) const;
   // Those of grad(), if whoever made it gave any.
   const cu::PartialSums& grad_sums() const { return grad_sums_; }
-  // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds. Its shape is the
-  // input's, or one that the input's broadcasts to: it is summed down. Throws wedge::Error naming the op for
-  // other shapes, another dtype, or an undefined tensor.
+  // For ops that make the gradient as a new tensor: assigns (taking the tensor over) or adds. Its shape is
+  // the input's, or one that the input's broadcasts to: it is summed down. Throws wedge::Error naming the op
+  // for other shapes, another dtype, or an undefined tensor.
   void accumulate(int i, Tensor gradient) const;
 
  private:

@@ -15,10 +15,10 @@ namespace wedge {
 void save_weights(const std::filesystem::path& path, const Module& model,
                   const std::map<std::string, std::string>& metadata);
 
-// Reads every parameter; other floating dtypes are converted (float64, bfloat16, float16). Throws wedge::Error naming the file and the
-// parameter when one is missing, has another shape, is not floating, or is unknown; the model is then
-// unchanged. With tied weights a `lm_head.weight` in the file must equal the embedding. The buffers
-// attention.causal_mask, .idx_i and .idx_j of PyTorch's files are ignored.
+// Reads every parameter; other floating dtypes are converted (float64, bfloat16, float16). Throws
+// wedge::Error naming the file and the parameter when one is missing, has another shape, is not floating, or
+// is unknown; the model is then unchanged. With tied weights a `lm_head.weight` in the file must equal the
+// embedding. The buffers attention.causal_mask, .idx_i and .idx_j of PyTorch's files are ignored.
 void load_weights(const std::filesystem::path& path, Module& model);
 
 // One tensor for each parameter, in their order, from the file's tensors PREFIX + name, and converted to its

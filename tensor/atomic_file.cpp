@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <regex>
 #include <utility>
 
 #include "tensor/check.h"
@@ -18,9 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kPrefix = ".wedge-";
-constexpr const char* kSuffix = ".tmp";
-
 // Makes a new file beside `path`, and says in `temporary` what it is called.
 int make_beside(const fs::path& path, fs::path& temporary) {
   struct stat status {};
@@ -30,7 +28,7 @@ int make_beside(const fs::path& path, fs::path& temporary) {
   int fd = -1;
   do {  // a name may be left over from a process that died
     temporary = path;
-    temporary.replace_filename(fmt::format("{}{}-{}{}", kPrefix, ::getpid(), counter++, kSuffix));
+    temporary.replace_filename(fmt::format(".wedge-{}-{}.tmp", ::getpid(), counter++));
     fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd < 0 && errno == EEXIST);
   WEDGE_CHECK(fd >= 0, "{}", system_error(path, "create a file in its folder"));
@@ -91,8 +89,8 @@ void AtomicFile::commit() {
 }
 
 bool AtomicFile::is_temporary(const fs::path& file) {
-  const std::string name = file.filename().string();
-  return name.starts_with(kPrefix) && name.ends_with(kSuffix);
+  static const std::regex pattern(R"(\.wedge-[0-9]+-[0-9]+\.tmp)");
+  return std::regex_match(file.filename().string(), pattern);
 }
 
 }  // namespace wedge

@@ -41,8 +41,8 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return entries_.contains(name); }
   // Throws wedge::Error naming file and tensor when there is none.
   const Entry& entry(const std::string& name) const;
-  // A copy in CPU memory, F16 as float32. Throws wedge::Error as entry does, and for other types that wedge does
-  // not have.
+  // A copy in CPU memory, F16 as float32. Throws wedge::Error as entry does, and for other types that wedge
+  // does not have.
   Tensor tensor(const std::string& name) const;
 
  private:

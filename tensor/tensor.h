@@ -26,8 +26,8 @@ class Tensor {
   static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
-  // On the CPU, as are uniform and normal: a copy of `values`. Throws wedge::Error unless there are numel(shape)
-  // of them.
+  // On the CPU, as are uniform and normal: a copy of `values`. Throws wedge::Error unless there are
+  // numel(shape) of them.
   template <class T>
   static Tensor from(std::span<const T> values, Shape shape);
   template <class T>
@@ -85,8 +85,8 @@ class Tensor {
 
   // In place; each counts as a new version of the storage.
   void fill(double value);
-  // Same shape; converts the dtype, crosses devices. Throws wedge::Error for a view that was broadcast, of whose
-  // elements several are one.
+  // Same shape; converts the dtype, crosses devices. Throws wedge::Error for a view that was broadcast, of
+  // whose elements several are one.
   void copy_from(const Tensor& source);
   // Call after writing through data() into a tensor that autograd may have saved.
   void bump_version() const { storage().bump_version(); }

@@ -1,5 +1,5 @@
-// eˣ over runs of elements, right to less than a unit in the last place, up to the ends of the type. (Eigen's
-// packets are off by up to 2.5 units in float, and stop before the ends.)
+// eˣ over runs of elements, right to about a unit in the last place (1.01 in float), up to the ends of the
+// type. (Eigen's packets are off by up to 2.5 units in float, and stop before the ends.)
 #pragma once
 
 #include <algorithm>
@@ -14,9 +14,9 @@
 
 namespace wedge::cpu {
 
-// The numbers that exp_of() needs: kHigh + kLow = ln 2, kHigh of so few bits that k kHigh is exact; what is added
-// to kMagic is rounded to a whole number, found in its lowest bits; beyond kLeast and kMost lie 0 and infinity;
-// the coefficients, highest first, have the least relative error (2^-28 and 2^-64).
+// The numbers that exp_of() needs: kHigh + kLow = ln 2, kHigh of so few bits that k kHigh is exact; what is
+// added to kMagic is rounded to a whole number, found in its lowest bits; beyond kLeast and kMost lie 0 and
+// infinity; the coefficients, highest first, have the least relative error (2^-28 and 2^-64).
 template <class T>
 struct ExpNumbers;
 template <>
@@ -79,8 +79,8 @@ void exp_run(std::int64_t n, const T* x, T shift, T* y) {
   std::copy_n(end, n - whole, y + whole);
 }
 
-// y[i] = 1 / (1 + e^-x[i]), to two units in the last place. (Eigen's logistic() is off by up to 7e-4 of a
-// small result.)
+// y[i] = 1 / (1 + e^-x[i]), to two and a half units in the last place. (Eigen's logistic() is off by up to
+// 7e-4 of a small result.)
 template <class T>
 void sigmoid_run(std::int64_t n, const T* x, T* y) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = -x[i];

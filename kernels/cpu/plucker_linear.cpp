@@ -1,13 +1,14 @@
-// Features are made for kChunk positions at a time, right before the product that reads them, and stay in cache.
+// Features are made for kChunk positions at a time, right before the product that reads them, and stay in
+// cache.
 //
 // Backward needs two products with G a position, whatever the number of lags. G is antisymmetric, so
 // ŵ·Gŵ = ẑ·Gẑ = 0 and ẑ·Gŵ = n q·ŵ; the sum over the lags of G ŵ / (n ‖z‖) is then G s, and what is left
 // needs only scalars:
 //   N > 1e-6:  dz_t += G-part - c (q - (q·ŵ) ŵ) - ((q·ŵ) / ‖z‖) ẑ,  c = a / (‖z‖ ‖w‖)
 //   else:      G v / (1e-6 n) = (G w - a n q) / (1e-6 n): the G-part holds G w, and - (a / 1e-6) q is left
-// Where R is 2 a regular pair's p̂ is ±1, and all of these cancel: its gradient is 0, not what rounding leaves.
-// dz of a position is gathered from itself and from the positions that look back at it: no two threads write
-// one row.
+// Where R is 2 a regular pair's p̂ is ±1, and all of these cancel: its gradient is 0, not what rounding
+// leaves. dz of a position is gathered from itself and from the positions that look back at it: no two
+// threads write one row.
 #include "kernels/plucker_linear.h"
 
 #include <cmath>

@@ -235,7 +235,8 @@ TEST_CASE("resume: a run whose states are gone keeps its metrics", "[apps][resum
                            ContainsSubstring("train.init_from=run/last.safetensors"));
   CHECK(snapshot(folder.path) == before);
 
-  // Killed after the first epoch's line and before its state, a run has lost nothing that it could go on from.
+  // Killed after the first epoch's line and before its state, a run has lost nothing that it could go on
+  // from.
   std::string lines = slurp(folder.metrics());
   spill(folder.metrics(), lines.substr(0, lines.find('\n', lines.find("val_loss")) + 1));
   REQUIRE(place.resume("run").status == 0);
@@ -315,6 +316,34 @@ TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume
   CHECK(end_of(second) == end_of({place.cwd / "whole" / "1_grassmann"}));
   CHECK(fs::exists(above / "comparison.md"));
   CHECK(place.resume("runs").out == "runs is finished: nothing to do\n");
+}
+
+TEST_CASE("resume: where a corpus has moved, a run without a state is judged by its neighbours",
+          "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("runs", {"-m", "seed=1,2", "train.max_steps=1"}).status == 0);
+  const fs::path above = place.cwd / "runs", second = above / "1_attention";
+  fs::remove(above / "comparison.md");
+  for (const fs::directory_entry& entry : fs::directory_iterator(second))
+    if (entry.path().filename() != "config.json") fs::remove(entry.path());
+  fs::rename(place.cwd / "tokens.safetensors", place.cwd / "moved.safetensors");
+  write_tiny_corpus(place.cwd / "other.safetensors", 400);
+
+  const auto before = snapshot(second);
+  const Outcome other = place.resume("runs", {"data.path=other.safetensors"});
+  CHECK(other.status == 2);
+  CHECK_THAT(other.err, ContainsSubstring("trained on another corpus"));
+  CHECK(snapshot(second) == before);
+  CHECK(place.resume("runs", {"data.path=moved.safetensors"}).status == 0);
+
+  // Nobody is left to judge by.
+  fs::remove(above / "comparison.md");
+  for (const char* member : {"0_attention", "1_attention"})
+    for (const fs::directory_entry& entry : fs::directory_iterator(above / member))
+      if (entry.path().filename() != "config.json") fs::remove(entry.path());
+  const Outcome alone = place.resume("runs", {"data.path=other.safetensors"});
+  CHECK(alone.status == 2);
+  CHECK_THAT(alone.err, ContainsSubstring("no state that could tell whether this is the corpus"));
 }
 
 TEST_CASE("resume: a multirun that was killed while it was set up is not taken for a whole one",

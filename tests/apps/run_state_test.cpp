@@ -156,13 +156,13 @@ TEST_CASE("run state: what a killed process leaves is cleared away, and later li
   bench.run_until("run", 6);
   const RunFolder folder = bench.folder("run");
   spill(folder.path / ".wedge-123-0.tmp", "half a chec");
-  for (const char* name : {"notes.tmp", ".notes.tmp", "config.json.old.tmp", "config.json..tmp"})
+  for (const char* name : {"notes.tmp", ".wedge-notes.tmp", "config.json.old.tmp", "config.json..tmp"})
     spill(folder.path / name, "of the user");
   spill(folder.metrics(), slurp(folder.metrics()) + "{\"step\":6,\"epoch\":1}\n{\"ste");
   bench.run("run");
   check_same_end(bench.folder("whole"), folder);
   CHECK_FALSE(fs::exists(folder.path / ".wedge-123-0.tmp"));
-  for (const char* name : {"notes.tmp", ".notes.tmp", "config.json.old.tmp", "config.json..tmp"})
+  for (const char* name : {"notes.tmp", ".wedge-notes.tmp", "config.json.old.tmp", "config.json..tmp"})
     CHECK(slurp(folder.path / name) == "of the user");
 }
 

@@ -43,6 +43,7 @@ TEST_CASE("words: what a command does not take, or takes once, is refused", "[ap
   fails(kCommand, {"--out=a", "--out", "b"}, "cmd: --out is given twice");
   fails(kCommand, {"name="}, "cmd: name needs a value");
   fails(kCommand, {"--out"}, "cmd: --out needs a value");
+  fails(kCommand, {"-m=1"}, "cmd: -m takes no value");
   fails(kCommand, {"--uot"}, "cmd: unknown option '--uot'; the nearest is --out=");
   fails(kPlain, {"nmae=x"}, "plain: unknown key 'nmae'; the nearest is name=");
   fails(kPlain, {"name"}, "plain: unknown argument 'name'; the nearest is name=");

@@ -87,8 +87,8 @@ struct PluckerLinear {
   }
 
   Tolerance tolerance() const {
-    // One Plücker coordinate of unit length is ±1: its gradient with regard to z is zero, but for what is left
-    // of the twin's terms.
+    // One Plücker coordinate of unit length is ±1: its gradient with regard to z is zero, but for what is
+    // left of the twin's terms.
     if (R == 2) return {1e-12, 1e-5, 10};
     // w = v - (ẑ·v) ẑ loses the digits that v and z share: a thousandfold of them where they are near
     // parallel.

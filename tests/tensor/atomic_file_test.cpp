@@ -63,6 +63,7 @@ TEST_CASE("atomic file: what is not committed leaves no trace", "[tensor]") {
   CHECK_FALSE(AtomicFile::is_temporary(path));
   CHECK_FALSE(AtomicFile::is_temporary("notes.tmp"));
   CHECK_FALSE(AtomicFile::is_temporary(".wedge-of-mine"));
+  CHECK_FALSE(AtomicFile::is_temporary(".wedge-notes.tmp"));
 }
 
 TEST_CASE("atomic file: several of one path do not meet, and the last commit stays", "[tensor]") {
