@@ -104,7 +104,8 @@ RunProgress progress_of(const std::string& text, const fs::path& path) {
 }
 
 // Opens and checks the file; its metadata then has all keys.
-SafetensorsFile open_state(const fs::path& path) {
+// Without a look at the tensors.
+SafetensorsFile open_header(const fs::path& path) {
   SafetensorsFile file(path);
   const Metadata& metadata = file.metadata();
   for (const char* key : {"format_version", "config", "corpus", "progress", "crc32"})
@@ -113,6 +114,13 @@ SafetensorsFile open_state(const fs::path& path) {
   WEDGE_CHECK(metadata.at("format_version") == kFormatVersion,
               "{}: format version '{}', this wedge goes on from {}", path.string(),
               metadata.at("format_version"), kFormatVersion);
+  return file;
+}
+
+// Reads all of it.
+SafetensorsFile open_state(const fs::path& path) {
+  SafetensorsFile file = open_header(path);
+  const Metadata& metadata = file.metadata();
   NamedBytes tensors;
   for (const auto& [name, entry] : file.entries()) tensors[name] = {entry.data, entry.bytes};
   const std::string found = checksum(metadata, tensors);
@@ -195,7 +203,7 @@ void check_state(const fs::path& path) {
 }
 
 void check_corpus(const fs::path& path, std::uint32_t corpus) {
-  check_corpus(path, open_state(path).metadata(), corpus);
+  check_corpus(path, open_header(path).metadata(), corpus);
 }
 
 std::optional<fs::path> newest_state(const RunFolder& folder) {

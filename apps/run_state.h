@@ -50,7 +50,8 @@ std::optional<std::filesystem::path> newest_state(const RunFolder& folder);
 
 // Throws wedge::Error when the file is damaged or no state of a run.
 void check_state(const std::filesystem::path& path);
-// The same, and when the run was trained on another corpus than the one of this checksum.
+// Throws wedge::Error when it is no state, or that of a run on another corpus than the one of this checksum. Reads
+// no more than the header.
 void check_corpus(const std::filesystem::path& path, std::uint32_t corpus);
 
 }  // namespace wedge::app

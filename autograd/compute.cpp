@@ -86,14 +86,12 @@ void add_into(const Tensor& y, const Tensor& x) {
 Tensor reduce(ReduceOp op, const Tensor& x, int dim) {
   const Tensor dense = x.contiguous();
   Shape shape = x.shape();
-  std::int64_t outer = 1, inner = 1;
-  for (int d = 0; d < dim; ++d) outer *= shape[d];
-  for (int d = dim + 1; d < x.rank(); ++d) inner *= shape[d];
-  const std::int64_t n = std::exchange(shape[dim], 1);
-  WEDGE_CHECK(op == ReduceOp::sum || n > 0, "max: dimension {} of {} is empty", dim, to_string(x.shape()));
+  const Around a(shape, dim);
+  shape[dim] = 1;
+  WEDGE_CHECK(op == ReduceOp::sum || a.n > 0, "max: dimension {} of {} is empty", dim, to_string(x.shape()));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   visit_floating(x.dtype(), "reduce", [&]<class T>(T) {
-    wedge::reduce<T>(exec_of(x), {op, outer, n, inner, dense.data<T>(), y.data<T>(), false});
+    wedge::reduce<T>(exec_of(x), {op, a.outer, a.n, a.inner, dense.data<T>(), y.data<T>(), false});
   });
   return y;
 }

@@ -108,6 +108,14 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b, const char* name);
 Tensor scale(const Tensor& x, double alpha);
 // y += x; both dense, same shape.
 void add_into(const Tensor& y, const Tensor& x);
+// A shape as dimension `dim`, of size n, with all before it and all after it as one each.
+struct Around {
+  std::int64_t outer = 1, n, inner = 1;
+  Around(const Shape& shape, int dim) : n(shape[dim]) {
+    for (int d = 0; d < static_cast<int>(shape.size()); ++d)
+      if (d != dim) (d < dim ? outer : inner) *= shape[d];
+  }
+};
 // Reduces dimension `dim`, which stays with size 1.
 Tensor reduce(ReduceOp op, const Tensor& x, int dim);
 // Sums over the dimensions in which `shape` was broadcast to x's shape.

@@ -14,7 +14,6 @@ void check_table(const char* op, const char* name, char rows, const Variable& ta
 }
 
 void check_count(const char* op, const Tensor& ids) {
-  WEDGE_CHECK(ids.defined(), "{}: expected ids, got an undefined tensor", op);
   WEDGE_CHECK(ids.device() == Device::cpu || ids.numel() <= kMostIds, "{}: at most {} indices, got {}", op,
               kMostIds, ids.numel());
 }
@@ -44,11 +43,11 @@ Variable pick_rows(const char* op, const Variable& table, const Tensor& ids, std
 Variable embedding(const Variable& weight, const Tensor& ids) {
   compute::check_operands("embedding", {{"weight", weight}});
   check_table("embedding", "weight", 'V', weight);
-  check_count("embedding", ids);
-  Shape shape = ids.shape();
+  const Tensor at = checked_indices("embedding", ids, weight.size(0), weight.value());
+  check_count("embedding", at);
+  Shape shape = at.shape();
   shape.push_back(weight.size(1));
-  return pick_rows("embedding", weight, checked_indices("embedding", ids, weight.size(0), weight.value()), 0,
-                   std::move(shape));
+  return pick_rows("embedding", weight, at, 0, std::move(shape));
 }
 
 Variable token_position_embedding(const Variable& token_weight, const Variable& position_weight,
@@ -61,13 +60,13 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
   const std::int64_t V = token_weight.size(0), P = position_weight.size(0), D = token_weight.size(1);
   WEDGE_CHECK(position_weight.size(1) == D, "{}: position_weight must be [P, {}], got {}", op, D,
               to_string(position_weight.shape()));
-  check_count(op, ids);
+  const Tensor at = checked_indices(op, ids, V, token_weight.value());
+  check_count(op, at);
   WEDGE_CHECK(ids.rank() == 2, "{}: ids must be [B, L], got {}", op, to_string(ids.shape()));
   const std::int64_t B = ids.size(0), L = ids.size(1);
   WEDGE_CHECK(begin >= 0 && L <= P && begin <= P - L, "{}: positions must be in [0, {}), got {} from {} on",
               op, P, L, begin);
   const Tensor tokens = token_weight.value().contiguous(), positions = position_weight.value().contiguous();
-  const Tensor at = checked_indices(op, ids, V, tokens);
 
   const Tensor y = Tensor::empty({B, L, D}, tokens.dtype(), tokens.device());
   Tensor order;
@@ -122,15 +121,15 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
 
 Variable gather(const Variable& x, const Tensor& ids) {
   compute::check_operands("gather", {{"x", x}});
-  check_count("gather", ids);
   Shape lead = x.shape();
   WEDGE_CHECK(!lead.empty(), "gather: expected [..., N], got a scalar");
   const std::int64_t n = lead.back();
   lead.pop_back();
   WEDGE_CHECK(ids.shape() == lead, "gather: ids must be {}, got {}", to_string(lead), to_string(ids.shape()));
+  const Tensor at = checked_indices("gather", ids, n, x.value());
+  check_count("gather", at);
   // x as a table of single elements, n of which belong to each row.
-  return pick_rows("gather", reshape(x, {x.value().numel(), 1}), checked_indices("gather", ids, n, x.value()),
-                   n, lead);
+  return pick_rows("gather", reshape(x, {x.value().numel(), 1}), at, n, lead);
 }
 
 }  // namespace wedge

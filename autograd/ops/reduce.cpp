@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "autograd/compute.h"
 #include "autograd/ops.h"
 
@@ -15,9 +13,9 @@ Shape without(Shape shape, int dim) {
 // product with broadcasting, which walks rows; scaling the broadcast view would first copy it element by
 // element.
 Tensor spread(const Tensor& grad, const Shape& shape, int dim, double scale) {
-  const std::int64_t outer = numel(Shape(shape.begin(), shape.begin() + dim)), n = shape[dim],
-                     inner = numel(Shape(shape.begin() + dim + 1, shape.end()));
-  return compute::binary(BinaryOp::mul, grad.reshape({outer, 1, inner}).broadcast_to({outer, n, inner}),
+  const compute::Around a(shape, dim);
+  return compute::binary(BinaryOp::mul,
+                         grad.reshape({a.outer, 1, a.inner}).broadcast_to({a.outer, a.n, a.inner}),
                          Tensor::full({}, scale, grad.dtype(), grad.device()), "sum")
       .reshape(shape);
 }
@@ -63,11 +61,10 @@ Variable max(const Variable& x, int dim, bool keep_dim) {
   return make_output("max", y, {x}, [input = Saved(in), output = Saved(kept), d](const BackwardContext& ctx) {
     const Tensor &in = input.get("max"), &kept = output.get("max");
     const GradSink dx = ctx.sink(0);
-    const std::int64_t n = in.size(d), inner = d + 1 < in.rank() ? contiguous_strides(in.shape())[d] : 1;
+    const compute::Around a(in.shape(), d);
     visit_floating(in.dtype(), "max", [&]<class T>(T) {
-      max_backward<T>(compute::exec_of(in),
-                      {kept.numel() / std::max<std::int64_t>(inner, 1), n, inner, in.data<T>(),
-                       kept.data<T>(), ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+      max_backward<T>(compute::exec_of(in), {a.outer, a.n, a.inner, in.data<T>(), kept.data<T>(),
+                                             ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
     });
   });
 }

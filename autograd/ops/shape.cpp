@@ -33,10 +33,8 @@ Variable slice(const Variable& x, int dim, std::int64_t begin, std::int64_t end)
   return make_output("slice", y, {x}, [d, begin, end](const BackwardContext& ctx) {
     const GradSink dx = ctx.sink(0);
     if (!dx.add) Tensor(dx.tensor).fill(0);
-    const Shape& shape = dx.tensor.shape();
-    const std::int64_t outer = numel(Shape(shape.begin(), shape.begin() + d)),
-                       inner = numel(Shape(shape.begin() + d + 1, shape.end()));
-    Tensor part = dx.tensor.reshape({outer, shape[d], inner}).slice(1, begin, end);
+    const compute::Around a(dx.tensor.shape(), d);
+    Tensor part = dx.tensor.reshape({a.outer, a.n, a.inner}).slice(1, begin, end);
     const Tensor dy = ctx.grad().reshape(part.shape());
     part.copy_from(dx.add ? compute::binary(BinaryOp::add, part, dy, "slice") : dy);
   });

@@ -15,15 +15,15 @@
 namespace wedge::cpu {
 
 // The numbers that exp_of() needs: kHigh + kLow = ln 2, kHigh of so few bits that k kHigh is exact; what is
-// added to kMagic is rounded to a whole number, found in its lowest bits; beyond kLeast and kMost lie 0 and
-// infinity; the coefficients, highest first, have the least relative error (2^-28 and 2^-64).
+// added to kMagic is rounded to a whole number, found in its lowest bits; beyond kMost lies infinity; the
+// coefficients, highest first, have the least relative error (2^-28 and 2^-64).
 template <class T>
 struct ExpNumbers;
 template <>
 struct ExpNumbers<float> {
   using Int = std::int32_t;
   static constexpr float kHigh = 0.693359375f, kLow = -2.12194440e-4f;
-  static constexpr float kMagic = 12582912, kLeast = -104, kMost = 89;
+  static constexpr float kMagic = 12582912, kMost = 89;
   static constexpr float kCoefficients[] = {1.38145986e-3f, 8.36871688e-3f, 4.16683880e-2f, 1.66665206e-1f,
                                             4.99999934e-1f};
 };
@@ -31,14 +31,15 @@ template <>
 struct ExpNumbers<double> {
   using Int = std::int64_t;
   static constexpr double kHigh = 0.693147180369123816490, kLow = 1.90821492927058770002e-10;
-  static constexpr double kMagic = 6755399441055744, kLeast = -746, kMost = 710;
+  static constexpr double kMagic = 6755399441055744, kMost = 710;
   static constexpr double kCoefficients[] = {
       2.082662362761640331e-9,  2.5112036766837636659e-8, 2.7557581859337941151e-7, 2.7557234862161097802e-6,
       2.4801586926620575104e-5, 1.9841269896383537154e-4, 1.3888888889115634019e-3, 8.3333333333170343817e-3,
       4.1666666666666094269e-2, 1.666666666666668342e-1,  5.0000000000000000439e-1};
 };
 
-// For x = k ln 2 + r with |r| <= ln 2 / 2: e^x = 2^k (1 + r + r² p(r)).
+// For x = k ln 2 + r with |r| <= ln 2 / 2: e^x = 2^k (1 + r + r² p(r)). Anything where e^x is below the smallest
+// normal number.
 template <class T>
 [[gnu::always_inline]] inline typename Vector<T>::Type exp_of(typename Vector<T>::Type x) {
   using N = ExpNumbers<T>;
@@ -47,7 +48,6 @@ template <class T>
   typedef Int Ints __attribute__((vector_size(kVectorBytes)));
   constexpr int kMantissa = std::numeric_limits<T>::digits - 1,
                 kBias = std::numeric_limits<T>::max_exponent - 1;
-  x = x < N::kLeast ? V{} + N::kLeast : x;  // NaN stays
   x = x > N::kMost ? V{} + N::kMost : x;
   const V shifted = x * std::numbers::log2e_v<T> + N::kMagic, k = shifted - N::kMagic;
   const V r = (x - k * N::kHigh) - k * N::kLow;
