@@ -15,25 +15,14 @@
 
 #include "tensor/json.h"
 
+#include "tests/support/files.h"
+
 namespace wedge::test {
 
 struct Outcome {
   int status = -1;  // exit status; -1 when a signal ended the process
   std::string out, err;
 };
-
-inline std::string slurp(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-inline void spill(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
-}
 
 inline std::string shell_quote(const std::string& word) {
   std::string quoted = "'";

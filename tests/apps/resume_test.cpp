@@ -1,93 +1,13 @@
-// wedge train resume=...: the command, with signals, kills and disks that refuse.
-#include <fcntl.h>
+// wedge train resume=... of one run: the command, with signals, kills and disks that refuse.
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <chrono>
-#include <thread>
-
-#include "apps/config.h"
-#include "apps/run_dir.h"
 #include "tensor/rng.h"
-#include "tests/apps/command_runner.h"
-#include "tests/apps/tiny_corpus.h"
+#include "tests/apps/workplace.h"
 #include "tests/support/catch.h"
-#include "tests/support/temp_dir.h"
 
 using namespace wedge::test;
 using Catch::Matchers::ContainsSubstring;
-using wedge::app::Json;
-using wedge::app::RunFolder;
-namespace fs = std::filesystem;
-
-namespace {
-
-struct Workplace {
-  Workplace() {
-    fs::create_directories(cwd);
-    write_tiny_corpus(cwd / "tokens.safetensors");
-  }
-
-  // The words of a run in cwd/NAME.
-  std::vector<std::string> words(const std::string& name, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = tiny_train({"experiment.run_dir=" + name, "train.threads=1"});
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-  Outcome train(const std::string& name, const std::vector<std::string>& more = {}) const {
-    return run_wedge(cwd, words(name, more));
-  }
-  Outcome resume(const std::string& path, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {"train", "resume=" + path};
-    all.insert(all.end(), more.begin(), more.end());
-    return run_wedge(cwd, all);
-  }
-
-  // Starts the command, all of whose output goes to `log`.
-  pid_t start(const std::vector<std::string>& arguments, const fs::path& log) const {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      if (::chdir(cwd.c_str()) != 0) ::_exit(98);
-      const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-      ::dup2(fd, STDOUT_FILENO);
-      ::dup2(fd, STDERR_FILENO);
-      ::signal(SIGINT, SIG_DFL);
-      std::vector<char*> argv = {const_cast<char*>("wedge")};
-      for (const std::string& word : arguments) argv.push_back(const_cast<char*>(word.c_str()));
-      argv.push_back(nullptr);
-      ::execv(WEDGE_COMMAND, argv.data());
-      ::_exit(99);
-    }
-    return child;
-  }
-
-  TempDir temp;
-  fs::path cwd = temp / "cwd";
-};
-
-bool wait_for(const fs::path& path) {
-  for (int i = 0; i < 3000 && !fs::exists(path); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  return fs::exists(path);
-}
-
-// Names and contents of what must not depend on interruptions.
-std::map<std::string, std::string> end_of(const RunFolder& folder) {
-  std::map<std::string, std::string> end = {{"best", slurp(folder.best())},
-                                            {"last", slurp(folder.last())},
-                                            {"metrics", without_times(folder.metrics())}};
-  Json results = Json::parse(slurp(folder.results()));
-  results.erase("tokens_per_second");
-  results["config"]["experiment"].erase("run_dir");
-  end["results"] = results.dump();
-  for (const auto& entry : fs::directory_iterator(folder.path))
-    end["name " + entry.path().filename().string()];
-  return end;
-}
-
-}  // namespace
 
 TEST_CASE("resume: a signal ends the step, saves, tells how to go on, and sets the status",
           "[apps][resume]") {
@@ -294,103 +214,6 @@ TEST_CASE("resume: metrics that are shorter than the state says are not gone on 
   const Outcome pipe = place.resume("run");
   CHECK(pipe.status == 2);
   CHECK_THAT(pipe.err, ContainsSubstring("metrics.jsonl"));
-}
-
-TEST_CASE("resume: a multirun goes on with what is not finished", "[apps][resume]") {
-  const Workplace place;
-  const std::vector<std::string> more = {"-m", "model=attention,grassmann"};
-  const Outcome whole = place.train("whole", more);
-  REQUIRE(whole.status == 0);
-  REQUIRE(place.train("runs", more).status == 0);
-  const fs::path above = place.cwd / "runs";
-  fs::remove(above / "comparison.md");
-  const RunFolder second{above / "1_grassmann"};
-  fs::remove(second.results());
-  fs::remove(second.state(28));
-  const std::string first = slurp(above / "0_attention" / "results.json");
-  const Outcome outcome = place.resume("runs");
-  CHECK(outcome.status == 0);
-  CHECK_THAT(outcome.out, ContainsSubstring("run 1 of 2: runs/0_attention is finished"));
-  CHECK_THAT(outcome.out, ContainsSubstring("28 steps, going on after 14"));
-  CHECK(slurp(above / "0_attention" / "results.json") == first);
-  CHECK(end_of(second) == end_of({place.cwd / "whole" / "1_grassmann"}));
-  CHECK(fs::exists(above / "comparison.md"));
-  CHECK(place.resume("runs").out == "runs is finished: nothing to do\n");
-}
-
-TEST_CASE("resume: where a corpus has moved, a run without a state is judged by its neighbours",
-          "[apps][resume]") {
-  const Workplace place;
-  REQUIRE(place.train("runs", {"-m", "seed=1,2", "train.max_steps=1"}).status == 0);
-  const fs::path above = place.cwd / "runs", second = above / "1_attention";
-  fs::remove(above / "comparison.md");
-  for (const fs::directory_entry& entry : fs::directory_iterator(second))
-    if (entry.path().filename() != "config.json") fs::remove(entry.path());
-  fs::rename(place.cwd / "tokens.safetensors", place.cwd / "moved.safetensors");
-  write_tiny_corpus(place.cwd / "other.safetensors", 400);
-
-  const auto before = snapshot(second);
-  const Outcome other = place.resume("runs", {"data.path=other.safetensors"});
-  CHECK(other.status == 2);
-  CHECK_THAT(other.err, ContainsSubstring("trained on another corpus"));
-  CHECK(snapshot(second) == before);
-  CHECK(place.resume("runs", {"data.path=moved.safetensors"}).status == 0);
-
-  // Nobody is left to judge by.
-  fs::remove(above / "comparison.md");
-  for (const char* member : {"0_attention", "1_attention"})
-    for (const fs::directory_entry& entry : fs::directory_iterator(above / member))
-      if (entry.path().filename() != "config.json") fs::remove(entry.path());
-  const Outcome alone = place.resume("runs", {"data.path=other.safetensors"});
-  CHECK(alone.status == 2);
-  CHECK_THAT(alone.err, ContainsSubstring("no state that could tell whether this is the corpus"));
-}
-
-TEST_CASE("resume: a multirun that was killed while it was set up is not taken for a whole one",
-          "[apps][resume]") {
-  const Workplace place;
-  REQUIRE(place.train("runs", {"-m", "seed=1,2,3", "train.max_steps=1"}).status == 0);
-  const fs::path above = place.cwd / "runs";
-  CHECK(slurp(above / "multirun.json") == "{\"runs\":3}\n");
-  fs::remove(above / "comparison.md");
-  fs::remove_all(above / "2_attention");
-  for (const char* number : {"{\"runs\":3}\n", ""}) {
-    spill(above / "multirun.json", number);
-    const auto before = snapshot(above);
-    const Outcome part = place.resume("runs");
-    CHECK(part.status == 2);
-    CHECK(is_one_error_line(part.err));
-    CHECK_THAT(part.err, ContainsSubstring("expected as many runs as multirun.json says, found 2") &&
-                             ContainsSubstring("to go on with these alone, remove runs/multirun.json"));
-    CHECK(snapshot(above) == before);
-  }
-  fs::remove(above / "multirun.json");
-  CHECK(place.resume("runs").status == 0);
-}
-
-TEST_CASE("resume: of two multiruns that start in one folder at once, one is refused and writes nothing",
-          "[apps][resume]") {
-  const Workplace place;
-  for (int round = 0; round < 5; ++round) {
-    const std::string name = "runs_" + std::to_string(round);
-    const pid_t first = place.start(place.words(name, {"-m", "seed=1,2"}), place.temp / "log");
-    const pid_t second = place.start(place.words(name, {"-m", "seed=3,4"}), place.temp / "log2");
-    int status[2] = {};
-    REQUIRE(::waitpid(first, &status[0], 0) == first);
-    REQUIRE(::waitpid(second, &status[1], 0) == second);
-    REQUIRE((WIFEXITED(status[0]) && WIFEXITED(status[1])));
-    const bool first_won = WEXITSTATUS(status[0]) == 0;
-    CHECK(WEXITSTATUS(status[first_won]) == 2);
-    CHECK(WEXITSTATUS(status[!first_won]) == 0);
-    CHECK_THAT(slurp(place.temp / (first_won ? "log2" : "log")),
-               ContainsSubstring("cannot make:") || ContainsSubstring(" already holds a run"));
-    for (const int run : {0, 1}) {
-      const RunFolder folder{place.cwd / name / fmt::format("{}_attention", run)};
-      const int seed = run + (first_won ? 1 : 3);
-      CHECK(Json::parse(slurp(folder.config()))["seed"] == seed);
-      CHECK(Json::parse(slurp(folder.results()))["config"]["seed"] == seed);
-    }
-  }
 }
 
 TEST_CASE("resume: what cannot be gone on with is one line and status 2", "[apps][resume][bad]") {

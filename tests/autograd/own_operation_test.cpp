@@ -1,28 +1,21 @@
 // What operations that users write can do, and what is checked of them.
 #include "autograd/ops.h"
 #include "autograd/record.h"
+#include "tests/autograd/values.h"
 #include "tests/support/catch.h"
 
 using namespace wedge;
+using namespace wedge::test;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-using Values = std::vector<double>;
-
-Tensor values(const Values& v) {
-  return Tensor::from<double>(v, {static_cast<std::int64_t>(v.size())});
-}
-
-Values grad_of(const Variable& v) {
-  return v.grad().to_vector();
-}
-
 // f(x), of which nothing is kept: backward makes it again.
 Variable checkpoint(const Variable& x, Variable (*f)(const Variable&)) {
-  const NoGradGuard no_grad;
-  const Tensor y = f(x).value();
-  const GradGuard record(true);
+  const Tensor y = [&] {
+    const NoGradGuard no_grad;
+    return f(x).value();
+  }();
   return make_output("checkpoint", y, {x}, [f, in = x.value()](const BackwardContext& ctx) {
     const GradGuard again(true);
     const Variable x = parameter(in);

@@ -4,24 +4,12 @@
 
 #include "autograd/compute.h"
 #include "autograd/ops.h"
+#include "tests/autograd/values.h"
 #include "tests/support/catch.h"
 
 using namespace wedge;
+using namespace wedge::test;
 using Catch::Matchers::ContainsSubstring;
-
-namespace {
-
-using Values = std::vector<double>;
-
-Tensor values(const Values& v) {
-  return Tensor::from<double>(v, {static_cast<std::int64_t>(v.size())});
-}
-
-Values grad_of(const Variable& v) {
-  return v.grad().to_vector();
-}
-
-}  // namespace
 
 TEST_CASE("gradients of all uses of a variable add up", "[tape]") {
   const Variable x = parameter(values({2, -3}));

@@ -10,18 +10,14 @@
 
 #include "tensor/check.h"
 #include "tests/support/catch.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_dir.h"
 
 using namespace wedge;
-using wedge::test::TempDir;
+using namespace wedge::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string read_bytes(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -39,13 +35,13 @@ TEST_CASE("atomic file: the old bytes until commit, then the new ones", "[tensor
   const TempDir dir;
   const fs::path path = dir / "a";
   for (const std::string text : {"first", "second"}) {
-    const std::string before = read_bytes(path);
+    const std::string before = slurp(path);
     AtomicFile file(path);
     put(file, text.substr(0, 2));
     put(file, text.substr(2));
-    CHECK(read_bytes(path) == before);
+    CHECK(slurp(path) == before);
     file.commit();
-    CHECK(read_bytes(path) == text);
+    CHECK(slurp(path) == text);
     CHECK(files_in(dir.path()) == std::vector<fs::path>{path});
   }
 }
@@ -73,9 +69,9 @@ TEST_CASE("atomic file: several of one path do not meet, and the last commit sta
   put(one, "one");
   put(other, "other");
   other.commit();
-  CHECK(read_bytes(path) == "other");
+  CHECK(slurp(path) == "other");
   one.commit();
-  CHECK(read_bytes(path) == "one");
+  CHECK(slurp(path) == "one");
 }
 
 TEST_CASE("atomic file: what cannot be replaced is refused before anything is made", "[tensor]") {
@@ -100,5 +96,5 @@ TEST_CASE("atomic file: a bare name is in the current folder", "[tensor]") {
   put(file, "x");
   file.commit();
   fs::current_path(before);
-  CHECK(read_bytes(dir / "bare") == "x");
+  CHECK(slurp(dir / "bare") == "x");
 }

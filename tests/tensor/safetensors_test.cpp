@@ -10,23 +10,15 @@
 #include <limits>
 
 #include "tests/support/catch.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_dir.h"
 
 using namespace wedge;
 using Catch::Matchers::ContainsSubstring;
-using wedge::test::TempDir;
+using namespace wedge::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string read_bytes(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_bytes(const fs::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
 
 std::string with_length(std::uint64_t length, const std::string& rest) {
   std::string bytes(8, '\0');
@@ -100,16 +92,16 @@ TEST_CASE("safetensors: the bytes of a small file", "[safetensors]") {
   const std::string header =
       R"({"__metadata__":{"k":"v"},"x":{"dtype":"I32","shape":[2],"data_offsets":[0,8]}})";
   const std::string padding((8 - header.size() % 8) % 8, ' ');
-  CHECK(read_bytes(dir / "a.safetensors") ==
+  CHECK(slurp(dir / "a.safetensors") ==
         with_length(header.size() + padding.size(), header + padding) + std::string("\1\0\0\0\2\0\0\0", 8));
 }
 
 TEST_CASE("safetensors: equal calls give equal bytes, and replace the file", "[safetensors]") {
   TempDir dir;
-  write_bytes(dir / "b.safetensors", "old");
+  spill(dir / "b.safetensors", "old");
   for (const char* name : {"a.safetensors", "b.safetensors"})
     write_safetensors(dir / name, sample(), {{"k", "v"}});
-  CHECK(read_bytes(dir / "a.safetensors") == read_bytes(dir / "b.safetensors"));
+  CHECK(slurp(dir / "a.safetensors") == slurp(dir / "b.safetensors"));
   CHECK(files_in(dir.path()) == 2);
 }
 
@@ -126,13 +118,13 @@ TEST_CASE("safetensors: an open file outlives its replacement", "[safetensors]")
 TEST_CASE("safetensors: a failed write leaves everything as it was", "[safetensors]") {
   TempDir dir;
   const auto path = dir / "a.safetensors";
-  write_bytes(path, "old");
+  spill(path, "old");
   const Tensor x = Tensor::full({1}, 1);
   CHECK_THROWS_WITH(write_safetensors(path, {{"x", x}, {"x", x}}), ContainsSubstring("given twice"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"__metadata__", x}}), ContainsSubstring("reserved"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"x", Tensor()}}), ContainsSubstring("defined"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"x", x}}, {{"k", "\xff"}}), ContainsSubstring("UTF-8"));
-  CHECK(read_bytes(path) == "old");
+  CHECK(slurp(path) == "old");
   CHECK(files_in(dir.path()) == 1);
 
   fs::create_directory(dir / "folder");
@@ -147,7 +139,7 @@ TEST_CASE("safetensors: a failed write leaves everything as it was", "[safetenso
 TEST_CASE("safetensors: a write that the system breaks off", "[safetensors]") {
   TempDir dir;
   const auto path = dir / "a.safetensors";
-  write_bytes(path, "old");
+  spill(path, "old");
   rlimit before{};
   REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -162,7 +154,7 @@ TEST_CASE("safetensors: a write that the system breaks off", "[safetensors]") {
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   CHECK_THAT(error, ContainsSubstring("a.safetensors: cannot write: File too large"));
-  CHECK(read_bytes(path) == "old");
+  CHECK(slurp(path) == "old");
   CHECK(files_in(dir.path()) == 1);
 }
 
@@ -170,11 +162,11 @@ TEST_CASE("safetensors: types that wedge does not have are listed, and refused o
           "[safetensors]") {
   TempDir dir;
   const auto path = dir / "a.safetensors";
-  write_bytes(path, file_of(R"({"causal_mask":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},)"
-                            R"("h":{"dtype":"F16","shape":[2],"data_offsets":[3,7]},)"
-                            R"("q":{"dtype":"F4","shape":[2],"data_offsets":[7,8]},)"
-                            R"("w":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
-                            12));
+  spill(path, file_of(R"({"causal_mask":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},)"
+                      R"("h":{"dtype":"F16","shape":[2],"data_offsets":[3,7]},)"
+                      R"("q":{"dtype":"F4","shape":[2],"data_offsets":[7,8]},)"
+                      R"("w":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+                      12));
   SafetensorsFile file(path);
   CHECK(file.entries().size() == 4);
   CHECK_FALSE(file.entry("causal_mask").dtype.has_value());
@@ -192,7 +184,7 @@ TEST_CASE("safetensors: half precision is read as float32", "[safetensors]") {
   const std::uint16_t halves[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x03ff, 0x8000, 0xfc00, 0x7e00, 0x3555};
   std::string bytes = file_of(R"({"h":{"dtype":"F16","shape":[3,3],"data_offsets":[0,18]}})", 18);
   std::memcpy(bytes.data() + bytes.size() - sizeof halves, halves, sizeof halves);
-  write_bytes(path, bytes);
+  spill(path, bytes);
   const Tensor h = SafetensorsFile(path).tensor("h");
   CHECK(h.dtype() == DType::f32);
   CHECK(h.shape() == Shape{3, 3});
@@ -208,16 +200,16 @@ TEST_CASE("safetensors: legal oddities", "[safetensors]") {
   TempDir dir;
   const auto path = dir / "a.safetensors";
   SECTION("no tensors") {
-    write_bytes(path, file_of("{}", 0));
+    spill(path, file_of("{}", 0));
     CHECK(SafetensorsFile(path).entries().empty());
     write_safetensors(path, {});
     CHECK(SafetensorsFile(path).entries().empty());
   }
   SECTION("empty tensors between others, in any order, unaligned data") {
-    write_bytes(path, file_of(R"({"b":{"dtype":"I32","shape":[1],"data_offsets":[1,5]},)"
-                              R"("e":{"shape":[0,9],"dtype":"F64","data_offsets":[1,1]},)"
-                              R"("a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}   )",
-                              5));
+    spill(path, file_of(R"({"b":{"dtype":"I32","shape":[1],"data_offsets":[1,5]},)"
+                        R"("e":{"shape":[0,9],"dtype":"F64","data_offsets":[1,1]},)"
+                        R"("a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}   )",
+                        5));
     SafetensorsFile file(path);
     CHECK(file.tensor("b").to_vector() == std::vector<double>{0x01010101});
     CHECK(file.tensor("e").shape() == Shape{0, 9});
@@ -294,7 +286,7 @@ TEST_CASE("safetensors: every malformed file is one clear line", "[safetensors]"
   };
   for (const auto& [bytes, cause] : cases) {
     INFO(bytes.substr(0, 200));
-    write_bytes(path, bytes);
+    spill(path, bytes);
     const std::string error = error_of(path);
     CHECK_THAT(error, ContainsSubstring(path.string()) && ContainsSubstring(cause));
     CHECK_THAT(error, !ContainsSubstring("\n"));
@@ -307,9 +299,9 @@ TEST_CASE("safetensors: any cut and any changed byte is an error or a file that 
   TempDir dir;
   const auto path = dir / "a.safetensors";
   write_safetensors(path, sample(), {{"k", "v"}});
-  const std::string good = read_bytes(path);
+  const std::string good = slurp(path);
   for (std::size_t n = 0; n < good.size(); ++n) {
-    write_bytes(path, good.substr(0, n));
+    spill(path, good.substr(0, n));
     CHECK(error_of(path) != "no error");
   }
   std::size_t refused = 0;
@@ -317,7 +309,7 @@ TEST_CASE("safetensors: any cut and any changed byte is an error or a file that 
     for (const int flip : {1, 4, 0x40, 0x80}) {
       std::string bytes = good;
       bytes[n] = static_cast<char>(bytes[n] ^ flip);
-      write_bytes(path, bytes);
+      spill(path, bytes);
       try {
         SafetensorsFile file(path);
         for (const auto& [name, entry] : file.entries()) {
