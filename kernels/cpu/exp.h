@@ -9,6 +9,7 @@
 #include <iterator>
 #include <limits>
 #include <numbers>
+#include <type_traits>
 
 #include "kernels/cpu/vector.h"
 
@@ -46,6 +47,7 @@ template <class T>
   using V = typename Vector<T>::Type;
   using Int = typename N::Int;
   typedef Int Ints __attribute__((vector_size(kVectorBytes)));
+  typedef std::make_unsigned_t<Int> Bits __attribute__((vector_size(kVectorBytes)));
   constexpr int kMantissa = std::numeric_limits<T>::digits - 1,
                 kBias = std::numeric_limits<T>::max_exponent - 1;
   x = x > N::kMost ? V{} + N::kMost : x;
@@ -53,8 +55,9 @@ template <class T>
   const V r = (x - k * N::kHigh) - k * N::kLow;
   V p = V{} + N::kCoefficients[0];
   for (std::size_t i = 1; i < std::size(N::kCoefficients); ++i) p = p * r + N::kCoefficients[i];
-  // 2^k in two factors: it may be beyond what one can be.
-  const Ints whole = (Ints)shifted - std::bit_cast<Int>(N::kMagic), half = whole >> 1;
+  // 2^k in two factors: it may be beyond what one can be. Bits, for far below the range the difference wraps.
+  const Ints whole = (Ints)((Bits)shifted - std::bit_cast<std::make_unsigned_t<Int>>(N::kMagic)),
+             half = whole >> 1;
   return (p * (r * r) + r + T(1)) * (V)((half + kBias) << kMantissa) *
          (V)((whole - half + kBias) << kMantissa);
 }

@@ -62,6 +62,25 @@ TEST_CASE("exp_run ends at 0 and infinity, in place too, at every place of a run
   check(double{});
 }
 
+TEST_CASE("exp_run of every power of two", "[kernels]") {
+  const auto check = [&]<class T>(T) {
+    using Limits = std::numeric_limits<T>;
+    for (int exponent = Limits::min_exponent; exponent < Limits::max_exponent; ++exponent) {
+      for (const T sign : {T(-1), T(1)}) {
+        const T x = std::ldexp(sign, exponent);
+        T y = -1;
+        cpu::exp_run<T>(1, &x, T(0), &y);
+        const T exact = std::exp(x);
+        INFO(x << " gives " << y << ", not " << exact);
+        CHECK((y == exact || std::abs(y - exact) <= 2 * Limits::epsilon() * exact ||
+               (exact < Limits::min() && y == 0)));
+      }
+    }
+  };
+  check(float{});
+  check(double{});
+}
+
 TEST_CASE("sigmoid_run is right to two and a half units in the last place", "[kernels]") {
   const auto units = [](float x) {
     float y = 0;
