@@ -276,6 +276,13 @@ Json get_key(const Json& config, const Key& key) {
   return key.group().empty() ? member(config, key.leaf()) : member(member(config, key.group()), key.leaf());
 }
 
+void set_key(Json& config, const Key& key, const Json& value) {
+  const std::string group(key.group()), leaf(key.leaf());
+  if (!config.is_object() || (!group.empty() && !(config.contains(group) && config[group].is_object())))
+    return;
+  (group.empty() ? config : config[group])[leaf] = value;
+}
+
 std::vector<const Key*> differing_keys(const std::vector<Json>& configs) {
   std::vector<const Key*> keys;
   for (const Key& key : kKeys) {

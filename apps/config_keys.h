@@ -65,6 +65,8 @@ void set_key(Config& config, const Key& key, const Json& value);
 Json get_key(const Config& config, const Key& key);
 // The same of a configuration as JSON, nested by group; null where it has none.
 Json get_key(const Json& config, const Key& key);
+// Sets it there, where the configuration has the key's group.
+void set_key(Json& config, const Key& key, const Json& value);
 
 // The keys, but for the mixer's name, whose values are not the same in all of these configurations, in the
 // order of the table; what may differ between two equal runs is left out.

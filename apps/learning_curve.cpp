@@ -43,9 +43,13 @@ Series thinned(const std::vector<double>& x, const std::vector<double>& y) {
 // The runs' labels, each with what tells its configuration from the others'.
 std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
   constexpr std::size_t kMaxKeys = 3;
-  std::vector<Json> configs;
-  for (const LearningCurve& curve : curves) configs.push_back(curve.config);
-  const std::vector<const Key*> keys = differing_keys(configs);
+  std::vector<RunResult> runs;
+  for (const LearningCurve& curve : curves) {
+    RunResult& run = runs.emplace_back();
+    run.config = curve.config;
+    if (curve.result) run.corpus = curve.result->corpus;
+  }
+  const std::vector<const Key*> keys = differing_keys(comparable_configs(runs));
   std::vector<std::string> legend;
   for (const LearningCurve& curve : curves) {
     std::string values;

@@ -1,7 +1,9 @@
 #include "apps/results.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "apps/config_keys.h"
 #include "apps/files.h"
 #include "tensor/check.h"
 
@@ -45,6 +47,7 @@ Json to_json(const RunResult& result) {
   json["val_losses"] = result.val_losses;
   if (result.tokens_per_second) json["tokens_per_second"] = *result.tokens_per_second;
   if (result.floor) json["floor"] = *result.floor;
+  if (result.corpus) json["corpus"] = *result.corpus;
   json["config"] = result.config;
   return json;
 }
@@ -67,8 +70,24 @@ RunResult read_result(const std::filesystem::path& path) {
   result.val_losses = numbers(json, "val_losses", path);
   result.tokens_per_second = optional_number(json, "tokens_per_second", path);
   result.floor = optional_number(json, "floor", path);
+  if (json.contains("corpus")) {
+    WEDGE_CHECK(json["corpus"].is_string(), "{}: corpus must be a string", path.string());
+    result.corpus = json["corpus"].get<std::string>();
+  }
   if (json.contains("config")) result.config = json["config"];
   return result;
+}
+
+std::vector<Json> comparable_configs(const std::vector<RunResult>& runs) {
+  std::vector<Json> configs;
+  for (const RunResult& run : runs) {
+    Json& config = configs.emplace_back(run.config);
+    if (!run.corpus) continue;
+    const auto first = std::ranges::find(runs, run.corpus, &RunResult::corpus);
+    for (const Key& key : config_keys())
+      if (key.kind == KeyKind::place) set_key(config, key, get_key(first->config, key));
+  }
+  return configs;
 }
 
 }  // namespace wedge::app

@@ -19,7 +19,8 @@ struct RunResult {
   std::vector<double> val_losses;
   std::optional<double> tokens_per_second;  // training tokens / time of the training steps
   std::optional<double> floor;  // built-in corpus: the loss that no model can beat on this validation set
-  Json config;                  // whole configuration; null where a file has none
+  std::optional<std::string> corpus;  // checksum of its tokens, as in the run's states
+  Json config;                        // whole configuration; null where a file has none
 };
 
 // best_val_ppl is null where exp of the loss is more than a double can hold.
@@ -28,5 +29,9 @@ Json to_json(const RunResult& result);
 // Reads a results.json, of wedge or of the PyTorch reproduction: strategy, num_params and best_val_loss must
 // be there. Throws wedge::Error naming the file and the key.
 RunResult read_result(const std::filesystem::path& path);
+
+// The runs' configurations, to tell them apart by: where a corpus lies makes no difference, so that runs of the
+// same one have the first one's places.
+std::vector<Json> comparable_configs(const std::vector<RunResult>& runs);
 
 }  // namespace wedge::app

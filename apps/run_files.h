@@ -52,7 +52,7 @@ class RunFiles {
 
   RunFolder folder_;
   const Config& config_;
-  std::uint32_t corpus_;  // fingerprint
+  std::string corpus_;  // fingerprint
   std::map<std::string, std::string> metadata_;
   LineLog metrics_;                             // holds the lock
   std::optional<std::filesystem::path> state_;  // to go on from

@@ -70,11 +70,10 @@ std::string differences(const Config& of_state, const Config& config) {
   return all;
 }
 
-void check_corpus(const fs::path& path, const Metadata& metadata, std::uint32_t corpus) {
-  const std::string came = fmt::format("{:08x}", corpus);
-  WEDGE_CHECK(metadata.at("corpus") == came,
+void check_corpus(const fs::path& path, const Metadata& metadata, const std::string& corpus) {
+  WEDGE_CHECK(metadata.at("corpus") == corpus,
               "{}: the run was trained on another corpus; expected the checksum {}, its is {}", path.string(),
-              metadata.at("corpus"), came);
+              metadata.at("corpus"), corpus);
 }
 
 Json to_json(const RunProgress& p) {
@@ -144,18 +143,18 @@ bool tells_of_a_state(const fs::path& metrics) {
 
 }  // namespace
 
-std::uint32_t fingerprint(const data::Corpus& corpus) {
+std::string fingerprint(const data::Corpus& corpus) {
   Checksum sum;
   for (const std::vector<std::int32_t>* tokens : {&corpus.train, &corpus.validation}) {
     const std::uint64_t count = tokens->size();
     sum.add(&count, sizeof count);
     sum.add(tokens->data(), count * sizeof(std::int32_t));
   }
-  return sum.value();
+  return fmt::format("{:08x}", sum.value());
 }
 
-void save_state(const fs::path& path, const Config& config, std::uint32_t corpus, const LanguageModel& model,
-                const AdamW& optimizer, const RunProgress& progress) {
+void save_state(const fs::path& path, const Config& config, const std::string& corpus,
+                const LanguageModel& model, const AdamW& optimizer, const RunProgress& progress) {
   const NamedParameters parameters = model.named_parameters();
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -169,7 +168,7 @@ void save_state(const fs::path& path, const Config& config, std::uint32_t corpus
   }
   Metadata metadata = {{"format_version", kFormatVersion},
                        {"config", checkpoint_part(config)},
-                       {"corpus", fmt::format("{:08x}", corpus)},
+                       {"corpus", corpus},
                        {"progress", to_json(progress).dump()}};
   NamedBytes bytes;
   for (const auto& [name, t] : tensors)
@@ -179,8 +178,8 @@ void save_state(const fs::path& path, const Config& config, std::uint32_t corpus
   write_safetensors(path, tensors, metadata);
 }
 
-RunProgress load_state(const fs::path& path, const Config& config, std::uint32_t corpus, LanguageModel& model,
-                       AdamW& optimizer) {
+RunProgress load_state(const fs::path& path, const Config& config, const std::string& corpus,
+                       LanguageModel& model, AdamW& optimizer) {
   const SafetensorsFile file = open_state(path);
   const Metadata& metadata = file.metadata();
   Config of_state;  // through the table of keys: what decides nothing, or does no more, is not compared
@@ -202,7 +201,7 @@ void check_state(const fs::path& path) {
   open_state(path);
 }
 
-void check_corpus(const fs::path& path, std::uint32_t corpus) {
+void check_corpus(const fs::path& path, const std::string& corpus) {
   check_corpus(path, open_header(path).metadata(), corpus);
 }
 

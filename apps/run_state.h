@@ -30,17 +30,17 @@ struct RunProgress {
   std::uint64_t metrics_bytes = 0;               // length of metrics.jsonl
 };
 
-// Checksum of what a run reads of its corpus.
-std::uint32_t fingerprint(const data::Corpus& corpus);
+// Checksum of what a run reads of its corpus, eight hexadecimal digits.
+std::string fingerprint(const data::Corpus& corpus);
 
 // Writes `path` at once or not at all. Throws wedge::Error.
-void save_state(const std::filesystem::path& path, const Config& config, std::uint32_t corpus,
+void save_state(const std::filesystem::path& path, const Config& config, const std::string& corpus,
                 const LanguageModel& model, const AdamW& optimizer, const RunProgress& progress);
 
 // Puts weights and moments back and returns the rest. Throws wedge::Error, one line with the path, and
 // changes nothing, when the file is damaged (the checksum tells) or of another configuration or corpus; the
 // corpus may have moved.
-RunProgress load_state(const std::filesystem::path& path, const Config& config, std::uint32_t corpus,
+RunProgress load_state(const std::filesystem::path& path, const Config& config, const std::string& corpus,
                        LanguageModel& model, AdamW& optimizer);
 
 // The state to go on from: the newest in the folder; none: nothing. Throws wedge::Error when that file is
@@ -52,6 +52,6 @@ std::optional<std::filesystem::path> newest_state(const RunFolder& folder);
 void check_state(const std::filesystem::path& path);
 // Throws wedge::Error when it is no state, or that of a run on another corpus than the one of this checksum. Reads
 // no more than the header.
-void check_corpus(const std::filesystem::path& path, std::uint32_t corpus);
+void check_corpus(const std::filesystem::path& path, const std::string& corpus);
 
 }  // namespace wedge::app

@@ -41,9 +41,8 @@ std::string describe_keys_of(const RunResult& result, const std::vector<const Ke
 }
 
 // Equal for runs that differ in the seed alone; empty where there is no configuration to judge by.
-std::string identity_without_seed(const RunResult& result) {
-  if (!result.config.is_object()) return {};
-  Json config = result.config;
+std::string identity_without_seed(const RunResult& result, Json config) {
+  if (!config.is_object()) return {};
   for (const Key& key : config_keys()) {
     if (key.in_checkpoint() && key.name != "seed") continue;
     const std::string group(key.group()), leaf(key.leaf());
@@ -52,7 +51,7 @@ std::string identity_without_seed(const RunResult& result) {
     else if (config.contains(group) && config[group].is_object())
       config[group].erase(leaf);
   }
-  return result.strategy + " " + nlohmann::json(config).dump();
+  return fmt::format("{} {} {}", result.strategy, result.num_params, nlohmann::json(config).dump());
 }
 
 // A cell holds no line end and no bar, which would end it.
@@ -131,9 +130,9 @@ Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<const 
 }  // namespace
 
 std::vector<Json> configs_of(const std::vector<LabelledResult>& results) {
-  std::vector<Json> configs;
-  for (const LabelledResult& r : results) configs.push_back(r.result.config);
-  return configs;
+  std::vector<RunResult> runs;
+  for (const LabelledResult& r : results) runs.push_back(r.result);
+  return comparable_configs(runs);
 }
 
 std::string comparison_table(const std::vector<LabelledResult>& results) {
@@ -147,17 +146,19 @@ Table comparison_of(const std::vector<LabelledResult>& results) {
   for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
-  const std::vector<const Key*> differing = differing_keys(configs_of(results));
+  const std::vector<Json> configs = configs_of(results);
+  const std::vector<const Key*> differing = differing_keys(configs);
   std::vector<std::pair<std::string, std::vector<const LabelledResult*>>> groups;  // in order of appearance
   std::set<double> floors;
-  for (const LabelledResult& r : results) {
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const LabelledResult& r = results[i];
     const RunResult& result = r.result;
     rows.push_back({model_name(result.strategy), r.label + describe_keys_of(result, differing),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});
     if (result.floor) floors.insert(*result.floor);
-    const std::string identity = identity_without_seed(result);
+    const std::string identity = identity_without_seed(result, configs[i]);
     if (identity.empty()) continue;
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == identity; });

@@ -13,6 +13,7 @@ struct LabelledResult {
   RunResult result;
 };
 
+// comparable_configs() of them.
 std::vector<Json> configs_of(const std::vector<LabelledResult>& results);
 
 using TableRow = std::vector<std::string>;

@@ -53,6 +53,7 @@ class Run {
         total_steps_(std::min(schedule_steps_, train_.max_steps.value_or(schedule_steps_))) {
     result_.strategy = config.model.tensor_lifting_strategy;
     result_.num_params = model_->num_parameters();
+    result_.corpus = fingerprint(corpus);
     result_.config = to_json(config);
     result_.floor = corpus.floor(config.data.max_context_len);
   }

@@ -46,6 +46,8 @@ TEST_CASE("resume: where a corpus has moved, a run without a state is judged by 
   CHECK_THAT(other.err, ContainsSubstring("trained on another corpus"));
   CHECK(snapshot(second) == before);
   CHECK(place.resume("runs", {"data.path=moved.safetensors"}).status == 0);
+  // The first run was finished where the corpus lay before.
+  CHECK_THAT(slurp(above / "comparison.md"), ContainsSubstring("mean of 2 seeds"));
 
   // Nobody is left to judge by.
   fs::remove(above / "comparison.md");

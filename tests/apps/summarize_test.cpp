@@ -51,6 +51,7 @@ TEST_CASE("summarize: a result is written and read back", "[apps]") {
   result.val_losses = {0.1, 0.3};
   result.tokens_per_second = 12.5;
   result.floor = 0.05;
+  result.corpus = "0123abcd";
   result.config = to_json(Config{});
   put(temp.path(), to_json(result).dump());
   const RunResult copy = read_result(temp / "results.json");
@@ -80,6 +81,7 @@ TEST_CASE("summarize: bad files are named with what is wrong", "[apps]") {
   fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": null})", "best_val_loss must be a number");
   fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": NaN})", "not a JSON object");
   fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": 1, "val_losses": 3})", "val_losses must be");
+  fails(R"({"strategy": "a", "num_params": 1, "best_val_loss": 1, "corpus": 3})", "corpus must be");
 }
 
 TEST_CASE("summarize: no folder, no results", "[apps]") {

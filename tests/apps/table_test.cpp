@@ -61,6 +61,19 @@ TEST_CASE("table: several seeds get a mean and a spread", "[apps]") {
         "| TransformerLM | mean of 3 seeds |      12.59 | 2.0000 ± 1.0000 | 10.06 ± 8.99 |     1234 |\n");
 }
 
+TEST_CASE("table: where a corpus lies makes no difference, which one it is does", "[apps]") {
+  std::vector<LabelledResult> runs = {result("0", "attention", 1.0, {"seed=1", "data.path=here"}),
+                                      result("1", "attention", 2.0, {"seed=2", "data.path=there"})};
+  CHECK(comparison_table(runs).find("mean of") == std::string::npos);
+  CHECK(comparison_table(runs).find("| 1 (data.path=\"there\" seed=2) ") != std::string::npos);
+  runs[0].result.corpus = runs[1].result.corpus = "0123abcd";
+  CHECK(comparison_table(runs).find("| mean of 2 seeds ") != std::string::npos);
+  CHECK(comparison_table(runs).find("| 1 (seed=2) ") != std::string::npos);
+  runs[1].result.corpus = "4567cdef";
+  CHECK(comparison_table(runs).find("mean of") == std::string::npos);
+  CHECK(comparison_table(runs).find("| 1 (data.path=\"there\" seed=2) ") != std::string::npos);
+}
+
 TEST_CASE("table: runs that differ in more than the seed are not averaged", "[apps]") {
   const std::string table = comparison_table(
       {result("0", "attention", 1.0, {"seed=1", "train.learning_rate=0.01", "train.threads=1"}),
