@@ -1,7 +1,8 @@
 """Time PyTorch's mixers on the sizes of wedge's mixer_bench; prints JSON lines (see timing.py).
 
 Groups: `mixer` is B x L = 32x128, 512x128 and 32x256; `length` is L from 128 to 65,536 with 65,536 tokens a call.
-Attention is scaled_dot_product_attention between its two products, the Grassmann mixer follows its definition lag by lag.
+Attention is scaled_dot_product_attention between its two products, the Grassmann mixer follows its definition lag by lag;
+each in several forms.
 """
 
 import torch
@@ -27,8 +28,9 @@ def main():
         for name, mixer_class in (("grassmann", GrassmannMixer), ("attention", CausalAttention)):
             config = ModelConfig(name)
             mixer = mixer_class(config, 0).to(args.device)
-            timing.report(args, f"{group}/{name}/{batch}x{length}", mixer, [torch.randn(batch, length, config.d_model)],
-                          list(mixer.parameters()))
+            forms = timing.forms_of(mixer) if name == "grassmann" else {"plain": mixer, "cudnn": mixer}
+            timing.report(args, f"{group}/{name}/{batch}x{length}", forms,
+                          [lambda: torch.randn(batch, length, config.d_model)], list(mixer.parameters()))
 
 
 if __name__ == "__main__":

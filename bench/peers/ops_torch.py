@@ -1,8 +1,10 @@
 """Time PyTorch's side of wedge's ops_bench, case by case; prints JSON lines (see timing.py).
 
 A case's name is the beginning of ops_bench's. Attention is scaled_dot_product_attention on the projections as they
-come, [B, L, 3 D], by its fastest backend, and once more with every tensor in bfloat16.
+come, [B, L, 3 D], and once more with every tensor in bfloat16; sdpa_alone is the function by itself, on separate q, k
+and v, which asks for less than wedge's operation does: nothing is taken apart and put together.
 """
+
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +24,20 @@ def attention(heads):
     return run
 
 
-def plucker_linear(lags):
-    mixer = GrassmannMixer(ModelConfig("grassmann", lags=lags), 0)
+def with_cudnn(function):
+    return {"plain": function, "cudnn": function}
 
-    def run(z, weight, bias):
-        return F.linear(mixer.plucker_mean(z), weight, bias)
-    return mixer, run
+
+def sdpa(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def plucker_linear(lags, device):
+    mixer = GrassmannMixer(ModelConfig("grassmann", lags=lags), 0).to(device)
+
+    def run(mixer):
+        return lambda z, weight, bias: F.linear(mixer.plucker_mean(z), weight, bias)
+    return {form: run(each) for form, each in timing.forms_of(mixer).items()}
 
 
 def gate_blend(h, g, weight, bias):
@@ -62,31 +72,34 @@ def residual_layernorm(rate):
 
 
 def cases(args):
-    """Name, function, inputs, precisions."""
+    """Name, function or its forms, what makes the inputs, precisions."""
     scale = 8 if args.quick else 1
     B, L, D, V = max(1, BATCH // scale), LENGTH // scale, WIDTH, VOCAB // scale
     rows, tall = B * L, 2048 // scale
-    n = torch.randn
+
+    def n(*shape, scale=1):
+        return lambda: scale * torch.randn(*shape)
+
     both, attention_too = ("float32", "amp"), ("float32", "amp", "bf16_tensors")
 
     def ids(*shape):
-        return torch.randint(V, shape)
+        return lambda: torch.randint(V, shape)
 
     for lags in ((1, 2, 4, 8, 12, 16), (1,)):
-        mixer, run = plucker_linear(lags)
-        mixer.to(args.device)
-        yield (f"plucker_linear/B={B} L={L} R=32 D={D} lags=[{','.join(map(str, lags))}]", run,
+        yield (f"plucker_linear/B={B} L={L} R=32 D={D} lags=[{','.join(map(str, lags))}]", plucker_linear(lags, args.device),
                [n(B, L, 32), n(D, 496), n(D)], both)
     yield f"gate_blend/lead=[{B}, {L}] D={D}", gate_blend, [n(B, L, D), n(B, L, D), n(D, 2 * D), n(D)], both
     for batch in (2 * B, 32 * B):
         yield (f"gate_layernorm/lead=[{batch}, {L}] D={D}", gate_layernorm,
                [n(batch, L, D), n(batch, L, D), n(D, 2 * D), n(D), n(D), n(D)], both)
-        yield (f"self_attention/B={batch} L={L} K={D} H=4 D={D} M={D}", self_attention(4),
+        yield (f"self_attention/B={batch} L={L} K={D} H=4 D={D} M={D}", with_cudnn(self_attention(4)),
                [n(batch, L, D), n(3 * D, D), n(3 * D), n(D, D), n(D)], both)
         yield (f"token_position_embedding/B={batch} L={L} V={V} P={L} D={D}", token_position_embedding,
                [n(V, D), n(L, D), ids(batch, L)], FLOAT_ONLY)
     for batch, length in ((B, L), (B, 2 * L), (2 * B, L), (2 * B, 2 * L), (16 * B, 2 * L)):
-        yield f"causal_attention/B={batch} L={length} H=4 D={D}", attention(4), [n(batch, length, 3 * D)], attention_too
+        sizes = f"B={batch} L={length} H=4 D={D}"
+        yield f"causal_attention/{sizes}", with_cudnn(attention(4)), [n(batch, length, 3 * D)], attention_too
+        yield f"sdpa_alone/{sizes}", with_cudnn(sdpa), [n(batch, 4, length, D // 4)] * 3, ("bf16_tensors",)
     for inner, outer in ((256, 768), (256, 256), (256, 32), (1024, 256)):
         yield f"linear/lead=[{B}, {L}] K={inner} N={outer}", F.linear, [n(B, L, inner), n(outer, inner), n(outer)], both
     yield (f"linear_gelu/lead=[{B}, {L}] K=256 N=1024", lambda x, w, b: F.gelu(F.linear(x, w, b)),
@@ -101,7 +114,7 @@ def cases(args):
             yield (f"residual_layernorm/lead=[{batch}, {L}] D={D} rate={rate}", residual_layernorm(rate),
                    [n(batch, L, D), n(batch, L, D), n(D), n(D)], FLOAT_ONLY)
     yield (f"linear_cross_entropy/lead=[{B}, {L}] V={V} D={D}", lambda x, w, t: F.cross_entropy(F.linear(x, w), t),
-           [n(rows, D), 0.1 * n(V, D), ids(rows)], both)
+           [n(rows, D), n(V, D, scale=0.1), ids(rows)], both)
     yield f"dropout/shape=[{B}, {L}, {D}]", lambda x: F.dropout(x, 0.1), [n(B, L, D)], FLOAT_ONLY
     for batch in (B, 32 * B):
         yield (f"residual_dropout/shape=[{batch}, {L}, {D}]", lambda x, y: x + F.dropout(y, 0.1),

@@ -57,7 +57,7 @@ def run(command):
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip() or "nothing").splitlines()[-1]
-        sys.exit(f"quality: {command[0]} ended with status {done.returncode}: {last}")
+        raise RuntimeError(f"{command[0]} ended with status {done.returncode}: {last}")
     return done.stdout
 
 
@@ -82,6 +82,9 @@ def train(side, model, seed, tokens, folder, args):
 def summary(lines, model):
     reached = {side: [line["best_val_loss"] for line in lines if (line["side"], line["model"]) == (side, model)]
                for side in ("wedge", "pytorch")}
+    if min(map(len, reached.values())) < 2:
+        print(f"{model:10} {', '.join(f'{len(losses)} runs of {side}' for side, losses in reached.items())}: too few to compare")
+        return
     means = {side: statistics.mean(losses) for side, losses in reached.items()}
     for side, losses in reached.items():
         print(f"{model:10} {side:8} {len(losses)} runs  mean {means[side]:.4f}  deviation {statistics.stdev(losses):.4f}  "
@@ -140,12 +143,20 @@ def main():
         tokens = tokens_of(args, folder)
         left = [each for each in itertools.product(("wedge", "pytorch"), models, seeds) if each not in done]
         left.sort(key=lambda each: each[2])
-        for future in concurrent.futures.as_completed([pool.submit(train, *each, tokens, folder, args) for each in left]):
-            lines.append(future.result())
+        runs = {pool.submit(train, *each, tokens, folder, args): each for each in left}
+        failed = 0
+        for future in concurrent.futures.as_completed(runs):
+            try:
+                lines.append(future.result())
+            except (RuntimeError, OSError, ValueError, KeyError) as error:  # the others are worth having
+                failed += 1
+                print(f"quality: {' '.join(map(str, runs[future]))}: {error}", file=sys.stderr)
+                continue
             with open(args.out, "a", encoding="utf-8") as file:
                 print(json.dumps(lines[-1]), file=file)
     for model in models:
         summary([line for line in lines if line["seed"] in seeds], model)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Join wedge's and PyTorch's figures of one run (bench/peers/run_gpu.sh) and print what wedge gains.
+"""The table of what wedge gains over PyTorch, from the lines that run_gpu.py writes.
 
-usage: ratios.py collect META.json WEDGE.json ... PYTORCH.jsonl ...    one file of lines, to standard output
-       ratios.py table RESULTS.jsonl                                   the table of ratios
-       ratios.py invent DIRECTORY                                      invented input files, to try the two above
+usage: ratios.py RESULTS.jsonl
 
-WEDGE.json is Google Benchmark's output, with repetitions: their median is taken. In the table a ratio above 1 says
-that wedge is faster (or needs less memory); the other side is PyTorch's variant named above the column, `best` the
-fastest of all variants of that precision. Figures that are missing are shown as `-`, never guessed.
+A ratio above 1 says that wedge is faster, or needs less memory; the other side is the fastest of PyTorch's variants that
+the column names, whatever their form (timing.py), `best` the fastest of all of that precision. Of wedge's two rounds the
+slower counts. `of copy` is the rate beside that of a copy of the same bytes. Figures that are missing are shown as `-`,
+never guessed, and what failed is listed below the tables.
 """
 
 import json
@@ -16,38 +15,56 @@ import sys
 
 MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
 MIXERS = [(mixer, size) for size in ("32x128", "512x128", "32x256") for mixer in ("grassmann", "attention")]
+BOTH = "forward+backward"
+
+
+def benchmark_output(text):
+    """Google Benchmark's JSON; of a program that was stopped, what it had written."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        whole, end, _ = text.rpartition("\n    },")
+        if not end:
+            raise
+        return json.loads(whole + "\n    }\n  ]\n}")
 
 
 def wedge_lines(output):
-    """Google Benchmark's JSON as lines: case, pass, precision, milliseconds and counters."""
-    context = output["context"]
+    """Google Benchmark's rows as lines: case, pass, precision, milliseconds and counters. Of repetitions the median."""
+    context, failed = output["context"], set()
     for row in output["benchmarks"]:
-        if row["aggregate_name"] != "median" if row["run_type"] == "aggregate" else row.get("repetitions", 1) > 1:
+        error = row.get("error_occurred")
+        if not error and (row["aggregate_name"] != "median" if row["run_type"] == "aggregate" else row.get("repetitions", 1) > 1):
             continue
         parts = row["run_name"].removesuffix("/manual_time").split("/")
         place = parts.pop() if parts[-1].startswith("cuda") else "cpu"
         line = {"side": "wedge", "case": "/".join(parts[:-1]), "pass": parts[-1],
                 "precision": "amp" if place == "cuda_bf16" else "float32",
                 "device": context.get("gpu", "cpu") if place != "cpu" else "cpu"}
-        if row.get("error_occurred"):
-            yield line | {"error": row["error_message"]}
+        if error:
+            if row["run_name"] not in failed:
+                yield line | {"error": row["error_message"]}
+            failed.add(row["run_name"])
             continue
         counters = ("GB/s", "GFLOP/s", "of_copy", "of_matrix", "tokens/s", "sets", "graph")
         yield line | {"milliseconds": row["real_time"] * MILLISECONDS[row["time_unit"]],
                       **{key: row[key] for key in counters if key in row}}
 
 
-def collect(meta_file, *files):
-    lines = [{"side": "run", **json.loads(pathlib.Path(meta_file).read_text())}]
-    for file in map(pathlib.Path, files):
-        text = file.read_text()
-        if file.suffix == ".json":
-            output = json.loads(text)
-            lines.append({"side": "rates", **{k: v for k, v in output["context"].items() if "/s" in k or k in ("gpu", "quick")}})
-            lines += wedge_lines(output)
+def rates_line(output):
+    """The limits of the machine that a benchmark took first."""
+    return {"side": "rates", **{k: v for k, v in output["context"].items() if "/s" in k or k in ("gpu", "quick")}}
+
+
+def json_lines(text):
+    """The lines that are whole JSON objects."""
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
             continue
-        lines += [{"side": "wedge"} | json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return lines
+        if isinstance(value, dict):
+            yield value
 
 
 class Figures:
@@ -56,11 +73,15 @@ class Figures:
         self.failed = [line for line in lines if "error" in line]
 
     def wedge(self, case, of_pass, precision):
+        """The line of wedge's slower round."""
         found = [line for line in self.lines if line["side"] == "wedge" and line.get("pass") == of_pass
                  and line["precision"] == precision and (line["case"] == case or line["case"].startswith(case + " "))]
-        if len(found) > 1:
-            raise SystemExit(f"ratios.py: {case}, {of_pass}, {precision}: {len(found)} figures of wedge's, expected one")
-        return found[0]["milliseconds"] if found else None
+        names = {line["case"] for line in found}
+        if len(names) > 1:
+            self.failed.append({"side": "wedge", "case": case, "pass": of_pass, "precision": precision,
+                                "error": f"several cases of that name: {', '.join(sorted(names))}"})
+            return {}
+        return max(found, key=lambda line: line["milliseconds"], default={})
 
     def pytorch(self, case, of_pass, precision):
         """Milliseconds by variant."""
@@ -68,30 +89,55 @@ class Figures:
                 and line.get("case") == case and line["pass"] == of_pass and line["precision"] == precision}
 
     def step(self, side, model, amp):
-        """Lines of the train step by variant."""
-        return {line.get("variant", ""): line for line in self.lines
-                if line["side"] == side and line.get("model") == model and line["amp"] == amp}
+        """Lines of the train step."""
+        return [line for line in self.lines if line["side"] == side and line.get("model") == model and line["amp"] == amp]
 
 
 def ratio(above, below):
     return f"{above / below:.2f}" if above and below else "-"
 
 
-def show(milliseconds):
-    return f"{milliseconds:.4f}" if milliseconds else "-"
+def show(number, form=".4f"):
+    return format(number, form) if number else "-"
 
 
-def fastest(figures, prefix=""):
-    return min((ms for variant, ms in figures.items() if variant.startswith(prefix)), default=None)
+def kind(variant):
+    """eager, eager_graph or compile, which is all that is compiled."""
+    name = variant.split("+")[0]
+    return name if name.startswith("eager") else "compile"
 
 
-def case_row(figures, case, of_pass, precision, others=None):
-    wedge = figures.wedge(case, of_pass, precision)
-    torch = figures.pytorch(case, of_pass, others or precision)
+def fastest(figures, wanted=""):
+    return min((ms for variant, ms in figures.items() if wanted in ("", kind(variant))), default=None)
+
+
+def case_row(figures, case, of_pass, precision, others=None, other_case=None):
+    line = figures.wedge(case, of_pass, precision)
+    wedge, torch = line.get("milliseconds"), figures.pytorch(other_case or case, of_pass, others or precision)
     if wedge is None and not torch:
         return None
-    return [case, of_pass, precision + (f" / {others}" if others else ""), show(wedge), ratio(torch.get("eager"), wedge),
-            ratio(torch.get("eager_graph"), wedge), ratio(fastest(torch, "compile"), wedge), ratio(fastest(torch), wedge)]
+    name = case + (f" beside {other_case.split('/')[0]}" if other_case else "")
+    return [name, of_pass, precision + (f" / {others}" if others else ""), show(wedge), show(line.get("of_copy"), ".2f"),
+            *(ratio(fastest(torch, wanted), wedge) for wanted in ("eager", "eager_graph", "compile", ""))]
+
+
+def step_row(figures, model, amp):
+    wedge = min(figures.step("wedge", model, amp), key=lambda line: line["tokens_per_second"], default={})
+    torch = figures.step("pytorch", model, amp)
+    if not wedge and not torch:
+        return None
+    speed, peak, used = (wedge.get(key) for key in ("tokens_per_second", "peak_tensor_mib", "device_memory_mib"))
+
+    def fastest_of(wanted):
+        return max((line for line in torch if kind(line["variant"]) == wanted), key=lambda line: line["tokens_per_second"],
+                   default={})
+
+    kinds = [fastest_of(wanted) for wanted in ("eager", "eager_graph", "compile")]
+    eager, _, compiled = kinds
+    return [model, "amp" if amp else "float32", show(speed, ",.0f"),
+            *(ratio(speed, line.get("tokens_per_second")) for line in kinds), compiled.get("variant", "-"),
+            show(peak, ",.0f"), ratio(eager.get("peak_tensor_mib"), peak), ratio(compiled.get("peak_tensor_mib"), peak),
+            show(used, ",.0f"), ratio(eager.get("device_memory_mib"), used), ratio(compiled.get("device_memory_mib"), used)]
 
 
 def print_table(title, header, rows):
@@ -104,94 +150,63 @@ def print_table(title, header, rows):
         print("(no figures)")
 
 
-def table(file):
-    lines = [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]
+def table(lines):
     figures = Figures(lines)
     print(", ".join(f"{key} {value}" for key, value in lines[0].items() if key != "side"))
-    header = ["case", "pass", "precision", "wedge ms", "over eager", "over eager graph", "over compile", "over best"]
-    both = "forward+backward"
-    print_table("Mixers", header, [case_row(figures, f"mixer/{mixer}/{size}", both, precision)
+    header = ["case", "pass", "precision", "wedge ms", "of copy", "over eager", "over eager graph", "over compile", "over best"]
+    print_table("Train step", ["model", "precision", "wedge tokens/s", "over eager", "over eager graph", "over compile",
+                               "which", "wedge peak MiB", "eager's peak over it", "compile's", "wedge's device MiB",
+                               "eager's over it", "compile's"],
+                [step_row(figures, model, amp) for model in ("grassmann", "attention") for amp in (False, True)])
+    print_table("Mixers", header, [case_row(figures, f"mixer/{mixer}/{size}", BOTH, precision)
                                    for mixer, size in MIXERS for precision in ("float32", "amp")])
-    cases = sorted({line["case"] for line in lines if line["side"] == "pytorch" and "case" in line})
-    attention = [case for case in cases if case.startswith("causal_attention/")]
-    print_table("Attention over SDPA", header,
-                [case_row(figures, case, of_pass, *precisions) for case in attention for of_pass in ("forward", both)
-                 for precisions in (("float32",), ("amp",), ("amp", "bf16_tensors"))])
-    steps = []
-    for model in ("grassmann", "attention"):
-        for amp in (False, True):
-            wedge = figures.step("wedge", model, amp).get("", {})
-            torch = figures.step("pytorch", model, amp)
-            compiled = [line for variant, line in torch.items() if variant != "eager"]
-            eager, speed = torch.get("eager", {}), wedge.get("tokens_per_second")
-            best = max(compiled, key=lambda line: line["tokens_per_second"], default={})
-            memory = wedge.get("peak_tensor_mib")
-            least = min((line["peak_tensor_mib"] for line in torch.values()), default=None)
-            steps.append([model, "amp" if amp else "float32", f"{speed:,.0f}" if speed else "-",
-                          ratio(speed, eager.get("tokens_per_second")), ratio(speed, best.get("tokens_per_second")),
-                          f"{memory:,.0f}" if memory else "-", ratio(eager.get("peak_tensor_mib"), memory),
-                          ratio(best.get("peak_tensor_mib"), memory), ratio(least, memory)] if wedge or torch else None)
-    print_table("Train step", ["model", "precision", "wedge tokens/s", "over eager", "over compile", "wedge peak MiB",
-                               "eager's peak over it", "compile's", "PyTorch's least"], steps)
-    lengths = sorted({int(line["case"].rsplit("x", 1)[1]) for line in lines if line.get("case", "").startswith("length/")})
-    tokens = {int(c.rsplit("x", 1)[1]): c.rsplit("/", 1)[1] for c in (line.get("case", "") for line in lines)
-              if c.startswith("length/")}
+    cases = sorted({line["case"] for line in lines if "case" in line and line["side"] == "pytorch"})
+    rows = []
+    for case in (case for case in cases if case.startswith("causal_attention/")):
+        alone = case.replace("causal_attention", "sdpa_alone")
+        for of_pass in ("forward", BOTH):
+            rows += [case_row(figures, case, of_pass, "float32"), case_row(figures, case, of_pass, "amp"),
+                     case_row(figures, case, of_pass, "amp", "bf16_tensors"),
+                     case_row(figures, case, of_pass, "amp", "bf16_tensors", alone) if alone in cases else None]
+    print_table("Attention over SDPA", header, rows)
+    lengths = {int(name.rsplit("x", 1)[1]): name.rsplit("/", 1)[1]
+               for name in (line.get("case", "") for line in lines) if name.startswith("length/")}
     print_table("Cost as L grows, forward+backward, ms", ["L", "precision", "grassmann", "attention",
                 "PyTorch grassmann, best", "PyTorch attention, best"],
-                [[length, precision, *(show(figures.wedge(f"length/{mixer}/{tokens[length]}", both, precision))
-                                       for mixer in ("grassmann", "attention")),
-                  *(show(fastest(figures.pytorch(f"length/{mixer}/{tokens[length]}", both, precision)))
+                [[length, precision,
+                  *(show(figures.wedge(f"length/{mixer}/{lengths[length]}", BOTH, precision).get("milliseconds"))
+                    for mixer in ("grassmann", "attention")),
+                  *(show(fastest(figures.pytorch(f"length/{mixer}/{lengths[length]}", BOTH, precision)))
                     for mixer in ("grassmann", "attention"))]
-                 for length in lengths for precision in ("float32", "amp")])
+                 for length in sorted(lengths) for precision in ("float32", "amp")])
     print_table("Operations", header,
                 [case_row(figures, case, of_pass, precision) for case in cases
-                 if not case.startswith(("mixer/", "length/", "causal_attention/"))
-                 for of_pass in ("forward", both) for precision in ("float32", "amp")])
+                 if not case.startswith(("mixer/", "length/", "causal_attention/", "sdpa_alone/"))
+                 for of_pass in ("forward", BOTH) for precision in ("float32", "amp")])
     for line in figures.failed:
-        print(f"\nfailed: {line['side']} {line['case']} {line['pass']} {line['precision']} {line.get('variant', '')}: {line['error']}")
+        words = (line.get(key) for key in ("side", "round", "case", "model", "pass", "precision", "amp", "variant", "part"))
+        print(f"\nfailed: {' '.join(str(word) for word in words if word is not None)}: {line['error']}")
 
 
-def invent(directory):
-    """Files as the programs write them, with numbers that nobody measured."""
-    to = pathlib.Path(directory)
-    context = {"gpu": "invented", "cuda copy GB/s": "1.0", "date": "invented"}
-
-    def row(name, ms):
-        common = {"run_name": name + "/manual_time", "repetitions": 5, "time_unit": "ms", "GB/s": 1.0}
-        return [{"run_type": "iteration", "real_time": ms * 7, **common}] + [
-            {"run_type": "aggregate", "aggregate_name": kind, "real_time": ms * factor, **common}
-            for kind, factor in (("mean", 9), ("median", 1))]
-
-    both, sdpa = "forward+backward", "causal_attention/B=16 L=128 H=4 D=256"
-    rows = row(f"mixer/grassmann/32x128/{both}/cuda_bf16", 2.0) + row(f"length/attention/1x65536/{both}/cuda", 8.0)
-    rows += row(f"{sdpa} deviation=1 seed=3/forward/cuda_bf16", 0.5)
-    (to / "wedge_ops.json").write_text(json.dumps({"context": context, "benchmarks": rows}))
-    torch = {"side": "pytorch", "pass": both, "precision": "amp"}
-    mixer = torch | {"case": "mixer/grassmann/32x128"}
-    lines = [mixer | {"variant": "eager", "milliseconds": 6.0}, mixer | {"variant": "compile", "milliseconds": 3.0},
-             mixer | {"variant": "compile_graph", "milliseconds": 2.5},
-             mixer | {"variant": "eager_graph", "error": "RuntimeError: invented"},
-             torch | {"case": sdpa, "pass": "forward", "precision": "bf16_tensors", "variant": "eager", "milliseconds": 0.4}]
-    step = {"model": "grassmann", "amp": True}
-    lines += [step | {"side": "pytorch", "variant": variant, "tokens_per_second": speed, "peak_tensor_mib": memory}
-              for variant, speed, memory in (("eager", 100.0, 900.0), ("max-autotune", 200.0, 600.0))]
-    (to / "torch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (to / "wedge_step.jsonl").write_text(json.dumps(step | {"tokens_per_second": 300.0, "peak_tensor_mib": 300.0}) + "\n")
-    (to / "meta.json").write_text(json.dumps({"device": "invented", "commit": "invented", "date": "invented"}))
+def refuse(text):
+    print(f"ratios.py: {text}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main():
-    match sys.argv[1:]:
-        case ["collect", meta, *files]:
-            for line in collect(meta, *files):
-                print(json.dumps(line))
-        case ["table", file]:
-            table(file)
-        case ["invent", directory]:
-            invent(directory)
-        case _:
-            print(__doc__.strip(), file=sys.stderr)
-            raise SystemExit(2)
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__.strip())
+        return
+    try:
+        [file] = sys.argv[1:]
+        lines = list(json_lines(pathlib.Path(file).read_text()))
+    except ValueError:
+        refuse(f"expected one file of run_gpu.py, got {len(sys.argv) - 1} words; see --help")
+    except OSError as error:
+        refuse(str(error))
+    if not lines or lines[0].get("side") != "run":
+        refuse(f"{file}: expected lines of run_gpu.py, the first about the run")
+    table(lines)
 
 
 if __name__ == "__main__":

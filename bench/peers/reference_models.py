@@ -8,6 +8,7 @@ nothing here uses the identity by which wedge avoids that. Works in float32 and 
 Dimensions: B batch, L sequence, D width, R reduced width, P = R (R - 1) / 2, V vocabulary.
 """
 
+import copy
 import dataclasses
 import json
 
@@ -74,8 +75,29 @@ class CausalAttention(nn.Module):
         return self.out_projection(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
+def directions(z_i, z_j, back_i, back_j):
+    """Plücker vectors of (z, back), divided by their norms; zero where one of the two is."""
+    p = z_i * back_j - z_j * back_i
+    return p / torch.linalg.vector_norm(p, dim=-1, keepdim=True).clamp(min=NORM_FLOOR)
+
+
 class GrassmannMixer(nn.Module):
-    """Plücker features of (z_t, z_{t-lag}), averaged over lags and gated into h. [B,L,D] -> [B,L,D]."""
+    """Plücker features of (z_t, z_{t-lag}), averaged over lags and gated into h. [B,L,D] -> [B,L,D].
+
+    The same values in four forms, as none is the fastest everywhere: `by_product`, pairs of coordinates are taken by a
+    product with ones and zeros, whose gradient is one too, and not by index; `shifted`, whole sequences moved on by a
+    lag are added up, zeros where it reaches back too far, and not slices in place, which torch.compile takes minutes
+    over (it nests each lag's expression in the next one's).
+    """
+
+    by_product = False
+    shifted = False
+
+    def in_form(self, by_product=False, shifted=False):
+        """Itself, with the same parameters, in that form."""
+        other = copy.copy(self)
+        other.by_product, other.shifted = by_product, shifted
+        return other
 
     def __init__(self, config, layer):
         super().__init__()
@@ -89,21 +111,26 @@ class GrassmannMixer(nn.Module):
         idx_i, idx_j = torch.triu_indices(rank, rank, offset=1)
         self.register_buffer("idx_i", idx_i, persistent=False)
         self.register_buffer("idx_j", idx_j, persistent=False)
+        for name, idx in (("pick_i", idx_i), ("pick_j", idx_j)):
+            self.register_buffer(name, F.one_hot(idx, rank).T.to(torch.get_default_dtype()), persistent=False)
 
     def plucker_mean(self, z):
         """Mean over the lags that reach no further back than position 0; zero where there is none."""
-        batch, length, _ = z.shape
-        total = z.new_zeros(batch, length, self.idx_i.numel())
-        count = z.new_zeros(length, 1)
-        z_i, z_j = z[..., self.idx_i], z[..., self.idx_j]
-        for lag in self.lags:
-            if lag >= length:
-                continue
-            p = z_i[:, lag:] * z_j[:, :-lag] - z_j[:, lag:] * z_i[:, :-lag]
-            norm = torch.linalg.vector_norm(p, dim=-1, keepdim=True).clamp(min=NORM_FLOOR)
-            total[:, lag:] += p / norm
-            count[lag:] += 1
-        return total / count.clamp(min=1)
+        length = z.shape[1]
+        if self.by_product:
+            z_i, z_j = z @ self.pick_i, z @ self.pick_j
+        else:
+            z_i, z_j = z[..., self.idx_i], z[..., self.idx_j]
+        lags = [lag for lag in self.lags if lag < length]
+        positions = torch.arange(length, device=z.device)
+        count = sum(((positions >= lag).to(z.dtype) for lag in lags), torch.zeros(length, dtype=z.dtype, device=z.device))
+        total = torch.zeros_like(z_i)
+        for lag in lags:
+            if self.shifted:
+                total = total + directions(z_i, z_j, F.pad(z_i, (0, 0, lag, -lag)), F.pad(z_j, (0, 0, lag, -lag)))
+            else:
+                total[:, lag:] += directions(z_i[:, lag:], z_j[:, lag:], z_i[:, :-lag], z_j[:, :-lag])
+        return total / count.clamp(min=1)[:, None]
 
     def forward(self, h):
         g = self.expand(self.plucker_mean(self.reduce(h)))

@@ -10,8 +10,15 @@ captured runs twice and is timed the second time, so that the host's launch is n
   compile_graph   torch.compile, mode max-autotune-no-cudagraphs, and the sweep captured
   compile_quick   torch.compile, mode reduce-overhead: CUDA graphs without minutes of autotuning; only if asked for
 
-On the CPU (one set of inputs, the host's clock) there are eager and compile. Precisions: float32 (TF32 off), amp
-(bfloat16 autocast of float32 tensors) and, where a case has it, bf16_tensors.
+On the CPU (one set of inputs, the host's clock) there are eager and compile. Where a careful user has a choice
+and none is always the fastest, a case has several forms, and a variant is called `variant+form`:
+
+  plain              scaled_dot_product_attention by the backend that PyTorch takes; the Grassmann mixer lag by lag
+  +cudnn             on a GPU, cuDNN's attention first
+  +product, +shifted, +shifted_product    the Grassmann mixer's other forms (reference_models.py)
+
+Precisions: float32 (TF32 off), amp (bfloat16 autocast of float32 tensors; weights are cast in every call, where wedge has
+the copies that its optimizer keeps) and, where a case has it, bf16_tensors.
 """
 
 import argparse
@@ -19,13 +26,35 @@ import contextlib
 import datetime
 import json
 import math
+import re
+import signal
 import statistics
 import time
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cudagraphs",
                  "compile_quick": "reduce-overhead"}
+VARIANTS = ("eager", "eager_graph", *COMPILE_MODES)
+GRASSMANN_FORMS = ("product", "shifted", "shifted_product")
+FORMS = ("plain", "cudnn", *GRASSMANN_FORMS)
+PRECISIONS = ("float32", "amp", "bf16_tensors")
+PASSES = ("forward", "forward+backward")
+CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def words(parser, option, text, known):
+    """The words of an option, each one of those that are known."""
+    for word in text.split(","):
+        if word not in known:
+            parser.error(f"{option}: expected {', '.join(known)}, got {word or 'nothing'}")
+    return text.split(",")
+
+
+def check_device(parser, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: expected one that is there, got cuda, and PyTorch sees no GPU")
 
 
 def parse_arguments(description, groups):
@@ -33,16 +62,27 @@ def parse_arguments(description, groups):
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="small sizes, short rounds: to see that it works")
     parser.add_argument("--groups", default=",".join(groups), help="default: %(default)s")
-    parser.add_argument("--filter", default="", help="only cases whose name contains this")
-    parser.add_argument("--variants", help="default: all that the device has")
+    parser.add_argument("--filter", default="", help="only cases in whose name this regular expression is found")
+    parser.add_argument("--variants", help="default: all that the device has, but compile_quick")
+    parser.add_argument("--forms", default=",".join(FORMS), help="of the cases that have several; default: %(default)s")
     parser.add_argument("--precisions", help="default: float32, and on a GPU amp and bf16_tensors")
-    parser.add_argument("--passes", default="forward,forward+backward", help="default: %(default)s")
+    parser.add_argument("--passes", default=",".join(PASSES), help="default: %(default)s")
+    parser.add_argument("--limit", type=int, default=0, metavar="SECONDS",
+                        help="give up a figure, compiling included, that takes longer (default: none)")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     args = parser.parse_args()
+    check_device(parser, args.device)
     cuda = args.device == "cuda"
-    args.groups = args.groups.split(",")
-    args.variants = (args.variants or ("eager,eager_graph,compile,compile_graph" if cuda else "eager,compile")).split(",")
-    args.precisions = (args.precisions or ("float32,amp,bf16_tensors" if cuda else "float32")).split(",")
+    variants = args.variants or ("eager,eager_graph,compile,compile_graph" if cuda else "eager,compile")
+    args.variants = words(parser, "--variants", variants, VARIANTS if cuda else ("eager", "compile"))
+    args.groups = words(parser, "--groups", args.groups, groups)
+    args.forms = words(parser, "--forms", args.forms, FORMS)
+    args.precisions = words(parser, "--precisions", args.precisions or (",".join(PRECISIONS) if cuda else "float32"), PRECISIONS)
+    args.passes = words(parser, "--passes", args.passes, PASSES)
+    try:
+        args.filter = re.compile(args.filter)
+    except re.error as error:
+        parser.error(f"--filter: expected a regular expression, got {args.filter}: {error}")
     torch.set_float32_matmul_precision("highest")
     torch.manual_seed(7)
     return args
@@ -69,9 +109,12 @@ def sets_beyond_cache(inputs, device):
 
 
 class Sweep:
-    """Calls function(*inputs) on each set in turn, with a backward pass from 1e-3 everywhere if asked for."""
+    """Calls function(*inputs) on each set in turn, with a backward pass from 1e-3 everywhere if asked for.
 
-    def __init__(self, function, inputs, parameters, backward, precision, device):
+    `plain` is the function before it was compiled: it says of what shape a result is.
+    """
+
+    def __init__(self, function, plain, inputs, parameters, backward, precision, device):
         dtype = torch.bfloat16 if precision == "bf16_tensors" else None
 
         def copy(t):
@@ -83,7 +126,7 @@ class Sweep:
         self.sets = [[copy(t) for t in inputs] for _ in range(sets_beyond_cache(inputs, device))]
         self.results = [None] * len(self.sets)
         with torch.no_grad(), self.autocast():
-            self.dy = torch.full_like(function(*self.sets[0]), 1e-3)
+            self.dy = torch.full_like(plain(*self.sets[0]), 1e-3)
 
     def autocast(self):
         # Without the cache of cast weights, which must not outlive what a graph captures.
@@ -166,24 +209,62 @@ def measure(sweep, variant, quick):
     return 1e3 * median_of_rounds(run, sweep.device, forget, quick, twice) / len(sweep.sets)
 
 
-def report(args, case, function, inputs, parameters=(), precisions=("float32", "amp")):
-    """Times one case in all its forms and prints a JSON line for each; what fails says why in its line."""
-    if args.filter not in case:
+@contextlib.contextmanager
+def time_limit(seconds):
+    """TimeoutError after so many seconds; never if 0."""
+    def stop(*_):
+        raise TimeoutError(f"not done after {seconds} s")
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def forms_of(mixer):
+    """The Grassmann mixer's forms by name."""
+    return {"plain": mixer, "product": mixer.in_form(by_product=True), "shifted": mixer.in_form(shifted=True),
+            "shifted_product": mixer.in_form(by_product=True, shifted=True)}
+
+
+def backends(form):
+    """The order in which scaled_dot_product_attention tries its backends."""
+    return sdpa_kernel(CUDNN_FIRST, set_priority=True) if form == "cudnn" else contextlib.nullcontext()
+
+
+def report(args, case, forms, inputs, parameters=(), precisions=("float32", "amp")):
+    """Times one case in all its forms and prints a JSON line for each; what fails says why in its line.
+
+    `forms` is a function, or several by their form's name; `inputs` are tensors, or functions that make them.
+    """
+    if not args.filter.search(case):
         return
+    inputs = [make() if callable(make) else make for make in inputs]
+    forms = forms if isinstance(forms, dict) else {"plain": forms}
+    chosen = [form for form in forms if form in args.forms and (form != "cudnn" or args.device == "cuda")]
     for precision in (p for p in args.precisions if p in precisions):
-        for of_pass in args.passes.split(","):
+        for of_pass in args.passes:
             for variant in args.variants:
-                torch.compiler.reset()
-                line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": variant, "precision": precision}
-                try:
-                    f = function
-                    if variant in COMPILE_MODES:
-                        f = torch.compile(function, mode=COMPILE_MODES[variant])
-                    sweep = Sweep(f, inputs, parameters, of_pass != "forward", precision, args.device)
-                    line |= {"milliseconds": measure(sweep, variant, args.quick), "sets": len(sweep.sets)}
-                except Exception as e:  # a mode that a machine lacks must not cost the other figures
-                    line["error"] = f"{type(e).__name__}: {e}".splitlines()[0][:300]
-                print(json.dumps(line | stamp(args)), flush=True)
-                sweep = None
-                if args.device == "cuda":
-                    torch.cuda.empty_cache()
+                for form in chosen:
+                    name = variant if form == "plain" else f"{variant}+{form}"
+                    line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": name, "precision": precision}
+                    print(json.dumps(line | figure(args, variant, form, forms[form], inputs, parameters, of_pass, precision)
+                                     | stamp(args)), flush=True)
+
+
+def figure(args, variant, form, function, inputs, parameters, of_pass, precision):
+    """What a line says of the time."""
+    torch.compiler.reset()
+    try:
+        with time_limit(args.limit), backends(form):
+            compiled = variant in COMPILE_MODES
+            timed = torch.compile(function, mode=COMPILE_MODES[variant]) if compiled else function
+            sweep = Sweep(timed, function, inputs, parameters, of_pass != "forward", precision, args.device)
+            return {"milliseconds": measure(sweep, variant, args.quick), "sets": len(sweep.sets)}
+    except Exception as e:  # a mode that a machine lacks must not cost the other figures
+        return {"error": f"{type(e).__name__}: {e}".splitlines()[0][:300]}
+    finally:
+        sweep = None
+        if args.device == "cuda":
+            torch.cuda.empty_cache()

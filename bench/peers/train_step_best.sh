@@ -17,13 +17,21 @@ TEXT
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 models="attention grassmann" threads="1 2"
+refuse() { echo "train_step_best.sh: $1" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case "$1" in
-    --model) [ "$2" = both ] || models=$2; shift 2 ;;
+    --model | --threads) [ $# -gt 1 ] || refuse "$1: expected a word after it" ;;&
+    --model)
+      case "$2" in
+        both) ;;
+        attention | grassmann) models=$2 ;;
+        *) refuse "--model: expected attention, grassmann or both, got $2" ;;
+      esac
+      shift 2 ;;
     --threads) threads=$2; shift 2 ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
-    *) usage >&2; exit 2 ;;
+    *) refuse "unknown argument $1; see --help" ;;
   esac
 done
 

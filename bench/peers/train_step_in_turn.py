@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 import timing
-from train_step_torch import SIZES, add_setup, at_least
+from train_step_torch import SIZES, add_setup, at_least, check_setup, variant
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEEP = {"MALLOC_TOP_PAD_": "268435456", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -60,17 +60,23 @@ def measure(model, args):
         peer.append("--keep-denormals")
     if args.compile:
         peer += ["--compile", args.compile]
+    if args.graph:
+        peer.append("--graph")
+    peer += ["--form", args.form]
     chosen = any(name in os.environ for name in (*KEEP, "LD_PRELOAD"))
     steppers = []
     try:
         for command, environment in ((wedge, None), (peer, None if chosen or args.device == "cuda" else KEEP)):
             steppers.append(Stepper(command, environment))
-        for _ in range(3):
-            for stepper in steppers:
-                stepper.step()
+        with timing.time_limit(args.limit):
+            for _ in range(3):
+                for stepper in steppers:
+                    stepper.step()
         rounds = [[stepper.step() for stepper in steppers] for _ in range(args.rounds)]
         for stepper in steppers:
             stepper.end()
+    except TimeoutError as error:
+        sys.exit(f"train_step_in_turn: {model}: the first steps: {error}")
     finally:
         for stepper in steppers:
             stepper.process.kill()
@@ -79,7 +85,7 @@ def measure(model, args):
     low, middle, high = statistics.quantiles([b / a for a, b in rounds], n=4)
     tokens = args.batch * args.length
     on_cpu = {"pytorch_denormals": "kept" if args.keep_denormals else "flushed"} if args.device == "cpu" else {}
-    return {"model": model, "amp": args.amp, "variant": args.compile or "eager", **on_cpu, **both,
+    return {"model": model, "amp": args.amp, "variant": variant(args), **on_cpu, **both,
             "rounds": args.rounds, "wedge_tokens_per_second": round(tokens / statistics.median(ours), 1),
             "pytorch_tokens_per_second": round(tokens / statistics.median(theirs), 1), "factor": round(middle, 3),
             "factor_quartiles": [round(low, 3), round(high, 3)], **timing.stamp(args)}
@@ -91,7 +97,10 @@ def main():
     parser.add_argument("--rounds", type=at_least(2), default=20, help="default: %(default)s")
     add_setup(parser)
     parser.add_argument("--bench", default="build/bin/train_step_bench", help="default: %(default)s")
+    parser.add_argument("--limit", type=at_least(0), default=0, metavar="SECONDS",
+                        help="give up if the first steps, compiling included, take longer (default: never)")
     args = parser.parse_args()
+    check_setup(parser, args)
     if args.amp and args.device == "cpu":
         parser.error("--amp: expected --device cuda, got cpu")
     args.bench = os.path.abspath(args.bench)

@@ -15,7 +15,7 @@ Carry the checkout with build-gpu/packages from one machine to the other; or bui
 CXX_FLAGS=-march=x86-64-v3 makes programs that another processor can run), and carry build-gpu/bin and build-gpu/packages/lib.
 NVCC, CXX, NVCC_FLAGS, CXX_FLAGS and LD_FLAGS are respected; PARTS="tests memcheck racecheck train" (the default) chooses what is
 run, and TESTS (default: [gpu]) which tests. Where Google Benchmark was packed, the benchmarks are built too, for
-bench/peers/run_gpu.sh --build build-gpu.
+bench/peers/run_gpu.py --build build-gpu.
 EOF
 }
 
