@@ -23,14 +23,17 @@ struct Work {
   double flops, bytes;
 };
 
-Work work_of(const Size& size, const ModelConfig& config) {
+Work work_of(const Size& size, const ModelConfig& config, bool bf16_products) {
   const auto B = static_cast<double>(size.B), L = static_cast<double>(size.L), T = B * L;
   const auto d = static_cast<double>(config.d_model), r = static_cast<double>(config.d_low);
   const bool attention = size.mixer == "attention";
-  const double weights = attention ? 4 * d * d : d * r + r * (r - 1) / 2 * d + 2 * d * d;
+  // All but W_plu are there as bfloat16 too, where products take that.
+  const double plucker = attention ? 0 : r * (r - 1) / 2 * d,
+               others = attention ? 4 * d * d : d * r + 2 * d * d;
+  const double weights = plucker + others, read = plucker + others / (bf16_products ? 2 : 1);
   const double pairs = attention ? B * L * (L + 1) / 2 : 0;  // of a query and a key that it sees
   const double forward = 2 * T * weights + 4 * d * pairs, backward = 4 * T * weights + 10 * d * pairs;
-  const double forward_bytes = 4 * (2 * T * d + weights), backward_bytes = 4 * (3 * T * d + 2 * weights);
+  const double forward_bytes = 4 * (2 * T * d + read), backward_bytes = 4 * (3 * T * d + read + weights);
   return {forward + (size.backward ? backward : 0), forward_bytes + (size.backward ? backward_bytes : 0)};
 }
 
@@ -66,7 +69,7 @@ void run(benchmark::State& state, const Size& size, const bench::Place& place) {
   std::function<void(std::int64_t)> call = forward;
   if (size.backward) call = forward_backward;
   bench::Stopwatch stopwatch(place.device, sets, call, forget);
-  const Work work = work_of(size, config);
+  const Work work = work_of(size, config, place.bf16_products);
   bench::time(state, place, work.flops, work.bytes, stopwatch);
   state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(size.B * size.L) * state.iterations(),
                                                   benchmark::Counter::kIsRate);

@@ -1,10 +1,13 @@
 // Times every operation of tests/cases at the founding configuration's sizes, in float32: forward without a
 // graph of gradients, and forward with backward. On the GPU each case comes twice, `/cuda` in float32 and
 // `/cuda_bf16` with products of bfloat16 copies. Beside the time:
-//   GFLOP/s, GB/s   of the arithmetic and the traffic that the case counts by hand (in float32)
+//   GFLOP/s, GB/s   of the arithmetic and the traffic that the case counts by hand: the least, by
+//                   tests/cases/case.h
 //   of_matrix       GFLOP/s as a part of the device's product rate: 1024³ in float32 on the CPU; on the GPU
 //                   4096³ in float32, 8192³ in bfloat16 for `/cuda_bf16`
-//   of_copy         GB/s as a part of its copy rate: above 1 where operands stay in the caches
+//   of_copy         GB/s as a part of its copy rate. Above 1 where what is counted stays in caches: on the CPU
+//                   all of it may; on the GPU inputs come from memory, but not the output's gradient, which all
+//                   calls share, nor always what forward leaves for backward
 // the rates measured at the start of the same run. `--device=cpu|cuda|all`; `--benchmark_filter=plucker`
 // picks, OMP_NUM_THREADS=2 sets threads.
 #include "bench/harness.h"
@@ -31,7 +34,7 @@ void run(benchmark::State& state, const cases::Case& c, const bench::Place& plac
     bench::Stopwatch stopwatch(
         place.device, std::ssize(sets), [&](std::int64_t i) { results[i] = c.run(sets[i]); },
         [&] { std::ranges::fill(results, Variable()); });
-    return bench::time(state, place, c.forward.flops, c.forward.bytes, stopwatch);
+    return bench::time(state, place, c.forward.flops, c.forward.bytes_with(place.bf16_products), stopwatch);
   }
   const Tensor dy = Tensor::full(c.run(sets[0]).shape(), 1e-3, DType::f32, place.device);
   bench::Stopwatch stopwatch(
@@ -40,7 +43,8 @@ void run(benchmark::State& state, const cases::Case& c, const bench::Place& plac
         for (const cases::Inputs& set : sets)
           for (const Variable& v : set) v.zero_grad();
       });
-  bench::time(state, place, c.forward.flops + c.backward.flops, c.forward.bytes + c.backward.bytes,
+  bench::time(state, place, c.forward.flops + c.backward.flops,
+              c.forward.bytes_with(place.bf16_products) + c.backward.bytes_with(place.bf16_products),
               stopwatch);
 }
 
