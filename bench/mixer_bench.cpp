@@ -1,17 +1,33 @@
-// Times whole mixers, [B, L, d] -> [B, L, d] with all their products, in float32 at the founding width (d
-// 256, r 32, six lags, four heads): forward, and forward with backward to the input and the weights.
-//   mixer/...   B x L = 32x128, 512x128 and 32x256
-//   length/...  L from 128 on with B·L constant: 65,536 tokens up to that length on the GPU, 2,048 on the CPU
-// Counters as in ops_bench, and tokens/s. Counted are the matrix products, attention's over the half of the
-// matrix that is not hidden, and the traffic of a mixer that keeps all between input and output on the chip:
-// `of_copy` says how far from that it is. Every set has its own input; the weights are the same, as in a
-// step.
+// Times whole mixers; kHelp below has what it takes and prints.
 #include "bench/harness.h"
 #include "models/mixers.h"
 
 using namespace wedge;
 
 namespace {
+
+constexpr const char* kHelp =
+    R"(usage: mixer_bench [--device=cpu|cuda|all] [--quick] [Google Benchmark's options]
+
+Times whole mixers, [B, L, d] -> [B, L, d] with all their products, at the founding width (d 256, r 32, six lags, four
+heads): forward, and forward with backward to the input and the weights.
+  mixer/...   B x L = 32x128, 512x128 and 32x256
+  length/...  L from 128 on with B L constant: 65,536 tokens up to that length on a GPU, 2,048 on the CPU
+
+  --device=cpu|cuda|all  default cpu. On a GPU each comes twice: /cuda in float32, and /cuda_bf16 with products of
+                         bfloat16 copies
+  --quick                to see that it works: a GPU's rates are of small sizes, and its lengths' tokens 2,048 too
+  --benchmark_filter=mixer/ picks; OMP_NUM_THREADS=2 in the environment sets threads
+
+Figures are those of ops_bench, whose --help explains them, and tokens/s. Counted are the matrix products, attention's
+over the half of the matrix that is not hidden, and the bytes of a mixer that keeps all between input and output on
+the chip: of_copy says how far from that it is. Every call of a round has its own input; the weights are the same, as
+in a step.
+
+With bfloat16 products the weights' copies are made before what is timed, as in training AdamW writes them; only
+W_plu's is made within. PyTorch's autocast, beside which bench/peers holds these times, casts weights within them.
+Activations and gradients are cast within them on both sides.
+)";
 
 struct Size {
   std::string mixer;
@@ -78,7 +94,7 @@ void run(benchmark::State& state, const Size& size, const bench::Place& place) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const bench::Harness harness(argc, argv);
+  const bench::Harness harness(argc, argv, kHelp);
   const auto add = [&](const std::string& group, std::int64_t B, std::int64_t L, const bench::Place& place) {
     for (const char* mixer : {"grassmann", "attention"})
       for (const bool backward : {false, true}) {
