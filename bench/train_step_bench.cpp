@@ -52,6 +52,9 @@ Prints a JSON line for each model, amp and side: what it ran on, the sizes, and
   share_of_sgemm                    product_seconds / step_seconds
   peak_tensor_mib                   of the step: live tensors on the device, on a GPU with what cuBLAS works in
                                     (as in PyTorch's torch.cuda.max_memory_allocated)
+  device_memory_mib                 on a GPU, all that is in use on it when steps have run, by whomever: tensors, what
+                                    the pool and graphs hold, context and kernels' code; the driver's total - free,
+                                    torch.cuda.mem_get_info() in PyTorch. What a line leaves behind is in the next
   peak_rss_mib                      of the process so far: with more than one line, of all before it too
 )";
 
@@ -182,7 +185,14 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     return {};
   }
   std::size_t peak_bytes = peak_allocated_bytes(device);
-  if constexpr (kWithCuda) peak_bytes += cu::product_workspace_bytes();
+  double device_mib = 0;  // before there is what the products alone are made of
+  if constexpr (kWithCuda) {
+    peak_bytes += cu::product_workspace_bytes();
+    if (device == Device::cuda) {
+      const auto [free, total] = cu::device_memory();
+      device_mib = static_cast<double>(total - free) / 1048576;
+    }
+  }
 
   const auto products = products_of(config, tokens, device);
   const Operands operands(products, amp ? DType::bf16 : DType::f32, device);
@@ -221,6 +231,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
                                  {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
   if constexpr (kWithCuda) {
     if (device == Device::cuda) {
+      line["device_memory_mib"] = device_mib;
       line["gpu"] = cu::describe_device();
       line["side_stream"] = side;
       line["graph"] = step.is_graph();
