@@ -1,15 +1,21 @@
-// Times a token of incremental decoding after 128, 1,024 and 16,384 others, at the founding configuration's
-// sizes (12.6 M parameters, d 256, six layers, a vocabulary of 30,522) but with positions for all of them,
-// and beside it the same without the head, whose 31 MB of weights a token reads whatever the mixer.
+// Times incremental decoding; kHelp below says what.
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
+#include "bench/harness.h"
 #include "models/language_model.h"
 
 using namespace wedge;
 
 namespace {
 
+constexpr const char* kHelp = R"(usage: decode_bench [Google Benchmark's options]
+
+Times a token of incremental decoding on the CPU after 128, 1,024 and 16,384 others, at the founding configuration's
+sizes (12.6 M parameters, d 256, six layers, a vocabulary of 30,522) but with positions for all of them, and beside it
+the same without the head, whose 31 MB of weights a token reads whatever the mixer. There is no --device and no
+--quick; OMP_NUM_THREADS=2 in the environment sets threads.
+)";
 constexpr std::int64_t kTokens = 64;  // timed, from the position on
 constexpr std::int64_t kVocab = 30522, kNoVocab = 2;
 
@@ -39,6 +45,7 @@ void decode(benchmark::State& state, const std::string& mixer, std::int64_t voca
 }  // namespace
 
 int main(int argc, char** argv) {
+  bench::explain_if_asked(argc, argv, kHelp);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::AddCustomContext("threads", std::to_string(omp_get_max_threads()));

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "tensor/check.h"
 #include "tensor/cuda/gpu.h"
@@ -33,11 +34,21 @@ void add_context(const std::string& device, const Rates& rates) {
 
 }  // namespace
 
-Harness::Harness(int argc, char** argv) {
+void explain_if_asked(int argc, char** argv, const char* help) {
+  for (int i = 1; i < argc; ++i)
+    if (std::string(argv[i]) == "--help") {
+      std::printf("%s\nGoogle Benchmark's options:\n\n", help);
+      return;
+    }
+}
+
+Harness::Harness(int argc, char** argv, const char* help) {
+  explain_if_asked(argc, argv, help);
   std::vector<char*> arguments(argv, argv + argc);
   std::string device = "cpu", nothing;
   take_option(arguments, "--device", device);
   quick = take_option(arguments, "--quick", nothing);
+  WEDGE_CHECK(nothing.empty(), "--quick: expected no value, got '{}'", nothing);
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   WEDGE_CHECK(!benchmark::ReportUnrecognizedArguments(count, arguments.data()), "unrecognized arguments");

@@ -20,6 +20,9 @@ struct Place {
   Rates rates;
 };
 
+// Where --help is among the arguments prints `help`; Google Benchmark then adds its own and ends the program.
+void explain_if_asked(int argc, char** argv, const char* help);
+
 // Takes `--device=cpu|cuda|all` (default cpu) and `--quick` off the command line and hands the rest to Google
 // Benchmark; measures the devices' rates and adds them, with the device, to the context of the results
 // (`--benchmark_context=commit=...` adds what else is to be known). Throws wedge::Error on arguments that
@@ -28,7 +31,7 @@ struct Harness {
   std::vector<Place> places;
   bool quick = false;
 
-  Harness(int argc, char** argv);
+  Harness(int argc, char** argv, const char* help);
 };
 
 // Registers `body` under `name`, timed by hand; what it throws skips that benchmark, and is told.

@@ -1,17 +1,33 @@
-// Times whole mixers, [B, L, d] -> [B, L, d] with all their products, in float32 at the founding width (d
-// 256, r 32, six lags, four heads): forward, and forward with backward to the input and the weights.
-//   mixer/...   B x L = 32x128, 512x128 and 32x256
-//   length/...  L from 128 on with B·L constant: 65,536 tokens up to that length on the GPU, 2,048 on the CPU
-// Counters as in ops_bench, and tokens/s. Counted are the matrix products, attention's over the half of the
-// matrix that is not hidden, and the traffic of a mixer that keeps all between input and output on the chip:
-// `of_copy` says how far from that it is. Every set has its own input; the weights are the same, as in a
-// step.
+// Times whole mixers; kHelp below has what it takes and prints.
 #include "bench/harness.h"
 #include "models/mixers.h"
 
 using namespace wedge;
 
 namespace {
+
+constexpr const char* kHelp =
+    R"(usage: mixer_bench [--device=cpu|cuda|all] [--quick] [Google Benchmark's options]
+
+Times whole mixers, [B, L, d] -> [B, L, d] with all their products, at the founding width (d 256, r 32, six lags, four
+heads): forward, and forward with backward to the input and the weights.
+  mixer/...   B x L = 32x128, 512x128 and 32x256
+  length/...  L from 128 on with B L constant: 65,536 tokens up to that length on a GPU, 2,048 on the CPU
+
+  --device=cpu|cuda|all  default cpu. On a GPU each comes twice: /cuda in float32, and /cuda_bf16 with products of
+                         bfloat16 copies
+  --quick                to see that it works: a GPU's rates are of small sizes, and its lengths' tokens 2,048 too
+  --benchmark_filter=mixer/ picks; OMP_NUM_THREADS=2 in the environment sets threads
+
+Figures are those of ops_bench, whose --help explains them, and tokens/s. Counted are the matrix products, attention's
+over the half of the matrix that is not hidden, and the bytes of a mixer that keeps all between input and output on
+the chip: of_copy says how far from that it is. Every call of a round has its own input; the weights are the same, as
+in a step.
+
+With bfloat16 products the weights' copies are made before what is timed, as in training AdamW writes them; only
+W_plu's is made within. PyTorch's autocast, beside which bench/peers holds these times, casts weights within them.
+Activations and gradients are cast within them on both sides.
+)";
 
 struct Size {
   std::string mixer;
@@ -23,14 +39,17 @@ struct Work {
   double flops, bytes;
 };
 
-Work work_of(const Size& size, const ModelConfig& config) {
+Work work_of(const Size& size, const ModelConfig& config, bool bf16_products) {
   const auto B = static_cast<double>(size.B), L = static_cast<double>(size.L), T = B * L;
   const auto d = static_cast<double>(config.d_model), r = static_cast<double>(config.d_low);
   const bool attention = size.mixer == "attention";
-  const double weights = attention ? 4 * d * d : d * r + r * (r - 1) / 2 * d + 2 * d * d;
+  // All but W_plu are there as bfloat16 too, where products take that.
+  const double plucker = attention ? 0 : r * (r - 1) / 2 * d,
+               others = attention ? 4 * d * d : d * r + 2 * d * d;
+  const double weights = plucker + others, read = plucker + others / (bf16_products ? 2 : 1);
   const double pairs = attention ? B * L * (L + 1) / 2 : 0;  // of a query and a key that it sees
   const double forward = 2 * T * weights + 4 * d * pairs, backward = 4 * T * weights + 10 * d * pairs;
-  const double forward_bytes = 4 * (2 * T * d + weights), backward_bytes = 4 * (3 * T * d + 2 * weights);
+  const double forward_bytes = 4 * (2 * T * d + read), backward_bytes = 4 * (3 * T * d + read + weights);
   return {forward + (size.backward ? backward : 0), forward_bytes + (size.backward ? backward_bytes : 0)};
 }
 
@@ -66,7 +85,7 @@ void run(benchmark::State& state, const Size& size, const bench::Place& place) {
   std::function<void(std::int64_t)> call = forward;
   if (size.backward) call = forward_backward;
   bench::Stopwatch stopwatch(place.device, sets, call, forget);
-  const Work work = work_of(size, config);
+  const Work work = work_of(size, config, place.bf16_products);
   bench::time(state, place, work.flops, work.bytes, stopwatch);
   state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(size.B * size.L) * state.iterations(),
                                                   benchmark::Counter::kIsRate);
@@ -75,7 +94,7 @@ void run(benchmark::State& state, const Size& size, const bench::Place& place) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const bench::Harness harness(argc, argv);
+  const bench::Harness harness(argc, argv, kHelp);
   const auto add = [&](const std::string& group, std::int64_t B, std::int64_t L, const bench::Place& place) {
     for (const char* mixer : {"grassmann", "attention"})
       for (const bool backward : {false, true}) {

@@ -1,18 +1,35 @@
-// Times every operation of tests/cases at the founding configuration's sizes, in float32: forward without a
-// graph of gradients, and forward with backward. On the GPU each case comes twice, `/cuda` in float32 and
-// `/cuda_bf16` with products of bfloat16 copies. Beside the time:
-//   GFLOP/s, GB/s   of the arithmetic and the traffic that the case counts by hand (in float32)
-//   of_matrix       GFLOP/s as a part of the device's product rate: 1024³ in float32 on the CPU; on the GPU
-//                   4096³ in float32, 8192³ in bfloat16 for `/cuda_bf16`
-//   of_copy         GB/s as a part of its copy rate: above 1 where operands stay in the caches
-// the rates measured at the start of the same run. `--device=cpu|cuda|all`; `--benchmark_filter=plucker`
-// picks, OMP_NUM_THREADS=2 sets threads.
+// Times every operation of tests/cases; kHelp below has what it takes and prints.
 #include "bench/harness.h"
 #include "tests/cases/all.h"
 
 using namespace wedge;
 
 namespace {
+
+constexpr const char* kHelp =
+    R"(usage: ops_bench [--device=cpu|cuda|all] [--quick] [Google Benchmark's options]
+
+Times every operation of tests/cases at the founding configuration's sizes: forward without a graph of gradients,
+and forward with backward.
+
+  --device=cpu|cuda|all  default cpu. On a GPU each case comes twice: /cuda in float32, and /cuda_bf16 with products
+                         of bfloat16 copies
+  --quick                to see that it works: a GPU's rates are of small sizes, the step's products are left out
+  --benchmark_filter=plucker picks cases; OMP_NUM_THREADS=2 in the environment sets threads
+
+Beside the time, and beside rates that are measured at the start of the same run:
+  GFLOP/s, GB/s  of the arithmetic and the bytes that the case counts by hand: the least that the operation must
+                 move, each tensor once (tests/cases/case.h)
+  of_matrix      GFLOP/s as a part of the device's product rate: 1024^3 in float32 on the CPU; on a GPU 4096^3 in
+                 float32, 8192^3 in bfloat16 for /cuda_bf16
+  of_copy        GB/s as a part of its copy rate. Above 1 where what is counted stays in caches: on the CPU all of it
+                 may; on a GPU inputs come from memory, but not the output's gradient, which all calls share, nor
+                 always what forward leaves for backward
+
+With bfloat16 products the weights' copies are made before what is timed, as in training AdamW writes them; only
+plucker_linear makes its own. PyTorch's autocast, beside which bench/peers holds these times, casts weights within
+them. Activations and gradients are cast within them on both sides.
+)";
 
 // A case on `place`, on as many sets of inputs as it takes.
 void run(benchmark::State& state, const cases::Case& c, const bench::Place& place, bool backward) {
@@ -31,7 +48,7 @@ void run(benchmark::State& state, const cases::Case& c, const bench::Place& plac
     bench::Stopwatch stopwatch(
         place.device, std::ssize(sets), [&](std::int64_t i) { results[i] = c.run(sets[i]); },
         [&] { std::ranges::fill(results, Variable()); });
-    return bench::time(state, place, c.forward.flops, c.forward.bytes, stopwatch);
+    return bench::time(state, place, c.forward.flops, c.forward.bytes_with(place.bf16_products), stopwatch);
   }
   const Tensor dy = Tensor::full(c.run(sets[0]).shape(), 1e-3, DType::f32, place.device);
   bench::Stopwatch stopwatch(
@@ -40,14 +57,15 @@ void run(benchmark::State& state, const cases::Case& c, const bench::Place& plac
         for (const cases::Inputs& set : sets)
           for (const Variable& v : set) v.zero_grad();
       });
-  bench::time(state, place, c.forward.flops + c.backward.flops, c.forward.bytes + c.backward.bytes,
+  bench::time(state, place, c.forward.flops + c.backward.flops,
+              c.forward.bytes_with(place.bf16_products) + c.backward.bytes_with(place.bf16_products),
               stopwatch);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const bench::Harness harness(argc, argv);
+  const bench::Harness harness(argc, argv, kHelp);
   for (const bench::Place& place : harness.places)
     if (place.device == Device::cpu && !harness.quick)
       for (const bench::ProductShape& shape : bench::step_products(512))

@@ -1,28 +1,13 @@
-// Training speed of both models beside the machine's limit: tokens/s, and the share of the rate that gemm
-// reaches over the step's own matrix products, measured in turn in the same run. Prints one JSON line for
-// each model and precision.
-//
-//   train_step_bench [key=value ...]     model=attention,grassmann device=cpu amp=false steps=8 batch=16
-//                                        length=128 layers=6 threads=2 vocab=30522 dropout=0.1 side=true
-//                                        paced=false
-//
-// device=cuda times steps that are replays of a graph, by events, as the trainer runs them; amp=false,true
-// takes products of float32 factors and of bfloat16 copies of them, held against gemm in that type;
-// side=true,false makes weight gradients beside the rest of backward and in their place. paced=true makes one
-// step for each line it reads and prints its seconds, until there are no more (peers/train_step_in_turn.py).
-// A step is loss, backward, clipping and AdamW of the founding configuration on random tokens. Its useful
-// arithmetic is 6 flops a token for every weight that is multiplied, head included; attention's own products
-// are not counted. `peak_tensor_mib` is that of the step: bytes of live tensors on the device, on a GPU with
-// what cuBLAS works in (PyTorch's torch.cuda.max_memory_allocated counts that too).
+// Training speed of both models beside the machine's limit; kHelp below has what it takes and prints.
 #include <omp.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
-#include <map>
 
 #include "autograd/compute.h"
+#include "bench/arguments.h"
 #include "bench/machine_rates.h"
 #include "bench/stopwatch.h"
 #include "kernels/linear_cross_entropy.h"
@@ -36,6 +21,42 @@
 using namespace wedge;
 
 namespace {
+
+constexpr const char* kHelp =
+    R"(usage: train_step_bench [KEY=VALUE ...]     train_step_bench --help
+
+Training speed of both models beside the machine's limit. A step is loss, backward, clipping and AdamW of the
+founding configuration on random tokens; on a GPU a replay of a graph, timed by events, as the trainer runs it.
+
+)";
+constexpr bench::Arguments::Key kKeys[] = {
+    {"model", "attention,grassmann", "either or both"},
+    {"device", "cpu", "cpu or cuda"},
+    {"amp", "false", "on a GPU also true or true,false: products of bfloat16 copies, sums in float32"},
+    {"steps", "8", "steps that are timed, each after the step's matrix products alone"},
+    {"batch", "16", "sequences"},
+    {"length", "128", "tokens of one"},
+    {"layers", "6", "blocks"},
+    {"threads", "2", "on the CPU"},
+    {"vocab", "30522", "classes"},
+    {"dropout", "0.1", "probability that an activation is dropped"},
+    {"side", "true", "on a GPU also false or true,false: weight gradients beside the rest of backward"},
+    {"paced", "false", "true: a step for each line of standard input, answered by its seconds alone"},
+};
+constexpr const char* kFigures = R"(
+Prints a JSON line for each model, amp and side: what it ran on, the sizes, and
+  tokens_per_second, step_seconds   by the median of the steps
+  product_seconds, sgemm_gflops     of gemm over the step's own matrix products, in amp's type
+  step_gflops                       useful arithmetic: 6 flops a token for every weight that is multiplied, the
+                                    head's too; attention's own products are not counted
+  share_of_sgemm                    product_seconds / step_seconds
+  peak_tensor_mib                   of the step: live tensors on the device, on a GPU with what cuBLAS works in
+                                    (as in PyTorch's torch.cuda.max_memory_allocated)
+  device_memory_mib                 on a GPU, all that is in use on it when steps have run, by whomever: tensors, what
+                                    the pool and graphs hold, context and kernels' code; the driver's total - free,
+                                    torch.cuda.mem_get_info() in PyTorch. What a line leaves behind is in the next
+  peak_rss_mib                      of the process so far: with more than one line, of all before it too
+)";
 
 struct Product {
   std::int64_t M, N, K, count;
@@ -164,7 +185,14 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     return {};
   }
   std::size_t peak_bytes = peak_allocated_bytes(device);
-  if constexpr (kWithCuda) peak_bytes += cu::product_workspace_bytes();
+  double device_mib = 0;  // before there is what the products alone are made of
+  if constexpr (kWithCuda) {
+    peak_bytes += cu::product_workspace_bytes();
+    if (device == Device::cuda) {
+      const auto [free, total] = cu::device_memory();
+      device_mib = static_cast<double>(total - free) / 1048576;
+    }
+  }
 
   const auto products = products_of(config, tokens, device);
   const Operands operands(products, amp ? DType::bf16 : DType::f32, device);
@@ -203,6 +231,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
                                  {"peak_rss_mib", static_cast<double>(usage.ru_maxrss) / 1024}};
   if constexpr (kWithCuda) {
     if (device == Device::cuda) {
+      line["device_memory_mib"] = device_mib;
       line["gpu"] = cu::describe_device();
       line["side_stream"] = side;
       line["graph"] = step.is_graph();
@@ -212,16 +241,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   return line;
 }
 
-// The words between commas.
-std::vector<std::string> words_of(const std::string& list) {
-  std::vector<std::string> words;
-  for (std::string rest = list + ","; !rest.empty(); rest.erase(0, rest.find(',') + 1))
-    words.push_back(rest.substr(0, rest.find(',')));
-  return words;
-}
-
 Device device_named(const std::string& name) {
-  WEDGE_CHECK(name == "cpu" || name == "cuda", "device: expected cpu or cuda, got '{}'", name);
   if (name == "cpu") return Device::cpu;
   if constexpr (kWithCuda) {
     WEDGE_CHECK(cu::device_count() > 0, "device=cuda: no GPU: {}", cu::why_no_device());
@@ -232,64 +252,47 @@ Device device_named(const std::string& name) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::map<std::string, std::string> options = {{"model", "attention,grassmann"},
-                                                {"device", "cpu"},
-                                                {"amp", "false"},
-                                                {"steps", "8"},
-                                                {"batch", "16"},
-                                                {"length", "128"},
-                                                {"layers", "6"},
-                                                {"threads", "2"},
-                                                {"vocab", "30522"},
-                                                {"dropout", "0.1"},
-                                                {"side", "true"},
-                                                {"paced", "false"}};
-  try {
-    for (int i = 1; i < argc; ++i) {
-      const std::string argument = argv[i];
-      const auto equals = argument.find('=');
-      WEDGE_CHECK(equals != std::string::npos && options.contains(argument.substr(0, equals)),
-                  "unknown argument '{}'", argument);
-      options[argument.substr(0, equals)] = argument.substr(equals + 1);
-    }
-    omp_set_num_threads(std::stoi(options["threads"]));
-    ModelConfig config;
-    config.vocab_size = std::stoll(options["vocab"]);
-    config.max_context_len = std::stoll(options["length"]);
-    config.num_layers = std::stoll(options["layers"]);
-    config.dropout_rate = std::stod(options["dropout"]);
-    const Device device = device_named(options["device"]);
-    const auto on_gpu_or = [&](const char* option, bool otherwise) {
-      std::vector<bool> values;
-      for (const std::string& word : words_of(options[option])) {
-        values.push_back(word == "true");
-        WEDGE_CHECK(
-            (word == "true" || word == "false") && (device == Device::cuda || values.back() == otherwise),
-            "{}: expected true or false, and on the CPU {}, got '{}'", option, otherwise, word);
-      }
-      return values;
-    };
-    WEDGE_CHECK(options["paced"] == "true" || options["paced"] == "false",
-                "paced: expected true or false, got '{}'", options["paced"]);
-    const bool paced = options["paced"] == "true";
-    const int steps = std::stoi(options["steps"]);
-    WEDGE_CHECK(steps >= 1, "steps: expected at least 1, got {}", steps);
-    const auto models = words_of(options["model"]);
-    const auto amps = on_gpu_or("amp", false), sides = on_gpu_or("side", true);
-    WEDGE_CHECK(!paced || (models.size() == 1 && amps.size() == 1 && sides.size() == 1),
-                "paced=true: expected one model, one amp and one side");
-    for (const std::string& model : models)
-      for (const bool amp : amps)
-        for (const bool side : sides) {
-          config.tensor_lifting_strategy = model;
-          const auto line = measure(config, std::stoll(options["batch"]), steps, device, amp, side, paced);
-          if (!paced) std::printf("%s\n", line.dump().c_str());
-          std::fflush(stdout);
-          release_cached_memory();
-        }
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "train_step_bench: error: %s\n", e.what());
-    return 2;
+int main(int argc, char** argv) try {
+  const bench::Arguments arguments(kKeys, argc, argv);
+  if (arguments.asks_for_help()) {
+    std::printf("%s%s%s", kHelp, bench::Arguments::help(kKeys).c_str(), kFigures);
+    return 0;
   }
+  constexpr std::int64_t kMost = 1 << 20;
+  const auto threads = static_cast<int>(arguments.integer("threads", 1, 1024));
+  const auto steps = static_cast<int>(arguments.integer("steps", 1, kMost));
+  const std::int64_t batch = arguments.integer("batch", 1, kMost);
+  ModelConfig config;
+  config.vocab_size = arguments.integer("vocab", 1, kMost);
+  config.max_context_len = arguments.integer("length", 1, kMost);
+  config.num_layers = arguments.integer("layers", 1, 4096);
+  config.dropout_rate = arguments.rate("dropout");
+  const auto models = arguments.list("model", {"attention", "grassmann"});
+  const Device device = device_named(arguments.choice("device", {"cpu", "cuda"}));
+  const auto on_gpu_or = [&](const char* key, bool otherwise) {
+    std::vector<bool> values;
+    for (const std::string& word : arguments.list(key, {"true", "false"})) {
+      values.push_back(word == "true");
+      WEDGE_CHECK(device == Device::cuda || values.back() == otherwise,
+                  "{}: expected {} on the CPU, got '{}'", key, otherwise, word);
+    }
+    return values;
+  };
+  const auto amps = on_gpu_or("amp", false), sides = on_gpu_or("side", true);
+  const bool paced = arguments.choice("paced", {"true", "false"}) == "true";
+  WEDGE_CHECK(!paced || (models.size() == 1 && amps.size() == 1 && sides.size() == 1),
+              "paced=true: expected one model, one amp and one side");
+  omp_set_num_threads(threads);
+  for (const std::string& model : models)
+    for (const bool amp : amps)
+      for (const bool side : sides) {
+        config.tensor_lifting_strategy = model;
+        const auto line = measure(config, batch, steps, device, amp, side, paced);
+        if (!paced) std::printf("%s\n", line.dump().c_str());
+        std::fflush(stdout);
+        release_cached_memory();
+      }
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "train_step_bench: error: %s\n", e.what());
+  return 2;
 }

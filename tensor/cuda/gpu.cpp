@@ -119,6 +119,12 @@ std::string why_no_device() {
   return devices().why_none;
 }
 
+DeviceMemory device_memory() {
+  DeviceMemory memory{};
+  check(cudaMemGetInfo(&memory.free, &memory.total), "memory info");
+  return memory;
+}
+
 std::size_t l2_bytes() {
   static const int bytes = attribute(cudaDevAttrL2CacheSize);
   return static_cast<std::size_t>(bytes);
@@ -187,8 +193,7 @@ std::byte* allocate(std::size_t bytes) {
   const cudaError_t status = cudaMallocAsync(&block, bytes, stream_of_thread());
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();  // the error was seen: the next call must not report it again
-    std::size_t free = 0, total = 0;
-    check(cudaMemGetInfo(&free, &total), "memory info");
+    const auto [free, total] = device_memory();
     throw Error(fmt::format("cuda: out of memory: {} bytes asked for, {} free of {}", bytes, free, total));
   }
   check(status, "allocation");

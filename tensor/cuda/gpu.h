@@ -21,6 +21,11 @@ std::string why_no_device();
 // "NVIDIA H200, compute capability 9.0, 139.8 GiB".
 std::string describe_device();
 
+// Bytes of its memory, and those that are free: the rest is all processes', contexts and code included.
+struct DeviceMemory {
+  std::size_t free, total;
+};
+DeviceMemory device_memory();
 // Bytes of its second-level cache.
 std::size_t l2_bytes();
 // How many multiprocessors it has.

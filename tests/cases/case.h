@@ -24,11 +24,20 @@ struct Tolerance {
   double floor = 0;  // size of the terms that cancel, where the exact result is zero
 };
 
-// Arithmetic and memory traffic of one call in float32, counted by hand: 2 M N K for a product, every operand
-// read or written once.
+// Arithmetic and memory traffic of one call, counted by hand.
 struct Work {
-  double flops = 0;
+  double flops = 0;  // 2 M N K for a product
+  // What must be moved in float32, each tensor once: forward reads the inputs and writes the output; backward
+  // reads that one's gradient and what else it needs, and writes those of the inputs. What it needs that is
+  // neither input nor output (kept: statistics of rows, what only another product could make again) is
+  // written by a forward that records alone: backward counts it as written and as read. What kernels leave for
+  // each other, or for the next operation, such as the result's bfloat16 copy, is not counted.
   double bytes = 0;
+  // Those of them that products of bfloat16 factors halve: weights, whose copies are at hand, and what is
+  // between two products.
+  double halved = 0;
+
+  double bytes_with(bool bf16_products) const { return bytes - (bf16_products ? halved / 2 : 0); }
 };
 
 // A case without its type. Inputs are drawn from the case's seed in the given dtype (integer ones keep
@@ -42,7 +51,8 @@ struct Case {
       twin;  // the same made of simpler parts; empty: gradcheck is the judge
   Tolerance tolerance;
   bool gradcheck = true;  // false where central differences would step over a kink
-  Work forward, backward;
+  Work forward;           // without a graph
+  Work backward;          // and what forward does more where it records one
 };
 
 // Erases the type of an op's struct. It has name(), sizes(), inputs(dtype), run(in) and, where they apply,

@@ -27,12 +27,13 @@ struct CrossEntropy {
   Variable twin(const Inputs& in) const { return cross_entropy_of(in[0], in[1].value()); }
 
   Work forward_work() const {
-    const double n = static_cast<double>(numel(lead) * V);
-    return {5 * n, 4 * 2 * n};
+    const auto T = static_cast<double>(numel(lead)), n = T * static_cast<double>(V);
+    return {5 * n, 4 * (n + T + 1)};
   }
+  // Kept: log Σ exp of each row. The probabilities are made of that and the logits.
   Work backward_work() const {
-    const double n = static_cast<double>(numel(lead) * V);
-    return {4 * n, 4 * 3 * n};
+    const auto T = static_cast<double>(numel(lead)), n = T * static_cast<double>(V);
+    return {4 * n, 4 * (2 * n + 3 * T + 1)};
   }
 };
 

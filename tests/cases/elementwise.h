@@ -31,8 +31,9 @@ struct Unary {
   Work forward_work() const {
     return {static_cast<double>(numel(shape)), 8.0 * static_cast<double>(numel(shape))};
   }
+  // Of x and y one is read.
   Work backward_work() const {
-    return {2.0 * static_cast<double>(numel(shape)), 16.0 * static_cast<double>(numel(shape))};
+    return {2.0 * static_cast<double>(numel(shape)), 12.0 * static_cast<double>(numel(shape))};
   }
 };
 
@@ -108,7 +109,12 @@ struct BinaryCase {
     const auto n = static_cast<double>(numel(broadcast_shapes(a, b, "case")));
     return {n, 4 * (n + static_cast<double>(numel(a) + numel(b)))};
   }
-  Work backward_work() const { return forward_work(); }
+  // Of a product or quotient both operands are read again.
+  Work backward_work() const {
+    const Work forward = forward_work();
+    const bool again = op == "mul" || op == "div";
+    return {forward.flops, forward.bytes + (again ? 4 * static_cast<double>(numel(a) + numel(b)) : 0)};
+  }
 };
 
 inline std::vector<Case> elementwise_cases() {

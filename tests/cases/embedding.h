@@ -6,6 +6,11 @@
 
 namespace wedge::cases {
 
+// How many of V rows n ids name that are drawn at random: so many are read, each once.
+inline double rows_named(std::int64_t n, std::int64_t V) {
+  return static_cast<double>(V) * (1 - std::pow(1 - 1 / static_cast<double>(V), static_cast<double>(n)));
+}
+
 struct EmbeddingCase {
   Shape lead;  // of the ids
   std::int64_t V, D;
@@ -27,12 +32,12 @@ struct EmbeddingCase {
   }
 
   Work forward_work() const {
-    const auto n = static_cast<double>(numel(lead) * D);
-    return {0, 4 * 2 * n};
+    const auto t = static_cast<double>(numel(lead)), d = static_cast<double>(D);
+    return {0, 4 * (t + rows_named(numel(lead), V) * d + t * d)};
   }
   Work backward_work() const {
-    const auto n = static_cast<double>(numel(lead) * D);
-    return {n, 4 * (2 * n + static_cast<double>(V * D))};
+    const auto t = static_cast<double>(numel(lead)), d = static_cast<double>(D);
+    return {t * d, 4 * (t + t * d + static_cast<double>(V) * d)};
   }
 };
 
@@ -82,12 +87,12 @@ struct TokenPosition {
   }
 
   Work forward_work() const {
-    const auto n = static_cast<double>(B * L * D);
-    return {2 * n, 4 * (2 * n + static_cast<double>(L * D))};
+    const auto t = static_cast<double>(B * L), d = static_cast<double>(D);
+    return {2 * t * d, 4 * (t + (rows_named(B * L, V) + static_cast<double>(L)) * d + t * d)};
   }
   Work backward_work() const {
-    const auto n = static_cast<double>(B * L * D);
-    return {3 * n, 4 * (3 * n + static_cast<double>((V + L) * D))};
+    const auto t = static_cast<double>(B * L), d = static_cast<double>(D);
+    return {3 * t * d, 4 * (t + t * d + static_cast<double>(V + P) * d)};
   }
 };
 

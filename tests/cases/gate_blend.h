@@ -34,11 +34,12 @@ struct GateBlend {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {T * d * (4 * d + 8), 4 * (4 * T * d + 2 * d * d)};
+    return {T * d * (4 * d + 8), 4 * (3 * T * d + 2 * d * d + (bias ? d : 0)), 4 * 2 * d * d};
   }
+  // Kept: alpha.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {T * d * (8 * d + 10), 4 * (7 * T * d + 4 * d * d)};
+    return {T * d * (8 * d + 10), 4 * (7 * T * d + 4 * d * d + (bias ? d : 0)), 4 * 2 * d * d};
   }
 };
 

@@ -43,11 +43,12 @@ struct GateLayernorm {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {T * d * (4 * d + 17), 4 * (4 * T * d + 2 * d * d)};
+    return {T * d * (4 * d + 17), 4 * (3 * T * d + 2 * d * d + (bias ? 3 : 2) * d), 4 * 2 * d * d};
   }
+  // Kept: alpha, mean and rstd.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {T * d * (8 * d + 25), 4 * (6 * T * d + 4 * d * d)};
+    return {T * d * (8 * d + 25), 4 * (7 * T * d + 4 * T + 4 * d * d + (bias ? 4 : 3) * d), 4 * 2 * d * d};
   }
 };
 

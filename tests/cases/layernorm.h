@@ -37,11 +37,12 @@ struct Layernorm {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {8 * T * d, 4 * (2 * T * d + 2 * T + 2 * d)};
+    return {8 * T * d, 4 * (2 * T * d + 2 * d)};
   }
+  // Kept: mean and rstd.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {14 * T * d, 4 * (3 * T * d + 2 * T + 3 * d)};
+    return {14 * T * d, 4 * (3 * T * d + 4 * T + 3 * d)};
   }
 };
 
@@ -92,11 +93,12 @@ struct ResidualLayernorm {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {10 * T * d, 4 * (4 * T * d + 2 * T + 2 * d)};
+    return {10 * T * d, 4 * (3 * T * d + 2 * d)};
   }
+  // Kept: s, mean and rstd. To make s again, of h and x, would be as many bytes.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {15 * T * d, 4 * (4 * T * d + 2 * T + 3 * d)};
+    return {15 * T * d, 4 * (5 * T * d + 4 * T + 3 * d)};
   }
 };
 
@@ -147,11 +149,12 @@ struct LayernormDropout {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {9 * T * d, 4 * (2 * T * d + 2 * T + 2 * d)};
+    return {9 * T * d, 4 * (2 * T * d + 2 * d)};
   }
+  // Kept: mean and rstd.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), d = static_cast<double>(D);
-    return {15 * T * d, 4 * (3 * T * d + 2 * T + 3 * d)};
+    return {15 * T * d, 4 * (3 * T * d + 4 * T + 3 * d)};
   }
 };
 

@@ -37,11 +37,13 @@ struct LinearCase {
 
   Work forward_work() const {
     const auto T = static_cast<double>(numel(lead)), k = static_cast<double>(K), n = static_cast<double>(N);
-    return {2 * T * k * n, 4 * (T * k + k * n + T * n * (with_gelu ? 2 : 1))};
+    return {2 * T * k * n, 4 * (T * k + k * n + T * n + (bias ? n : 0)), 4 * k * n};
   }
+  // Kept for the slope of GELU, which reads the bias too: the product, float32 with any factors.
   Work backward_work() const {
     const auto T = static_cast<double>(numel(lead)), k = static_cast<double>(K), n = static_cast<double>(N);
-    return {4 * T * k * n, 4 * (2 * T * k + 2 * k * n + T * n * (with_gelu ? 3 : 1))};
+    const double of_gelu = with_gelu ? 2 * T * n + (bias ? n : 0) : 0;
+    return {4 * T * k * n, 4 * (2 * T * k + 2 * k * n + T * n + (bias ? n : 0) + of_gelu), 4 * k * n};
   }
 };
 

@@ -41,9 +41,10 @@ struct Matmul {
                K = static_cast<double>(x.back()), N = static_cast<double>(y.back());
     return {2 * count * M * N * K, 4 * (static_cast<double>(numel(a) + numel(b)) + count * M * N)};
   }
+  // Two products, which share the output's gradient.
   Work backward_work() const {
     const Work forward = forward_work();
-    return {2 * forward.flops, 2 * forward.bytes};
+    return {2 * forward.flops, forward.bytes + 4 * static_cast<double>(numel(a) + numel(b))};
   }
 };
 

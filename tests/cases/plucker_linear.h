@@ -98,20 +98,21 @@ struct PluckerLinear {
   // A step of 1e-6 away from N = 0 lands on the other side of the threshold.
   bool gradcheck() const { return geometry != Geometry::degenerate; }
 
-  // Features, product and, for each lag, three passes over R.
+  // Features, product and, for each lag, three passes over R. The weight is read as float32 with any factors.
   Work forward_work() const {
-    const double T = static_cast<double>(B * L), P = static_cast<double>(R * (R - 1) / 2);
-    const double lag_flops = 8.0 * static_cast<double>(R) * static_cast<double>(lags.size());
-    return {T * (2 * P * static_cast<double>(D) + 3 * P + lag_flops),
-            4 * (2 * T * static_cast<double>(R) + P * static_cast<double>(D) + T * static_cast<double>(D))};
+    const auto T = static_cast<double>(B * L), P = static_cast<double>(R * (R - 1) / 2),
+               r = static_cast<double>(R), d = static_cast<double>(D);
+    const double lag_flops = 8 * r * static_cast<double>(lags.size());
+    return {T * (2 * P * d + 3 * P + lag_flops),
+            4 * (T * r + P * d + static_cast<double>(B * (L - begin)) * d + (bias ? d : 0))};
   }
-  // Two products, the features again, two products with G, and the lags seen from both ends.
+  // Two products, the features again, two products with G, and the lags seen from both ends. Kept: s.
   Work backward_work() const {
-    const double T = static_cast<double>(B * L), P = static_cast<double>(R * (R - 1) / 2);
-    const double lag_flops = 32.0 * static_cast<double>(R) * static_cast<double>(lags.size());
-    return {
-        T * (4 * P * static_cast<double>(D) + 11 * P + lag_flops),
-        4 * (3 * T * static_cast<double>(R) + 2 * P * static_cast<double>(D) + T * static_cast<double>(D))};
+    const auto T = static_cast<double>(B * L), P = static_cast<double>(R * (R - 1) / 2),
+               r = static_cast<double>(R), d = static_cast<double>(D);
+    const double lag_flops = 32 * r * static_cast<double>(lags.size());
+    return {T * (4 * P * d + 11 * P + lag_flops),
+            4 * (4 * T * r + 2 * P * d + static_cast<double>(B * (L - begin)) * d + (bias ? d : 0))};
   }
 };
 

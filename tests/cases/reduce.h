@@ -37,14 +37,6 @@ struct ReduceCase {
     const std::int64_t n = everything ? numel(shape) : shape[d];
     for (int i = 0; i < d; ++i) outer *= shape[i];
     for (int i = d + 1; i < rank && !everything; ++i) inner *= shape[i];
-    Shape out = shape;
-    if (everything)
-      out = {};
-    else if (keep_dim)
-      out[d] = 1;
-    else
-      out.erase(out.begin() + d);
-
     std::vector<std::int64_t> numbers;
     const std::vector<double> x = in[0].value().to_vector();
     for (std::int64_t o = 0; o < outer; ++o)
@@ -57,17 +49,31 @@ struct ReduceCase {
         }
         if (kind == Kind::max) numbers.push_back(best);
       }
-    if (kind == Kind::max) return pick(in[0], numbers, out);
+    if (kind == Kind::max) return pick(in[0], numbers, result_shape());
     const double weight = kind == Kind::mean ? 1 / static_cast<double>(n) : 1;
     const Variable ones = Tensor::full({n, 1}, weight, in[0].dtype());
-    return reshape(matmul(pick(in[0], numbers, {outer * inner, n}), ones), out);
+    return reshape(matmul(pick(in[0], numbers, {outer * inner, n}), ones), result_shape());
+  }
+  Shape result_shape() const {
+    if (everything) return {};
+    Shape out = shape;
+    const int rank = static_cast<int>(shape.size()), d = (dim + rank) % rank;
+    if (keep_dim)
+      out[d] = 1;
+    else
+      out.erase(out.begin() + d);
+    return out;
   }
 
   Work forward_work() const {
-    const auto n = static_cast<double>(numel(shape));
-    return {n, 4 * n};
+    const auto n = static_cast<double>(numel(shape)), out = static_cast<double>(numel(result_shape()));
+    return {n, 4 * (n + out)};
   }
-  Work backward_work() const { return forward_work(); }
+  // A maximum looks for itself in x again.
+  Work backward_work() const {
+    const Work forward = forward_work();
+    return {forward.flops, forward.bytes * (kind == Kind::max ? 2 : 1)};
+  }
 };
 
 inline std::vector<Case> reduce_cases() {

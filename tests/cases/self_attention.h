@@ -34,12 +34,17 @@ struct SelfAttention {
   Work forward_work() const {
     const auto b = static_cast<double>(B), l = static_cast<double>(L), k = static_cast<double>(K),
                d = static_cast<double>(D), m = static_cast<double>(M);
-    return {b * l * (2 * d * (3 * k + m) + 2 * d * (l + 1)), 4 * (b * l * (k + m) + d * (3 * k + m))};
+    return {b * l * (2 * d * (3 * k + m) + 2 * d * (l + 1)),
+            4 * (b * l * (k + m) + d * (3 * k + m) + 3 * d + m), 4 * d * (3 * k + m)};
   }
+  // Kept: q, k, v, what the heads make of them, and lse.
   Work backward_work() const {
     const auto b = static_cast<double>(B), l = static_cast<double>(L), k = static_cast<double>(K),
                d = static_cast<double>(D), m = static_cast<double>(M);
-    return {b * l * (4 * d * (3 * k + m) + 5 * d * (l + 1)), 4 * (b * l * (2 * k + m) + 2 * d * (3 * k + m))};
+    const double kept = 2 * b * l * 4 * d, lse = 2 * b * l * static_cast<double>(H);
+    return {b * l * (4 * d * (3 * k + m) + 5 * d * (l + 1)),
+            4 * (b * l * (2 * k + m) + kept + lse + 2 * d * (3 * k + m) + 3 * d + m),
+            4 * (kept + d * (3 * k + m))};
   }
 };
 

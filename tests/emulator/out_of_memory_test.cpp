@@ -15,8 +15,7 @@ TEST_CASE("emulator: tensors beyond the device's memory", "[emulator]") {
   struct Limit {
     Limit() {
       release_cached_memory();
-      std::size_t free = 0, total = 0;
-      REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
+      const auto [free, total] = cu::device_memory();
       emulator::set_device_memory(total - free + kRoom);
     }
     ~Limit() {
@@ -24,6 +23,7 @@ TEST_CASE("emulator: tensors beyond the device's memory", "[emulator]") {
       emulator::set_device_memory(kWhole);
     }
   } const limit;
+  CHECK(cu::device_memory().free == kRoom);
   const auto floats = [](std::int64_t n) { return Tensor::empty({n}, DType::f32, Device::cuda); };
   CHECK_THROWS_WITH(floats(1 << 19),
                     ContainsSubstring("cuda: out of memory: 2097152 bytes asked for, 1048576 free of "));
