@@ -45,8 +45,8 @@ class Part:
 def step_part(args):
     sizes = {"batch": 2, "length": 32, "steps": 2} if args.quick else {"batch": 32, "length": 128, "steps": 20}
     amp = [precision == "amp" for precision in args.precisions]
-    wedge = [args.build / "bin/train_step_bench", "device=cuda", f"amp={','.join(str(a).lower() for a in amp)}",
-             *(f"{name}={value}" for name, value in sizes.items())]
+    wedge = [[args.build / "bin/train_step_bench", f"model={model}", "device=cuda", f"amp={str(reduced).lower()}",
+              *(f"{name}={value}" for name, value in sizes.items())] for reduced in amp for model in FORMS]
     pytorch = []
     for reduced in amp:
         for model, forms in FORMS.items():
@@ -58,7 +58,7 @@ def step_part(args):
                 pytorch.append([sys.executable, PEERS / "train_step_torch.py", "--device", "cuda", "--model", model, "--form",
                                 form, *variant, *["--amp"] * reduced, "--commit", args.commit,
                                 *(word for name, value in sizes.items() for word in (f"--{name}", str(value)))])
-    return Part([wedge], pytorch)
+    return Part(wedge, pytorch)
 
 
 def bench_part(args, program, cases, variants, precisions=None, passes="forward,forward+backward", wedge_cases=None):
