@@ -48,7 +48,7 @@ struct Member {
   Config config;
   std::optional<fs::path> state;
   bool finished = false;
-  Json data;  // of one that is taken up again: where its corpus came from when it began
+  Json data = nullptr;  // of one that is taken up again: where its corpus came from when it began
 };
 
 std::string quoted(const fs::path& path) {

@@ -282,6 +282,7 @@ const BFloat16* Tensor::bf16_copy_made_in(bool any_place, std::int64_t rows_mult
     if (rounded.version != version() || !counts) {
       const cu::StridedCopy args{1, {numel_}, {1}, {1}, bf16_target(), raw()};
       cu::copy_strided(args, DType::bf16, DType::f32);
+      if (rounded.version != version()) rounded.values->bump_version();
       rounded.version = version();
       rounded.capture = capture;
     }
@@ -294,6 +295,7 @@ BFloat16* Tensor::bf16_for_writing() const {
   if constexpr (kWithCuda) {
     storage_->rounded().version = version();
     storage_->rounded().capture = cu::capture_id();
+    storage_->rounded().values->bump_version();
   }
   return bf16_target();
 }

@@ -120,7 +120,7 @@ class Tensor {
   // else writes the copy: in a capture, one that was made outside of it does not count.
   const BFloat16* bf16_activation() const;
   // That copy as a tensor, which stays when this one's memory is freed, and as it is when this one is
-  // changed. Undefined where there is none.
+  // changed, until the copy is made anew: then its version is another. Undefined where there is none.
   Tensor bf16_values() const;
   // The same memory for a kernel that is about to write all of the tensor: it writes the copy as well, which
   // counts as that of the present version from here on.

@@ -31,20 +31,23 @@ inline Factor activation_factor(const Exec& exec, const Tensor& x) {
 }
 
 // An activation's factor that backward will read, and no float32 of it: that is freed with its last reader.
-// Where it is not, and was changed in place, get() throws as Saved's does.
+// Where it is not, and was changed in place, or was before and rounded anew, get() throws as Saved's does.
 class SavedFactor {
  public:
   // `factor` is activation_factor's of `x`.
   SavedFactor(const Factor& factor, const Tensor& x)
-      : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(x.bf16_values())), watch_(x) {}
+      : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(x.bf16_values())),
+        watch_(x),
+        watch_copy_(factor_.tensor()) {}
   const Factor& get(const char* op) const {
     check_unchanged(op, watch_);
+    check_unchanged(op, watch_copy_);
     return factor_;
   }
 
  private:
   Factor factor_;
-  Tensor::Watch watch_;
+  Tensor::Watch watch_, watch_copy_;
 };
 
 // The GPU's way to run an op whose forward pass had products of bfloat16 factors, in backward too when that

@@ -67,7 +67,7 @@ __device__ void with_slope(UnaryOp op, const Use& use) {
     case UnaryOp::relu:
       return use([](float x) { return x > 0.0f ? 1.0f : 0.0f; });
     case UnaryOp::gelu:
-      return use([](float x) { return gaussian_cdf(x) + x * gaussian_pdf(x); });
+      return use([](float x) { return gaussian_cdf(x) + gaussian_moment(x); });
   }
 }
 

@@ -34,12 +34,12 @@ __device__ inline Tail gaussian_tail(float x) {
 }
 // x Φ(x)
 __device__ inline float gelu(float x) {
-  return fmaxf(x, 0) - fabsf(x) * gaussian_tail(x).tail;
+  return fmaxf(x, 0) - fminf(fabsf(x), kFarOut) * gaussian_tail(x).tail;
 }
 // Φ(x) + x φ(x)
 __device__ inline float gelu_slope(float x) {
   const Tail t = gaussian_tail(x);
-  return 0.5f + copysignf(0.5f + (fabsf(x) * kGaussianPeak * t.exponential - t.tail), x);
+  return 0.5f + copysignf(0.5f + (fminf(fabsf(x), kFarOut) * kGaussianPeak * t.exponential - t.tail), x);
 }
 
 // kWidth neighbours as they lie in memory.

@@ -203,7 +203,8 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       if (!lane.has(g)) continue;
       Floats<4>& dx = dy.group[g];
       // x and the residual may be one variable.
-      if (a.dx_add && (!kAhead || a.dx == a.dresidual)) old_dx.group[g] = load_floats<4>(a.dx + c);
+      if (a.dx_add && a.dx != nullptr && (!kAhead || a.dx == a.dresidual))
+        old_dx.group[g] = load_floats<4>(a.dx + c);
       for (int k = 0; k < 4; ++k) {
         dx.v[k] += old_dx.group[g].v[k];
         if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += dx.v[k];

@@ -56,7 +56,7 @@ __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials
   };
   tile.for_rows<4>(load, [&](std::int64_t row, float2 u_dy) {
     const std::int64_t at = row * a.D + tile.column;
-    const float u = u_dy.x, du = u_dy.y * (gaussian_cdf(u) + u * gaussian_pdf(u));
+    const float u = u_dy.x, du = u_dy.y * (gaussian_cdf(u) + gaussian_moment(u));
     if (a.du != nullptr) a.du[at] = from_float<T>(du);
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;

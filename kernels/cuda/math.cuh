@@ -28,6 +28,7 @@ __device__ inline float blend(float alpha, float h, float g) {
 
 // Φ(x) = ½ (1 + erf(x/√2)) and φ(x) = e^(-x²/2) / √(2π), the Gaussian distribution function and its density:
 // gelu(x) = x Φ(x), gelu'(x) = Φ(x) + x φ(x).
+inline constexpr float kFarOut = 100;  // φ is 0 there, and so it is beyond, where x may be infinite
 __device__ inline float gaussian_cdf(float x) {
   return 0.5f * (1.0f + erff(x * 0.70710678118654752f));
 }
@@ -36,8 +37,9 @@ inline constexpr float kGaussianPeak = 0.39894228040143268f;  // 1 / √(2π)
 __device__ inline float gaussian_exponential(float x) {
   return exp2_approx(-0.72134752044448170f * x * x);
 }
-__device__ inline float gaussian_pdf(float x) {
-  return kGaussianPeak * gaussian_exponential(x);
+// x φ(x)
+__device__ inline float gaussian_moment(float x) {
+  return fminf(fmaxf(x, -kFarOut), kFarOut) * (kGaussianPeak * gaussian_exponential(x));
 }
 
 }  // namespace wedge::cu

@@ -13,6 +13,8 @@
 // accumulators of four mma side by side, and of its fragments of A along two.
 #pragma once
 
+#include <cfloat>
+
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/plucker_linear.cuh"
 
@@ -154,7 +156,7 @@ struct RingRow {
 // sqrt(x) within 3 units in the last place, without sqrtf's branch: what is around it then is one stretch of
 // code, whose latencies overlap.
 __device__ inline float root(float x) {
-  return x > 0 ? x * rsqrtf(x) : 0.0f;
+  return x > 0 && x <= FLT_MAX ? x * rsqrtf(x) : x;
 }
 
 // Direction and Look of plucker_linear.cuh, in a row's four lanes, of kCount rows v at once.
@@ -166,8 +168,12 @@ struct RingDirection {
     float square = 0;
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) square += z.x[e] * z.x[e];
-    norm = root(row_sum(square));
-    inverse = norm > 0 ? reciprocal_approx(norm) : 0.0f;
+    square = row_sum(square);
+    // A step of Newton's: with rsqrtf's own error a vector's own multiple would seem to leave its line.
+    const float rough = rsqrtf(square), better = rough * (1.5f - 0.5f * square * rough * rough);
+    const bool finite = square > 0 && square <= FLT_MAX;
+    inverse = finite ? better : 0.0f;
+    norm = finite ? square * better : square;
     WEDGE_UNROLL
     for (int e = 0; e < kSlots; ++e) zhat.x[e] = z.x[e] * inverse;
   }

@@ -247,7 +247,14 @@ TEST_CASE("gpu: feed_forward and self_attention keep no float32 input for backwa
     x = Variable();
     CHECK(allocated_bytes(Device::cuda) <= before - 2 * 32 * 16 * sizeof(float));
     CHECK(gradient_of(again) == right);
-    // Where it is still there, what a change in place would spoil is refused.
+    // What a change in place would spoil is refused where it is still there, or was rounded anew before it went.
+    x = add(parameter(input), shift);
+    const Variable early = op(x);
+    Tensor(x.value()).fill(5);
+    op(x);
+    x = Variable();
+    CHECK_THROWS_WITH(early.backward(on_gpu({2, 32, 16}, 10)),
+                      Catch::Matchers::ContainsSubstring("changed in place"));
     const Variable refused = op(kept);
     Tensor(kept.value()).fill(1);
     CHECK_THROWS_WITH(refused.backward(on_gpu({2, 32, 16}, 10)),

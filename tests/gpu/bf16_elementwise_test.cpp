@@ -92,6 +92,30 @@ TEST_CASE("gpu: unary functions in bfloat16", "[gpu][bf16]") {
     }
 }
 
+TEST_CASE("gpu: GELU and its slope at the ends of the numbers", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  const double inf = std::numeric_limits<double>::infinity();
+  const Variable ends =
+      parameter(Tensor::from({inf, -inf, 3e38, -3e38, 0.0}, {5}).to(DType::f32).to(Device::cuda));
+  const Variable of_ends = gelu(ends);
+  of_ends.backward(Tensor::full({5}, 1, DType::f32, Device::cuda));
+  CHECK(of_ends.value().to_vector()[0] == inf);
+  CHECK(ends.grad().to_vector() == std::vector<double>{1, 0, 1, 0, 0.5});
+  // Between products in bfloat16: hidden values of 0.
+  const auto leaf = [](const Tensor& t) { return parameter(t.to(DType::f32).to(Device::cuda)); };
+  Draw draw(1, DType::f64);
+  const Variable x = leaf(draw.normal({4, 8})), up = leaf(draw.normal({16, 8})),
+                 a = leaf(Tensor::full({16}, -inf)), down = leaf(draw.normal({8, 16})),
+                 b = leaf(draw.normal({8}));
+  const Bf16ProductsGuard reduced;
+  const Variable y = feed_forward(x, up, a, down, b);
+  y.backward(Tensor::full({4, 8}, 1, DType::f32, Device::cuda));
+  const auto got = y.value().to_vector(), want = b.value().to_vector();
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == want[i % 8]);
+  CHECK(x.grad().to_vector() == std::vector<double>(32, 0));
+  CHECK(a.grad().to_vector() == std::vector<double>(16, 0));
+}
+
 TEST_CASE("gpu: binary functions in bfloat16", "[gpu][bf16]") {
   if (skip_without_gpu()) return;
   const std::vector<Strided> all = {

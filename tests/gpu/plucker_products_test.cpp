@@ -246,6 +246,37 @@ TEST_CASE("gpu: plucker_linear of parallel states in bfloat16", "[gpu][bf16]") {
   check_composition({1, 6, 9, 4, {1, 2}}, Operand(z), draw);
 }
 
+// Whatever the GPU's approximate roots and quotients are off by.
+TEST_CASE("gpu: plucker_linear of a state and its multiples is zero", "[gpu][bf16]") {
+  if (skip_without_gpu()) return;
+  const std::int64_t L = 600;
+  for (const std::int64_t R : {3, 8, 16, 32}) {
+    CAPTURE(R);
+    Draw draw(7, DType::f64);
+    Tensor z = draw.normal({1, L, R});
+    const double factors[] = {1, 3, 0.7, -1.3};
+    for (std::int64_t t = 1; t < L; t += 2)
+      for (std::int64_t i = 0; i < R; ++i) {
+        double* const at = z.data<double>() + t * R + i;
+        *at = static_cast<double>(static_cast<float>(factors[t / 2 % 4]) * static_cast<float>(at[-R]));
+      }
+    const Tensor weight = draw.normal({4, R * (R - 1) / 2}).to(DType::f32).to(Device::cuda),
+                 bias = Tensor::zeros({4}, DType::f32, Device::cuda);
+    const Bf16ProductsGuard reduced;
+    const auto g =
+        plucker_linear(Variable(z.to(DType::f32).to(Device::cuda)), Variable(weight), Variable(bias), {1})
+            .value()
+            .to_vector();
+    int seen = 0;
+    for (std::size_t t = 1; t < static_cast<std::size_t>(L); ++t)
+      for (std::size_t c = 0; c < 4; ++c) {
+        if (t % 2 == 1) CHECK(g[4 * t + c] == 0);
+        seen += t % 2 == 0 && g[4 * t + c] != 0;
+      }
+    CHECK(seen > L);
+  }
+}
+
 namespace {
 
 // A function of the rows of z, dg or whatever, made of whole sequences.

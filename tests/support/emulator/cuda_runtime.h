@@ -48,9 +48,20 @@ WEDGE_VECTOR(unsigned short, ushort2, ushort4)
 
 // ---- arithmetic that C++ does not have; the rest comes from <math.h>
 
+namespace wedge::emulator {
+// A result of the GPU's that may be off by so many units in the last place is: by how many is drawn from the
+// argument, so that equal ones have equal results. Numbers that are not normal are exact.
+inline float off_by_at_most(int units, float exact, float x) noexcept {
+  if (!std::isnormal(exact)) return exact;
+  const std::uint32_t mixed = std::bit_cast<std::uint32_t>(x) * 0x9E3779B1u;
+  const auto drawn = static_cast<int>((mixed ^ mixed >> 15) * 0x85EBCA77u >> 16);
+  return std::bit_cast<float>(std::bit_cast<std::int32_t>(exact) + drawn % (2 * units + 1) - units);
+}
+}  // namespace wedge::emulator
+
 extern "C" {
 inline float rsqrtf(float x) noexcept {
-  return 1.0f / sqrtf(x);
+  return wedge::emulator::off_by_at_most(2, 1.0f / sqrtf(x), x);
 }
 inline double rsqrt(double x) noexcept {
   return 1.0 / sqrt(x);
@@ -63,7 +74,7 @@ inline float __logf(float x) noexcept {
 }
 }
 inline float __fdividef(float x, float y) {
-  return x / y;
+  return wedge::emulator::off_by_at_most(2, x / y, y);
 }
 // A call, so that no compiler makes one step of it and a sum.
 [[gnu::noinline]] inline float __fmul_rn(float x, float y) noexcept {

@@ -169,12 +169,12 @@ std::uint32_t pack_bf16(float low, float high) {
 }
 
 float exp2_approx(float x) {
-  const float y = std::exp2(x);
+  const float y = x == 0 ? 1.0f : off_by_at_most(2, std::exp2(x), x);
   return y < std::numeric_limits<float>::min() ? 0.0f : y;
 }
 
 float reciprocal_approx(float x) {
-  return 1 / x;
+  return off_by_at_most(1, 1 / x, x);
 }
 
 }  // namespace wedge::emulator
