@@ -37,6 +37,7 @@ struct TrainConfig {
   double dropout_rate = 0.1;
   bool shuffle = true;
   bool amp = true;
+  bool amp_on_cpu = false;
   bool graph = true;
   std::optional<std::string> init_from;
   bool tensorboard = false;

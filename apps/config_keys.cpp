@@ -68,6 +68,7 @@ constexpr Key kKeys[] = {
     WEDGE_KEY(train.dropout_rate, "probability that an activation is dropped", {0, 1, true, false}),
     WEDGE_KEY(train.shuffle, "a new order of blocks every epoch"),
     WEDGE_KEY(train.amp, "on a GPU, products of bfloat16 copies, sums in float32; nothing on the CPU"),
+    WEDGE_KEY(train.amp_on_cpu, "the same on a CPU with Intel's AMX, whatever train.amp says"),
     WEDGE_KEY(train.graph, "on a GPU, replay steps as CUDA graphs: the same bits, sooner", {}, {}, execution),
     WEDGE_KEY(train.init_from, "start from the weights of this .safetensors file, or of a run's best"),
     WEDGE_KEY(train.tensorboard, "also write the metrics as TensorBoard event files", {}, {}, execution),

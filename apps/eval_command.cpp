@@ -33,7 +33,7 @@ std::string eval_help() {
 
 int run_eval(const Words& words) {
   const CheckpointData loaded = load_checkpoint_data(words);
-  const Bf16ProductsGuard reduced(loaded.config.train.amp);
+  const Bf16ProductsGuard reduced(loaded.config.train.amp, loaded.config.train.amp_on_cpu);
   const Evaluation evaluation = evaluate(*loaded.model, loaded.blocks, loaded.config.train.batch_size);
   WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is not finite",
               loaded.checkpoint.path.string());

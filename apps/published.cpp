@@ -45,7 +45,7 @@ std::vector<Experiment> experiments() {
 bool is_same(const Config& a, const Config& b, bool any_style) {
   const auto is_free = [&](const Key& key) {
     return !key.in_checkpoint() || key.name == "seed" || key.name == "model.tensor_lifting_strategy" ||
-           key.name == "data.source" || key.name == "train.amp" ||
+           key.name == "data.source" || key.name == "train.amp" || key.name == "train.amp_on_cpu" ||
            (any_style && (key.name == "model.pre_norm" || key.name == "model.init"));
   };
   return std::ranges::all_of(

@@ -12,6 +12,7 @@
 #include "apps/run_files.h"
 #include "apps/threads.h"
 #include "apps/train_steps.h"
+#include "kernels/cpu/amx_tile.h"
 #include "models/checkpoint.h"
 #include "models/language_model.h"
 #include "models/optimizer.h"
@@ -212,7 +213,11 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
   const Blocks train(corpus.train, config.data.max_context_len, "train");
   const Blocks validation(corpus.validation, config.data.max_context_len, "validation");
   const auto model = make_model(config, corpus, goes_on);
-  if (model->device() == Device::cpu) return;
+  if (model->device() == Device::cpu) {
+    WEDGE_CHECK(!config.train.amp_on_cpu || cpu::has_amx(),
+                "train.amp_on_cpu: expected a processor with Intel's AMX, or false, got true");
+    return;
+  }
   // What only this GPU's kernels refuse (wide heads, many lags) shows in a first forward pass.
   const NoGradGuard no_grad;
   const Batches batches(train, 1, false, 0);
@@ -223,7 +228,7 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 RunResult train(const Config& config, const data::Corpus& corpus, const RunFolder* folder,
                 ProgressSink& progress, const std::optional<std::filesystem::path>& state) {
   use_threads(config.train.threads);
-  const Bf16ProductsGuard reduced(config.train.amp);
+  const Bf16ProductsGuard reduced(config.train.amp, config.train.amp_on_cpu);
   Run run(config, corpus, progress, state.has_value());
   std::optional<RunFiles> files;
   if (folder) files.emplace(*folder, config, corpus, state);

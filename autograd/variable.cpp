@@ -8,7 +8,7 @@ namespace wedge {
 namespace {
 
 thread_local bool t_grad_enabled = true;
-thread_local bool t_bf16_products = false;
+thread_local bool t_bf16_products = false, t_bf16_products_on_cpu = false;
 std::atomic<std::uint64_t> next_number{0};
 
 }  // namespace
@@ -23,14 +23,20 @@ bool grad_enabled() {
   return t_grad_enabled;
 }
 
-Bf16ProductsGuard::Bf16ProductsGuard(bool on) : previous_(t_bf16_products) {
+Bf16ProductsGuard::Bf16ProductsGuard(bool on, bool on_cpu)
+    : previous_(t_bf16_products), previous_on_cpu_(t_bf16_products_on_cpu) {
   t_bf16_products = on;
+  t_bf16_products_on_cpu = on_cpu;
 }
 Bf16ProductsGuard::~Bf16ProductsGuard() {
   t_bf16_products = previous_;
+  t_bf16_products_on_cpu = previous_on_cpu_;
 }
 bool bf16_products() {
   return t_bf16_products;
+}
+bool bf16_products_on_cpu() {
+  return t_bf16_products_on_cpu;
 }
 
 Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<VariableState>()) {

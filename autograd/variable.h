@@ -87,17 +87,20 @@ class NoGradGuard : public GradGuard {
 bool grad_enabled();
 
 // While one lives, matrix products of float32 tensors on a GPU take bfloat16 copies of their factors
-// (products on tensor cores, sums and results in float32), forward and backward. Does nothing on the CPU.
+// (products on tensor cores, sums and results in float32), forward and backward. With `on_cpu` those on the
+// CPU do so too, where its processor has a matrix unit (Intel's AMX) and they are not too small to gain by it;
+// else nothing is changed there.
 class Bf16ProductsGuard {
  public:
-  explicit Bf16ProductsGuard(bool on = true);
+  explicit Bf16ProductsGuard(bool on = true, bool on_cpu = false);
   ~Bf16ProductsGuard();
   Bf16ProductsGuard(const Bf16ProductsGuard&) = delete;
   Bf16ProductsGuard& operator=(const Bf16ProductsGuard&) = delete;
 
  private:
-  bool previous_;
+  bool previous_, previous_on_cpu_;
 };
 bool bf16_products();
+bool bf16_products_on_cpu();
 
 }  // namespace wedge

@@ -10,6 +10,7 @@
 #include "bench/arguments.h"
 #include "bench/machine_rates.h"
 #include "bench/stopwatch.h"
+#include "kernels/cpu/amx_tile.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/matmul.h"
 #include "models/language_model.h"
@@ -32,7 +33,7 @@ founding configuration on random tokens; on a GPU a replay of a graph, timed by 
 constexpr bench::Arguments::Key kKeys[] = {
     {"model", "attention,grassmann", "either or both"},
     {"device", "cpu", "cpu or cuda"},
-    {"amp", "false", "on a GPU also true or true,false: products of bfloat16 copies, sums in float32"},
+    {"amp", "false", "or true, or true,false: products of bfloat16 copies, sums in float32; on the CPU with AMX"},
     {"steps", "8", "steps that are timed, each after the step's matrix products alone"},
     {"batch", "16", "sequences"},
     {"length", "128", "tokens of one"},
@@ -154,7 +155,7 @@ void pace(bench::Stopwatch& step) {
 // The line of figures; with `paced` nothing.
 nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, int steps, Device device,
                                bool amp, bool side, bool paced) {
-  const Bf16ProductsGuard reduced(amp);
+  const Bf16ProductsGuard reduced(amp, amp);
   if constexpr (kWithCuda) cu::set_side_stream(side);
   const std::int64_t tokens = batch * config.max_context_len;
   auto model = make_language_model(config, 42, DType::f32, device);
@@ -195,12 +196,13 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   }
 
   const auto products = products_of(config, tokens, device);
-  const Operands operands(products, amp ? DType::bf16 : DType::f32, device);
+  const bool bf16_tensors = amp && device == Device::cuda;  // the CPU rounds what it packs
+  const Operands operands(products, bf16_tensors ? DType::bf16 : DType::f32, device);
   bench::Stopwatch products_alone(
       device, 1,
       [&](std::int64_t) {
         if constexpr (kWithCuda) {
-          if (amp) return multiply_all<BFloat16>(products, operands);
+          if (bf16_tensors) return multiply_all<BFloat16>(products, operands);
         }
         multiply_all<float>(products, operands);
       },
@@ -269,16 +271,16 @@ int main(int argc, char** argv) try {
   config.dropout_rate = arguments.rate("dropout");
   const auto models = arguments.list("model", {"attention", "grassmann"});
   const Device device = device_named(arguments.choice("device", {"cpu", "cuda"}));
-  const auto on_gpu_or = [&](const char* key, bool otherwise) {
+  const auto on_gpu_or = [&](const char* key, bool otherwise, bool anywhere = false) {
     std::vector<bool> values;
     for (const std::string& word : arguments.list(key, {"true", "false"})) {
       values.push_back(word == "true");
-      WEDGE_CHECK(device == Device::cuda || values.back() == otherwise,
-                  "{}: expected {} on the CPU, got '{}'", key, otherwise, word);
+      WEDGE_CHECK(device == Device::cuda || values.back() == otherwise || anywhere,
+                  "{}: expected {} on this CPU, got '{}'", key, otherwise, word);
     }
     return values;
   };
-  const auto amps = on_gpu_or("amp", false), sides = on_gpu_or("side", true);
+  const auto amps = on_gpu_or("amp", false, cpu::has_amx()), sides = on_gpu_or("side", true);
   const bool paced = arguments.choice("paced", {"true", "false"}) == "true";
   WEDGE_CHECK(!paced || (models.size() == 1 && amps.size() == 1 && sides.size() == 1),
               "paced=true: expected one model, one amp and one side");

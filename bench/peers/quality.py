@@ -67,7 +67,7 @@ def train(side, model, seed, tokens, folder, args):
         to = folder / f"{model}_{seed}"
         run([args.wedge, "train", f"model={model}", "data=tokens", f"data.path={tokens}", f"seed={seed}",
              f"train.num_epochs={args.epochs}", f"train.batch_size={args.batch}", f"train.device={args.device}",
-             f"train.amp={str(args.amp).lower()}", "train.threads=1", f"experiment.run_dir={to}"])
+             f"train.amp={str(args.amp).lower()}", f"train.amp_on_cpu={str(args.amp).lower()}", "train.threads=1", f"experiment.run_dir={to}"])
         result = json.loads((to / "results.json").read_text())
     else:
         command = [sys.executable, str(HERE / "founding_torch.py"), "--model", model, "--tokens", tokens, "--seed",
@@ -106,7 +106,7 @@ def main():
                         "for all others (default: all)")
     parser.add_argument("--validation", type=at_least(1), help="keep that many validation tokens (default: all)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--amp", action="store_true", help="bfloat16 products on both sides, with --device cuda")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 products on both sides; on the CPU with AMX")
     parser.add_argument("--jobs", type=at_least(1), default=1, help="runs at a time, of one thread each (default %(default)s)")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     parser.add_argument("--wedge", default="build/bin/wedge", help="default: %(default)s")
@@ -121,8 +121,6 @@ def main():
             parser.error(f"--models: expected attention and grassmann, got {model}")
     if not os.path.isfile(args.tokens):
         parser.error(f"--tokens: expected a file of make_tokens.py, got {args.tokens}")
-    if args.amp and args.device == "cpu":
-        parser.error("--amp: expected --device cuda, got cpu")
     if not os.access(args.wedge, os.X_OK):
         parser.error(f"--wedge: expected a program, got {args.wedge}")
 

@@ -101,8 +101,6 @@ def main():
                         help="give up if the first steps, compiling included, take longer (default: never)")
     args = parser.parse_args()
     check_setup(parser, args)
-    if args.amp and args.device == "cpu":
-        parser.error("--amp: expected --device cuda, got cpu")
     args.bench = os.path.abspath(args.bench)
     if not (os.path.isfile(args.bench) and os.access(args.bench, os.X_OK)):
         parser.error(f"--bench: expected a program, got {args.bench}")

@@ -82,6 +82,11 @@ WEDGE_AMX_TARGET void release() {
 WEDGE_AMX_TARGET [[gnu::always_inline]] inline Floats rounded(const Floats& x) {
   return (Floats)(((Words)x + 0x8000u) & 0xffff0000u);
 }
+// The same, halves to even; NaN stays NaN.
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Floats rounded_to_even(const Floats& x) {
+  const Words bits = (Words)x, even = bits + (0x7fffu + (bits >> 16 & 1u));
+  return (Floats)(x == x ? even : bits | 0x400000u);
+}
 WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, const Floats& high) {
   return (Words)low >> 16 | ((Words)high & 0xffff0000u);
 }
@@ -89,7 +94,7 @@ WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, con
 // One register of each part: 16 rows of A, or 16 columns of B, for 32 steps, which lie side by side in memory
 // or, if not AlongDepth, below each other. Row i of the register comes from row i of memory, or is column i
 // of it with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
-template <bool AlongDepth, bool Transposed>
+template <int kParts, bool AlongDepth, bool Transposed>
 WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::uint32_t* out,
                                             Floats& rest) {
   const std::int64_t second = AlongDepth ? kSide : kSide * ld;  // from the first 16 steps to the others
@@ -110,12 +115,16 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, st
   if constexpr (Transposed) swap_blocks<kSide / 2>(then, std::make_integer_sequence<int, kSide>());
 #pragma GCC unroll 16
   for (int i = 0; i < kSide; ++i) {
+    if constexpr (kParts == 1) {
+      *reinterpret_cast<Words*>(out + i * kSide) = pair(rounded_to_even(first[i]), rounded_to_even(then[i]));
+      continue;
+    }
     const Floats hi0 = rounded(first[i]), hi1 = rounded(then[i]);
     const Floats rest0 = first[i] - hi0, rest1 = then[i] - hi1;
     const Floats mid0 = rounded(rest0), mid1 = rounded(rest1);
     const Floats lo0 = rest0 - mid0, lo1 = rest1 - mid1;
     Words* const to = reinterpret_cast<Words*>(out + i * kSide);
-    constexpr std::int64_t part = AmxTile::kPart / kSide;
+    constexpr std::int64_t part = AmxTile<kParts>::kPart / kSide;
     to[0] = pair(hi0, hi1);
     to[part] = pair(mid0, mid1);
     to[2 * part] = pair(lo0, lo1);
@@ -124,33 +133,36 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, st
 }
 
 constexpr std::int64_t kSideOfPanel = 2 * kSide;
-static_assert(AmxTile::kRows == kSideOfPanel && AmxTile::kColumns == kSideOfPanel);
+using Split = AmxTile<3>;
+static_assert(Split::kRows == kSideOfPanel && Split::kColumns == kSideOfPanel);
 
 // Behind a panel of so many units: not 0 where it is kept as floats, [step][32], because it has numbers for
 // which hi + mid + lo does not hold.
 std::uint32_t& kept_as_floats(std::uint32_t* panel, std::int64_t units) {
-  return panel[units * AmxTile::kUnit];
+  return panel[units * Split::kUnit];
 }
 bool kept_as_floats(const std::uint32_t* panel, std::int64_t units) {
-  return panel[units * AmxTile::kUnit] != 0;
+  return panel[units * Split::kUnit] != 0;
 }
 void keep_floats(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
                  std::uint32_t* panel) {
   float* const to = reinterpret_cast<float*>(panel);
-  for (std::int64_t k = 0; k < AmxTile::units(depth) * AmxTile::kDepthUnit; ++k)
+  for (std::int64_t k = 0; k < Split::units(depth) * Split::kDepthUnit; ++k)
     for (std::int64_t r = 0; r < kSideOfPanel; ++r)
       to[k * kSideOfPanel + r] = k < depth && r < count ? in[along_depth ? r * ld + k : k * ld + r] : 0.f;
 }
 
 // Of A, rows become rows of registers, and lie so in memory along depth; of B, steps do.
-template <bool IsRows>
+template <class Tile, bool IsRows>
 void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
           std::uint32_t* out) {
-  constexpr std::int64_t unit = AmxTile::kDepthUnit;
-  const std::int64_t units = AmxTile::units(depth), panels = (count + kSideOfPanel - 1) / kSideOfPanel;
-  const std::int64_t stride = AmxTile::row_stride(depth);
-  const auto split_one = along_depth ? split<true, !IsRows> : split<false, IsRows>;
-  for (std::int64_t p = 0; p < panels; ++p) kept_as_floats(out + p * stride, units) = 0;
+  constexpr std::int64_t unit = Tile::kDepthUnit;
+  const std::int64_t units = Tile::units(depth), panels = (count + kSideOfPanel - 1) / kSideOfPanel;
+  const std::int64_t stride = Tile::row_stride(depth);
+  const auto split_one = along_depth ? split<Tile::kUnit / Tile::kPart, true, !IsRows>
+                                     : split<Tile::kUnit / Tile::kPart, false, IsRows>;
+  constexpr bool splits = Tile::kUnit > Tile::kPart;
+  for (std::int64_t p = 0; p < panels && splits; ++p) kept_as_floats(out + p * stride, units) = 0;
   // In the order in which it lies in memory.
   for (std::int64_t t = 0; t < units * panels; ++t) {
     const std::int64_t p = along_depth ? t / units : t % panels, u = along_depth ? t % units : t / panels;
@@ -159,7 +171,7 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
     for (int half = 0; half < 2; ++half) {
       const std::int64_t r = p * kSideOfPanel + half * kSide, k = u * unit;
       const float* const from = in + (along_depth ? r * ld + k : k * ld + r);
-      std::uint32_t* const to = panel + u * AmxTile::kUnit + half * kSide * kSide;
+      std::uint32_t* const to = panel + u * Tile::kUnit + half * kSide * kSide;
       const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), steps = std::min(depth - k, unit);
       if (rows == kSide && steps == unit) {
         split_one(from, ld, to, rest);
@@ -173,9 +185,9 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
     }
     float sum = 0;
     for (int i = 0; i < kSide; ++i) sum += rest[i];
-    if (std::isnan(sum)) kept_as_floats(panel, units) = 1;
+    if (splits && std::isnan(sum)) kept_as_floats(panel, units) = 1;
   }
-  for (std::int64_t p = 0; p < panels; ++p)
+  for (std::int64_t p = 0; p < panels && splits; ++p)
     if (kept_as_floats(out + p * stride, units))
       keep_floats(in + p * kSideOfPanel * (along_depth ? ld : 1), ld, along_depth, depth,
                   count - p * kSideOfPanel, out + p * stride);
@@ -186,13 +198,12 @@ template <bool IsRows>
 float element(const std::uint32_t* panel, bool floats, std::int64_t k, std::int64_t r) {
   if (floats) return reinterpret_cast<const float*>(panel)[k * kSideOfPanel + r];
   const std::int64_t step = k % kSide, row = r % kSide;
-  const std::uint32_t* const word = panel + k / AmxTile::kDepthUnit * AmxTile::kUnit +
-                                    r / kSide * kSide * kSide +
+  const std::uint32_t* const word = panel + k / Split::kDepthUnit * Split::kUnit + r / kSide * kSide * kSide +
                                     (IsRows ? row * kSide + step : step * kSide + row);
   float x = 0;
   for (int part = 2; part >= 0; --part) {
-    const std::uint32_t two = word[part * AmxTile::kPart];
-    const std::uint32_t bits = k % AmxTile::kDepthUnit < kSide ? two << 16 : two & 0xffff0000u;
+    const std::uint32_t two = word[part * Split::kPart];
+    const std::uint32_t bits = k % Split::kDepthUnit < kSide ? two << 16 : two & 0xffff0000u;
     float value;
     std::memcpy(&value, &bits, sizeof value);
     x += value;
@@ -204,7 +215,7 @@ float element(const std::uint32_t* panel, bool floats, std::int64_t k, std::int6
 void multiply_floats(std::int64_t units, const std::uint32_t* a, const std::uint32_t* b, float* sums) {
   const bool a_floats = kept_as_floats(a, units), b_floats = kept_as_floats(b, units);
   std::fill(sums, sums + kSideOfPanel * kSideOfPanel, 0.f);
-  for (std::int64_t k = 0; k < units * AmxTile::kDepthUnit; ++k) {
+  for (std::int64_t k = 0; k < units * Split::kDepthUnit; ++k) {
     float right[kSideOfPanel];
     for (int j = 0; j < kSideOfPanel; ++j) right[j] = element<false>(b, b_floats, k, j);
     for (int i = 0; i < kSideOfPanel; ++i) {
@@ -229,9 +240,15 @@ WEDGE_AMX_TARGET inline void multiply_loaded() {
   _tile_dpbf16ps(2, 5, 6);
   _tile_dpbf16ps(3, 5, 7);
 }
-// A unit of steps: six products of parts.
+// A unit of steps: six products of parts, or the one that there is.
+template <int kParts>
 WEDGE_AMX_TARGET inline void multiply_unit(const std::uint32_t* a, const std::uint32_t* b) {
-  constexpr std::int64_t mid = AmxTile::kPart, lo = 2 * AmxTile::kPart;
+  if constexpr (kParts == 1) {
+    load_a(a);
+    load_b(b);
+    return multiply_loaded();
+  }
+  constexpr std::int64_t mid = Split::kPart, lo = 2 * Split::kPart;
   load_a(a + lo);
   load_b(b);
   multiply_loaded();
@@ -254,22 +271,26 @@ bool has_amx() {
   return has;
 }
 
-void AmxTile::pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
-                        std::int64_t count, Packed* out) {
-  pack<true>(in, ld, along_depth, depth, count, out);
+template <int kParts>
+void AmxTile<kParts>::pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                                std::int64_t count, Packed* out) {
+  pack<AmxTile, true>(in, ld, along_depth, depth, count, out);
 }
-void AmxTile::pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
-                           std::int64_t count, Packed* out) {
-  pack<false>(in, ld, along_depth, depth, count, out);
+template <int kParts>
+void AmxTile<kParts>::pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+                                   std::int64_t count, Packed* out) {
+  pack<AmxTile, false>(in, ld, along_depth, depth, count, out);
 }
 
-WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, const Packed* a, const Packed* b,
-                                                        float alpha, float beta, float* C, std::int64_t ldc,
-                                                        int rows, int columns, bool past_caches) {
+template <int kParts>
+WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile<kParts>::multiply(std::int64_t depth, const Packed* a,
+                                                                const Packed* b, float alpha, float beta,
+                                                                float* C, std::int64_t ldc, int rows,
+                                                                int columns, bool past_caches) {
   const std::int64_t units = AmxTile::units(depth);
   const bool whole = rows == kRows && columns == kColumns;
   alignas(64) float sums[kRows * kColumns];
-  if (!kept_as_floats(a, units) && !kept_as_floats(b, units)) {
+  if (kParts == 1 || (!kept_as_floats(a, units) && !kept_as_floats(b, units))) {
     for (int i = 0; i < rows && !past_caches; ++i) {
       __builtin_prefetch(C + i * ldc, 1);
       __builtin_prefetch(C + i * ldc + columns - 1, 1);
@@ -280,7 +301,7 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, cons
     _tile_zero(2);
     _tile_zero(3);
     for (std::int64_t u = 0; u < units; ++u) {
-      multiply_unit(a + u * kUnit, b + u * kUnit);
+      multiply_unit<kParts>(a + u * kUnit, b + u * kUnit);
       // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
       // sums, one that meets a store every second unit less than 200 (bench/NOTES.md).
       if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
@@ -317,10 +338,12 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile::multiply(std::int64_t depth, cons
     }
 }
 
-AmxTile::Session::Session() {
+template <int kParts>
+AmxTile<kParts>::Session::Session() {
   configure();
 }
-AmxTile::Session::~Session() {
+template <int kParts>
+AmxTile<kParts>::Session::~Session() {
   release();
 }
 
@@ -329,13 +352,21 @@ AmxTile::Session::~Session() {
 bool has_amx() {
   return false;
 }
-void AmxTile::pack_rows(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
-void AmxTile::pack_columns(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
-void AmxTile::multiply(std::int64_t, const Packed*, const Packed*, float, float, float*, std::int64_t, int,
-                       int, bool) {}
-AmxTile::Session::Session() {}
-AmxTile::Session::~Session() {}
+template <int kParts>
+void AmxTile<kParts>::pack_rows(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+template <int kParts>
+void AmxTile<kParts>::pack_columns(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+template <int kParts>
+void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, float*, std::int64_t,
+                               int, int, bool) {}
+template <int kParts>
+AmxTile<kParts>::Session::Session() {}
+template <int kParts>
+AmxTile<kParts>::Session::~Session() {}
 
 #endif
+
+template struct AmxTile<1>;
+template struct AmxTile<3>;
 
 }  // namespace wedge::cpu

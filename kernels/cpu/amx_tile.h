@@ -5,7 +5,7 @@
 // and of the nine products of parts six are added up in float32, in the order that loads fewest registers.
 // The other three come to 2^-24 |x y| at most, half a unit in the last place of a rounded product. (Henry,
 // Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-// Computations", ARITH 2019.)
+// Computations", ARITH 2019.) Where factors may be rounded, one number of bfloat16 is all that is kept of each.
 #pragma once
 
 #include <cstdint>
@@ -16,31 +16,34 @@ namespace wedge::cpu {
 // environment. Asked once; where the answer is yes, the process's signal stacks must hold 12 KB from then on.
 bool has_amx();
 
-// A kind of tile, like VectorTile in tile.h. Infinities, NaN and numbers that round to infinity are
-// multiplied apart, as they are; products within 2^-7 of the largest number may come out infinite. Factors
-// and products below 2^-102 keep fewer bits, as parts of them are denormal and so zero.
+// A kind of tile, like VectorTile in tile.h, of factors in so many parts, three or one. Of three: infinities,
+// NaN and numbers that round to infinity are multiplied apart, as they are; products within 2^-7 of the
+// largest number may come out infinite. Factors and products below 2^-102 keep fewer bits, as parts of them
+// are denormal and so zero. Of one: factors are rounded to nearest, ties to even.
+template <int kParts>
 struct AmxTile {
+  static_assert(kParts == 1 || kParts == 3);
   using Value = float;
   using Packed = std::uint32_t;  // one part of step k, and above it of step k + 16
   static constexpr int kRows = 32, kColumns = 32;
-  static constexpr std::int64_t kDepthUnit = 32, kDepth = 512, kBlockPanels = 8;
-  static constexpr std::int64_t kElementBytes = 6;
-  static constexpr std::int64_t kSharedBytes = 3 << 18, kOwnBytes = 3 << 18;
+  static constexpr std::int64_t kDepthUnit = 32, kDepth = kParts == 3 ? 512 : 1024, kBlockPanels = 8;
+  static constexpr std::int64_t kElementBytes = 2 * kParts;
+  static constexpr std::int64_t kSharedBytes = kParts == 3 ? 3 << 18 : 1 << 20, kOwnBytes = kSharedBytes;
   static constexpr bool kCanStream = true;
 
-  // Of a panel, for kDepthUnit steps: three parts, two registers of 16 x 16 words.
-  static constexpr std::int64_t kPart = 512, kUnit = 3 * kPart;
+  // Of a panel, for kDepthUnit steps: its parts, each two registers of 16 x 16 words.
+  static constexpr std::int64_t kPart = 512, kUnit = kParts * kPart;
   static constexpr std::int64_t units(std::int64_t depth) { return (depth + kDepthUnit - 1) / kDepthUnit; }
   // A line of cache more than it holds, for a flag.
   static constexpr std::int64_t row_stride(std::int64_t depth) { return units(depth) * kUnit + 16; }
   static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
 
-  // Whether a product is faster than with vectors: a multiplication takes less than half as long here, a
-  // number that is split as long as 16 there, and edges as long as what they are padded to.
+  // Whether a product is faster than with vectors: a multiplication takes less than half as long here, or an
+  // eighth, a number that is split as long as 16 there, and edges as long as what they are padded to.
   static constexpr bool pays(std::int64_t M, std::int64_t N, std::int64_t K) {
     static_assert(kRows == kDepthUnit && kColumns == kDepthUnit);
     constexpr auto padded = [](std::int64_t n) { return units(n) * kDepthUnit; };
-    return padded(M) * padded(N) * padded(K) / 2 + 16 * (M + N) * padded(K) <= M * N * K;
+    return padded(M) * padded(N) * padded(K) / (kParts == 3 ? 2 : 8) + 16 * (M + N) * padded(K) <= M * N * K;
   }
 
   // As pack_panels().
@@ -61,5 +64,7 @@ struct AmxTile {
     Session& operator=(const Session&) = delete;
   };
 };
+extern template struct AmxTile<1>;
+extern template struct AmxTile<3>;
 
 }  // namespace wedge::cpu

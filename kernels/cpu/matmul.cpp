@@ -227,25 +227,28 @@ void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
 }
 
 template <class T>
-void one(const Gemm<T>& g, const T* A, const T* B, T* C) {
+void one(const Exec& exec, const Gemm<T>& g, const T* A, const T* B, T* C) {
   const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
   if (few || g.K == 0) return few_rows(g, A, B, C);
-  if constexpr (std::is_same_v<T, float>)
-    if (AmxTile::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile>(g, A, B, C).run();
+  if constexpr (std::is_same_v<T, float>) {
+    if (exec.rounds_factors && AmxTile<1>::pays(g.M, g.N, g.K) && has_amx())
+      return Product<AmxTile<1>>(g, A, B, C).run();
+    if (AmxTile<3>::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile<3>>(g, A, B, C).run();
+  }
   Product<VectorTile<T>>(g, A, B, C).run();
 }
 
 }  // namespace
 
 template <class T>
-void gemm(const Exec&, const Gemm<T>& g) {
+void gemm(const Exec& exec, const Gemm<T>& g) {
   if (g.M == 0 || g.N == 0 || g.batches == 0) return;
-  if (g.batches == 1) return one(g, g.A, g.B, g.C);
+  if (g.batches == 1) return one(exec, g, g.A, g.B, g.C);
   const std::int64_t flops = std::max<std::int64_t>(1, g.M * g.N * g.K);
   parallel_for(g.batches, std::max<std::int64_t>(1, 4 * kElementGrain / flops),
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t i = begin; i < end; ++i)
-                   one(g, g.A + i * g.stride_a, g.B + i * g.stride_b, g.C + i * g.stride_c);
+                   one(exec, g, g.A + i * g.stride_a, g.B + i * g.stride_b, g.C + i * g.stride_c);
                });
 }
 

@@ -53,6 +53,7 @@ TEST_CASE("config keys: the founding experiment's defaults", "[apps]") {
       {"train.grad_clip", "1.0"},
       {"train.dropout_rate", "0.1"},
       {"train.amp", "true"},
+      {"train.amp_on_cpu", "false"},
       {"train.accumulate", "1"},
       {"train.warmup_steps", "0"},
       {"train.max_steps", "null"},

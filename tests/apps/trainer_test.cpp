@@ -8,6 +8,7 @@
 #include "apps/checkpoint_metadata.h"
 #include "apps/compose.h"
 #include "apps/evaluate.h"
+#include "kernels/cpu/amx_tile.h"
 #include "models/checkpoint.h"
 #include "models/schedule.h"
 #include "tests/apps/command_runner.h"
@@ -315,4 +316,12 @@ TEST_CASE("trainer: what cannot be trained is said before", "[apps][trainer]") {
   CHECK_NOTHROW(check_trainable(tiny.config({last}), tiny.corpus));
   CHECK_THROWS_WITH(check_trainable(tiny.config({last, "model.d_model=32"}), tiny.corpus),
                     ContainsSubstring("[12, 32]"));
+  const auto rounded = [&] {
+    check_trainable(tiny.config({"train.device=cpu", "train.amp_on_cpu=true"}), tiny.corpus);
+  };
+  if (cpu::has_amx())
+    CHECK_NOTHROW(rounded());
+  else
+    CHECK_THROWS_WITH(rounded(),
+                      ContainsSubstring("train.amp_on_cpu: expected a processor with Intel's AMX"));
 }

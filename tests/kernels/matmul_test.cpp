@@ -1,6 +1,7 @@
 // gemm against three loops: every transposition, padding between rows, alpha, beta, batches.
 #include "kernels/matmul.h"
 
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -151,7 +152,7 @@ TEST_CASE("infinities, NaN and the largest numbers are multiplied as loops do", 
   constexpr float infinity = std::numeric_limits<float>::infinity(),
                   largest = std::numeric_limits<float>::max();
   constexpr std::int64_t M = 130, N = 150, K = 610;
-  static_assert(cpu::AmxTile::pays(M, N, K));
+  static_assert(cpu::AmxTile<3>::pays(M, N, K));
   for (const bool ta : {false, true})
     for (const bool tb : {false, true})
       for (const float beta : {0.f, 1.f}) {
@@ -205,7 +206,7 @@ TEST_CASE("infinities, NaN and the largest numbers are multiplied as loops do", 
 TEST_CASE("products of float32 are as exact as sums of float32 one after another", "[matmul]") {
   for (const auto& [M, N, K] : {std::tuple{128, 96, 64}, {64, 64, 1024}})
     for (const double scale : {1.0, 1e-12, 1e12}) {
-      CHECK(cpu::AmxTile::pays(M, N, K));
+      CHECK(cpu::AmxTile<3>::pays(M, N, K));
       std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2),
                          c(static_cast<std::size_t>(M * N));
       for (float& x : a) x *= static_cast<float>(scale);
@@ -231,6 +232,76 @@ TEST_CASE("products of float32 are as exact as sums of float32 one after another
       CAPTURE(M, N, K, scale, std::sqrt(ours / (M * N)), std::sqrt(loops / (M * N)));
       CHECK(ours <= (cpu::has_amx() ? 0.25 : 1) * loops);
     }
+}
+
+// Where the processor has a unit for it; where not, or where a product is too small, nothing is rounded.
+TEST_CASE("products of float32 whose factors are to be rounded", "[matmul]") {
+  const auto at = [](std::vector<float>& values, std::int64_t i) -> float& {
+    return values[static_cast<std::size_t>(i)];
+  };
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const auto& [M, N, K] : {std::tuple{130, 150, 610}, {64, 64, 2100}, {700, 96, 33}, {5, 6, 7}})
+        for (const auto& [alpha, beta] : {std::pair{1.f, 0.f}, {0.5f, 1.f}}) {
+          CAPTURE(ta, tb, M, N, K, alpha, beta);
+          std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2);
+          const bool rounds = cpu::AmxTile<1>::pays(M, N, K) && cpu::has_amx();
+          const std::int64_t row = M - 1;  // whose sums are not finite
+          const auto a_at = [&](std::int64_t i, std::int64_t k) { return ta ? k * M + i : i * K + k; };
+          const auto b_at = [&](std::int64_t k, std::int64_t j) { return tb ? j * K + k : k * N + j; };
+          if (rounds) {
+            at(a, a_at(row, 0)) = std::bit_cast<float>(0x7f800001u);  // NaN that cut off would be infinite
+            at(a, a_at(row - 1, 1)) = std::numeric_limits<float>::infinity();
+            at(a, a_at(row - 2, 2)) = std::numeric_limits<float>::max();  // rounds to infinity
+          }
+          Gemm<float> g = product<float>(ta, tb, M, N, K);
+          g.alpha = alpha;
+          g.beta = beta;
+          g.lda = ta ? M : K;
+          g.ldb = tb ? K : N;
+          g.ldc = N;
+          const auto run = [&](const std::vector<float>& left, const std::vector<float>& right,
+                               bool rounded) {
+            std::vector<float> c = drawn<float>(M * N, 3);
+            g.A = left.data();
+            g.B = right.data();
+            g.C = c.data();
+            cpu::gemm<float>(Exec{.rounds_factors = rounded}, g);
+            return c;
+          };
+          const std::vector<float> got = run(a, b, true), before = drawn<float>(M * N, 3);
+          if (!rounds) {
+            CHECK(got == run(a, b, false));
+            continue;
+          }
+          const auto rounded = [](std::vector<float> values) {
+            for (float& x : values) x = static_cast<float>(BFloat16(x));
+            return values;
+          };
+          const std::vector<float> ra = rounded(a), rb = rounded(b), again = run(ra, rb, true);
+          for (std::int64_t i = 0; i < M; ++i)
+            for (std::int64_t j = 0; j < N; ++j) {
+              double sum = 0, terms = 0;
+              for (std::int64_t k = 0; k < K; ++k) {
+                const double term = static_cast<double>(ra[static_cast<std::size_t>(a_at(i, k))]) *
+                                    static_cast<double>(rb[static_cast<std::size_t>(b_at(k, j))]);
+                sum += term;
+                terms += std::abs(term);
+              }
+              const auto place = static_cast<std::size_t>(i * N + j);
+              sum = alpha * sum + beta * before[place];
+              CAPTURE(i, j, sum, got[place]);
+              if (std::isfinite(sum)) {
+                REQUIRE(std::abs(got[place] - sum) <=
+                        4 * std::numeric_limits<float>::epsilon() * (1 + terms));
+                REQUIRE(got[place] == again[place]);
+              } else if (std::isnan(sum)) {
+                REQUIRE(std::isnan(got[place]));
+              } else {
+                REQUIRE(got[place] == static_cast<float>(sum));
+              }
+            }
+        }
 }
 
 TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[matmul]", float, double) {
