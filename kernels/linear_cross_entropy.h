@@ -19,10 +19,9 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // On the CPU, probabilities below the smallest normal number are zero in the gradients.
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 // On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
-// bfloat16 products bfloat16 (as under PyTorch's autocast); maxima, exponentials and sums are float32 always,
-// and logits are where only the loss is wanted. (bfloat16 logits beyond 1e9 in size have a loss and a G of
-// NaN.) There G of the last rows, mostly of all, can be kept, and
-// with it what they add to dweight be made later.
+// bfloat16 products bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN); maxima,
+// exponentials and sums are float32 always, and logits are where only the loss is wanted. There G of the last
+// rows, mostly of all, can be kept, and with it what they add to dweight be made later.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;

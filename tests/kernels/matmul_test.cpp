@@ -305,7 +305,7 @@ TEST_CASE("products of float32 whose factors are to be rounded", "[matmul]") {
 }
 
 TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[matmul]", float, double) {
-  for (const bool tb : {false, true})
+  for (const auto& [tb, rounds] : {std::pair{false, false}, {true, false}, {false, true}, {true, true}})
     for (const auto& [M, N, K] :
          {std::tuple{300, 700, 600}, {700, 90, 1100}, {2, 50003, 37}, {13, 3001, 40}, {100, 5, 3000}}) {
       Gemm<TestType> g = product<TestType>(false, tb, M, N, K);
@@ -320,9 +320,9 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
         const Threads count(threads);
         std::vector<TestType> c(static_cast<std::size_t>(M * N));
         g.C = c.data();
-        cpu::gemm<TestType>(Exec{}, g);
+        cpu::gemm<TestType>(Exec{.rounds_factors = rounds}, g);
         if (first.empty()) first = c;
-        CAPTURE(tb, M, N, K, threads);
+        CAPTURE(tb, rounds, M, N, K, threads);
         CHECK(c == first);
       }
     }
