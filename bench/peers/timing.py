@@ -39,6 +39,7 @@ COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cu
 VARIANTS = ("eager", "eager_graph", *COMPILE_MODES)
 GRASSMANN_FORMS = ("product", "shifted", "shifted_product")
 FORMS = ("plain", "cudnn", *GRASSMANN_FORMS)
+UNCOMPILED = ("plain", "product")  # of the Grassmann mixer: torch.compile takes minutes over them
 PRECISIONS = ("float32", "amp", "bf16_tensors")
 PASSES = ("forward", "forward+backward")
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -64,7 +65,8 @@ def parse_arguments(description, groups):
     parser.add_argument("--groups", default=",".join(groups), help="default: %(default)s")
     parser.add_argument("--filter", default="", help="only cases in whose name this regular expression is found")
     parser.add_argument("--variants", help="default: all that the device has, but compile_quick")
-    parser.add_argument("--forms", default=",".join(FORMS), help="of the cases that have several; default: %(default)s")
+    parser.add_argument("--forms", help="of the cases that have several (default: all, but of the Grassmann mixer compiled "
+                        f"those alone that compile well), of {', '.join(FORMS)}")
     parser.add_argument("--precisions", help="default: float32, and on a GPU amp and bf16_tensors")
     parser.add_argument("--passes", default=",".join(PASSES), help="default: %(default)s")
     parser.add_argument("--limit", type=int, default=0, metavar="SECONDS",
@@ -76,7 +78,7 @@ def parse_arguments(description, groups):
     variants = args.variants or ("eager,eager_graph,compile,compile_graph" if cuda else "eager,compile")
     args.variants = words(parser, "--variants", variants, VARIANTS if cuda else ("eager", "compile"))
     args.groups = words(parser, "--groups", args.groups, groups)
-    args.forms = words(parser, "--forms", args.forms, FORMS)
+    args.forms = words(parser, "--forms", args.forms, FORMS) if args.forms else None
     args.precisions = words(parser, "--precisions", args.precisions or (",".join(PRECISIONS) if cuda else "float32"), PRECISIONS)
     args.passes = words(parser, "--passes", args.passes, PASSES)
     try:
@@ -242,11 +244,18 @@ def report(args, case, forms, inputs, parameters=(), precisions=("float32", "amp
         return
     inputs = [make() if callable(make) else make for make in inputs]
     forms = forms if isinstance(forms, dict) else {"plain": forms}
-    chosen = [form for form in forms if form in args.forms and (form != "cudnn" or args.device == "cuda")]
+
+    def is_wanted(form, variant):
+        if form == "cudnn" and args.device == "cpu":
+            return False
+        if args.forms:
+            return form in args.forms
+        return not (variant in COMPILE_MODES and form in UNCOMPILED and "shifted" in forms)
+
     for precision in (p for p in args.precisions if p in precisions):
         for of_pass in args.passes:
             for variant in args.variants:
-                for form in chosen:
+                for form in (form for form in forms if is_wanted(form, variant)):
                     name = variant if form == "plain" else f"{variant}+{form}"
                     line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": name, "precision": precision}
                     print(json.dumps(line | figure(args, variant, form, forms[form], inputs, parameters, of_pass, precision)
