@@ -277,6 +277,13 @@ Json get_key(const Json& config, const Key& key) {
   return key.group().empty() ? member(config, key.leaf()) : member(member(config, key.group()), key.leaf());
 }
 
+bool has_key(const Json& config, const Key& key) {
+  const std::string group(key.group()), leaf(key.leaf());
+  if (!config.is_object()) return false;
+  if (group.empty()) return config.contains(leaf);
+  return config.contains(group) && config[group].is_object() && config[group].contains(leaf);
+}
+
 void set_key(Json& config, const Key& key, const Json& value) {
   const std::string group(key.group()), leaf(key.leaf());
   if (!config.is_object() || (!group.empty() && !(config.contains(group) && config[group].is_object())))

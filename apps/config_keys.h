@@ -65,6 +65,7 @@ void set_key(Config& config, const Key& key, const Json& value);
 Json get_key(const Config& config, const Key& key);
 // The same of a configuration as JSON, nested by group; null where it has none.
 Json get_key(const Json& config, const Key& key);
+bool has_key(const Json& config, const Key& key);
 // Sets it there, where the configuration has the key's group.
 void set_key(Json& config, const Key& key, const Json& value);
 

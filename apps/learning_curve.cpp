@@ -9,6 +9,7 @@
 #include "apps/files.h"
 #include "apps/format.h"
 #include "apps/published.h"
+#include "apps/run_state.h"
 #include "apps/summarize.h"
 #include "tensor/check.h"
 
@@ -43,21 +44,26 @@ Series thinned(const std::vector<double>& x, const std::vector<double>& y) {
 // The runs' labels, each with what tells its configuration from the others'.
 std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
   constexpr std::size_t kMaxKeys = 3;
-  std::vector<RunResult> runs;
-  for (const LearningCurve& curve : curves) {
-    RunResult& run = runs.emplace_back();
-    run.config = curve.config;
-    if (curve.result) run.corpus = curve.result->corpus;
+  std::vector<RunResult> runs(curves.size());
+  std::vector<RunResult*> pointers;
+  for (std::size_t i = 0; i < curves.size(); ++i) {
+    runs[i].config = curves[i].config;
+    runs[i].corpus = curves[i].corpus;
+    pointers.push_back(&runs[i]);
   }
-  const std::vector<const Key*> keys = differing_keys(comparable_configs(runs));
+  make_comparable(pointers);
+  std::vector<Json> configs;
+  for (const RunResult& run : runs) configs.push_back(run.config);
+  const std::vector<const Key*> keys = differing_keys(configs);
   std::vector<std::string> legend;
-  for (const LearningCurve& curve : curves) {
+  for (std::size_t i = 0; i < curves.size(); ++i) {
     std::string values;
     for (const Key* key : keys)
       values +=
-          fmt::format("{}{}={}", values.empty() ? "" : ", ", key->leaf(), get_key(curve.config, *key).dump());
-    legend.push_back(keys.empty() || keys.size() > kMaxKeys ? curve.label
-                                                            : fmt::format("{} ({})", curve.label, values));
+          fmt::format("{}{}={}", values.empty() ? "" : ", ", key->leaf(), get_key(configs[i], *key).dump());
+    legend.push_back(keys.empty() || keys.size() > kMaxKeys
+                         ? curves[i].label
+                         : fmt::format("{} ({})", curves[i].label, values));
   }
   return legend;
 }
@@ -81,7 +87,12 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
   LearningCurve curve;
   curve.label = label;
   if (is_there(folder.config())) curve.config = read_json(folder.config());
-  if (is_there(folder.results())) curve.result = read_result(folder.results());
+  if (is_there(folder.results())) {
+    curve.result = read_result(folder.results());
+    curve.corpus = curve.result->corpus;
+  } else if (const std::vector<fs::path> states = folder.states(); !states.empty()) {
+    curve.corpus = corpus_of_state(states.front());
+  }
 
   std::vector<std::int64_t> epochs;  // of the steps
   std::istringstream lines(read_file(folder.metrics()));

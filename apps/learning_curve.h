@@ -17,8 +17,9 @@ struct LearningCurve {
   // Training loss of the steps, at the part of the epochs that was done by then; and of the epochs' ends.
   std::vector<double> step_epochs, step_losses;
   std::vector<double> val_epochs, val_losses;
-  std::optional<RunResult> result;  // of a run that is finished
-  Json config;                      // null where there is no config.json
+  std::optional<RunResult> result;    // of a run that is finished
+  Json config;                        // null where there is no config.json
+  std::optional<std::string> corpus;  // checksum, of results.json or the newest state
 };
 
 // Reads metrics.jsonl, and config.json and results.json where they are. A last line that breaks off, as of a

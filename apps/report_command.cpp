@@ -106,8 +106,9 @@ int run_report(const Words& words) {
     page.heading("Throughput");
     if (const Bars bars = throughput_of(curves); !bars.bars.empty()) page.picture(bars);
     page.heading("Configuration");
-    if (const auto keys = differing_keys(configs_of(results)); !keys.empty()) {
-      page.table(differences(results, keys));
+    const std::vector<LabelledResult> compared = comparable(results);
+    if (const auto keys = differing_keys(configs_of(compared)); !keys.empty()) {
+      page.table(differences(compared, keys));
     } else {
       page.paragraph("Apart from the mixer, all runs are configured alike.");
     }

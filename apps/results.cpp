@@ -1,7 +1,10 @@
 #include "apps/results.h"
 
-#include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
 
 #include "apps/config_keys.h"
 #include "apps/files.h"
@@ -78,16 +81,37 @@ RunResult read_result(const std::filesystem::path& path) {
   return result;
 }
 
-std::vector<Json> comparable_configs(const std::vector<RunResult>& runs) {
-  std::vector<Json> configs;
-  for (const RunResult& run : runs) {
-    Json& config = configs.emplace_back(run.config);
-    if (!run.corpus) continue;
-    const auto first = std::ranges::find(runs, run.corpus, &RunResult::corpus);
+void make_comparable(const std::vector<RunResult*>& runs) {
+  const auto places_of = [](const RunResult& run) {
+    Json places = Json::array();
     for (const Key& key : config_keys())
-      if (key.kind == KeyKind::place) set_key(config, key, get_key(first->config, key));
+      if (key.kind == KeyKind::place) places.push_back(get_key(run.config, key));
+    return places;
+  };
+  std::map<std::string, Json> places;          // of each corpus
+  std::map<std::string, std::string> corpora;  // of each place, the first
+  std::set<std::string> shared;                // places with more than one
+  for (const RunResult* run : runs) {
+    if (!run->corpus || !places.try_emplace(*run->corpus, places_of(*run)).second) continue;
+    const std::string here = places[*run->corpus].dump();
+    if (!corpora.try_emplace(here, *run->corpus).second) shared.insert(here);
   }
-  return configs;
+  for (RunResult* run : runs) {
+    for (const Key& key : config_keys())
+      if (key.in_checkpoint() && !has_key(run->config, key))
+        set_key(run->config, key, get_key(Config{}, key));
+    if (!run->corpus) continue;
+    const Json& first = places[*run->corpus];
+    std::size_t place = 0;
+    for (const Key& key : config_keys())
+      if (key.kind == KeyKind::place) set_key(run->config, key, first[place++]);
+    if (!shared.contains(first.dump())) continue;
+    const Key& key = find_key("data.path");
+    const Json path = get_key(run->config, key);
+    set_key(run->config, key,
+            fmt::format("{} (corpus {})", path.is_string() ? path.get<std::string>() : path.dump(),
+                        *run->corpus));
+  }
 }
 
 }  // namespace wedge::app

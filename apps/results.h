@@ -30,8 +30,9 @@ Json to_json(const RunResult& result);
 // be there. Throws wedge::Error naming the file and the key.
 RunResult read_result(const std::filesystem::path& path);
 
-// The runs' configurations, to tell them apart by: where a corpus lies makes no difference, so that runs of the
-// same one have the first one's places.
-std::vector<Json> comparable_configs(const std::vector<RunResult>& runs);
+// Makes the runs' configurations such that equal experiments have equal ones. Where a corpus lies makes no
+// difference: runs of the same one get the first one's places, and where two corpora lie in one place, its
+// checksum is added to data.path. What an older file lacks gets its default.
+void make_comparable(const std::vector<RunResult*>& runs);
 
 }  // namespace wedge::app

@@ -205,6 +205,14 @@ void check_corpus(const fs::path& path, const std::string& corpus) {
   check_corpus(path, open_header(path).metadata(), corpus);
 }
 
+std::optional<std::string> corpus_of_state(const fs::path& path) {
+  try {
+    return open_header(path).metadata().at("corpus");
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 std::optional<fs::path> newest_state(const RunFolder& folder) {
   std::string damage;
   for (const fs::path& path : folder.states()) {

@@ -53,5 +53,7 @@ void check_state(const std::filesystem::path& path);
 // Throws wedge::Error when it is no state, or that of a run on another corpus than the one of this checksum. Reads
 // no more than the header.
 void check_corpus(const std::filesystem::path& path, const std::string& corpus);
+// The checksum of the corpus of its run; none where the file can't be read or is no state.
+std::optional<std::string> corpus_of_state(const std::filesystem::path& path);
 
 }  // namespace wedge::app

@@ -41,8 +41,9 @@ std::string describe_keys_of(const RunResult& result, const std::vector<const Ke
 }
 
 // Equal for runs that differ in the seed alone; empty where there is no configuration to judge by.
-std::string identity_without_seed(const RunResult& result, Json config) {
-  if (!config.is_object()) return {};
+std::string identity_without_seed(const RunResult& result) {
+  if (!result.config.is_object()) return {};
+  Json config = result.config;
   for (const Key& key : config_keys()) {
     if (key.in_checkpoint() && key.name != "seed") continue;
     const std::string group(key.group()), leaf(key.leaf());
@@ -129,10 +130,17 @@ Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<const 
 
 }  // namespace
 
+std::vector<LabelledResult> comparable(std::vector<LabelledResult> results) {
+  std::vector<RunResult*> runs;
+  for (LabelledResult& r : results) runs.push_back(&r.result);
+  make_comparable(runs);
+  return results;
+}
+
 std::vector<Json> configs_of(const std::vector<LabelledResult>& results) {
-  std::vector<RunResult> runs;
-  for (const LabelledResult& r : results) runs.push_back(r.result);
-  return comparable_configs(runs);
+  std::vector<Json> configs;
+  for (const LabelledResult& r : results) configs.push_back(r.result.config);
+  return configs;
 }
 
 std::string comparison_table(const std::vector<LabelledResult>& results) {
@@ -140,25 +148,24 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
   return render(table.rows, table.text_columns);
 }
 
-Table comparison_of(const std::vector<LabelledResult>& results) {
+Table comparison_of(const std::vector<LabelledResult>& given) {
+  const std::vector<LabelledResult> results = comparable(given);
   std::map<std::string, int> count_of_model;
   bool with_run = false;
   for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
-  const std::vector<Json> configs = configs_of(results);
-  const std::vector<const Key*> differing = differing_keys(configs);
+  const std::vector<const Key*> differing = differing_keys(configs_of(results));
   std::vector<std::pair<std::string, std::vector<const LabelledResult*>>> groups;  // in order of appearance
   std::set<double> floors;
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    const LabelledResult& r = results[i];
+  for (const LabelledResult& r : results) {
     const RunResult& result = r.result;
     rows.push_back({model_name(result.strategy), r.label + describe_keys_of(result, differing),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});
     if (result.floor) floors.insert(*result.floor);
-    const std::string identity = identity_without_seed(result, configs[i]);
+    const std::string identity = identity_without_seed(result);
     if (identity.empty()) continue;
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == identity; });

@@ -13,7 +13,8 @@ struct LabelledResult {
   RunResult result;
 };
 
-// comparable_configs() of them.
+// make_comparable() of them.
+std::vector<LabelledResult> comparable(std::vector<LabelledResult> results);
 std::vector<Json> configs_of(const std::vector<LabelledResult>& results);
 
 using TableRow = std::vector<std::string>;

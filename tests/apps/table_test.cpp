@@ -72,6 +72,29 @@ TEST_CASE("table: where a corpus lies makes no difference, which one it is does"
   runs[1].result.corpus = "4567cdef";
   CHECK(comparison_table(runs).find("mean of") == std::string::npos);
   CHECK(comparison_table(runs).find("| 1 (data.path=\"there\" seed=2) ") != std::string::npos);
+  runs.push_back(result("2", "attention", 3.0, {"seed=3", "data.path=there"}));  // the first one's, moved
+  runs[2].result.corpus = "0123abcd";
+  CHECK(comparison_table(runs).find("| 2 (data.path=\"here\" seed=3) ") != std::string::npos);
+  CHECK(comparison_table(runs).find("| mean of 2 seeds (data.path=\"here\") ") != std::string::npos);
+
+  std::vector<LabelledResult> same = {result("0", "attention", 1.0, {"seed=1", "data.path=here"}),
+                                      result("1", "attention", 2.0, {"seed=2", "data.path=here"})};
+  same[0].result.corpus = "0123abcd";
+  same[1].result.corpus = "4567cdef";
+  CHECK(comparison_table(same).find("mean of") == std::string::npos);
+  CHECK(comparison_table(same).find("| 1 (data.path=\"here (corpus 4567cdef)\" seed=2) ") !=
+        std::string::npos);
+}
+
+TEST_CASE("table: what an older file lacks has its default", "[apps]") {
+  std::vector<LabelledResult> runs = {result("0", "attention", 1.0, {"seed=1"}),
+                                      result("1", "attention", 2.0, {"seed=2"})};
+  runs[0].result.config["train"].erase("amp_on_cpu");
+  runs.push_back(result("2", "attention", 3.0, {"seed=3", "train.grad_clip=null"}));
+  CHECK(comparison_table(runs).find("| 2 (train.grad_clip=null seed=3) ") != std::string::npos);
+  runs.pop_back();
+  CHECK(comparison_table(runs).find("| 0 (seed=1) ") != std::string::npos);
+  CHECK(comparison_table(runs).find("| mean of 2 seeds ") != std::string::npos);
 }
 
 TEST_CASE("table: runs that differ in more than the seed are not averaged", "[apps]") {
