@@ -28,6 +28,8 @@ class RunFiles {
   RunFiles(const RunFolder& folder, const Config& config, const data::Corpus& corpus,
            const std::optional<std::filesystem::path>& state);
 
+  const std::string& corpus() const { return corpus_; }  // fingerprint
+
   // Puts model and optimizer where the run goes on from, says how far that is, and clears away what is of
   // later steps, or of an earlier run.
   RunProgress begin(LanguageModel& model, AdamW& optimizer);
@@ -52,7 +54,7 @@ class RunFiles {
 
   RunFolder folder_;
   const Config& config_;
-  std::string corpus_;  // fingerprint
+  std::string corpus_;
   std::map<std::string, std::string> metadata_;
   LineLog metrics_;                             // holds the lock
   std::optional<std::filesystem::path> state_;  // to go on from

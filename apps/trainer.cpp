@@ -54,7 +54,6 @@ class Run {
         total_steps_(std::min(schedule_steps_, train_.max_steps.value_or(schedule_steps_))) {
     result_.strategy = config.model.tensor_lifting_strategy;
     result_.num_params = model_->num_parameters();
-    result_.corpus = fingerprint(corpus);
     result_.config = to_json(config);
     result_.floor = corpus.floor(config.data.max_context_len);
   }
@@ -62,7 +61,10 @@ class Run {
   // With `files`, from where they say that the run stands.
   RunResult run(RunFiles* files) {
     files_ = files;
-    if (files_) done_ = files_->begin(*model_, optimizer_);
+    if (files_) {
+      result_.corpus = files_->corpus();
+      done_ = files_->begin(*model_, optimizer_);
+    }
     sink_.start({fmt::format("{}, {:.2f} M parameters{}", model_name(result_.strategy),
                              static_cast<double>(result_.num_params) / 1e6, on_device()),
                  train_.num_epochs, total_steps_, steps_.per_epoch(), done_.step});

@@ -51,7 +51,7 @@ Harness::Harness(int argc, char** argv, const char* help) {
   WEDGE_CHECK(nothing.empty(), "--quick: expected no value, got '{}'", nothing);
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
-  WEDGE_CHECK(!benchmark::ReportUnrecognizedArguments(count, arguments.data()), "unrecognized arguments");
+  WEDGE_CHECK(count <= 1, "unknown argument '{}'; --help explains them", arguments[1]);
   WEDGE_CHECK(device == "cpu" || device == "cuda" || device == "all",
               "--device: expected cpu, cuda or all, got '{}'", device);
 

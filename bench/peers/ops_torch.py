@@ -5,7 +5,6 @@ come, [B, L, 3 D], and once more with every tensor in bfloat16; sdpa_alone is th
 and v, which asks for less than wedge's operation does: nothing is taken apart and put together.
 """
 
-
 import torch
 import torch.nn.functional as F
 

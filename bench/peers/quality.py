@@ -28,7 +28,7 @@ import numpy
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from train_step_torch import at_least
+from timing import at_least
 
 HERE = pathlib.Path(__file__).resolve().parent
 SETUP = ("epochs", "batch", "classes", "validation", "device", "amp")
@@ -67,7 +67,8 @@ def train(side, model, seed, tokens, folder, args):
         to = folder / f"{model}_{seed}"
         run([args.wedge, "train", f"model={model}", "data=tokens", f"data.path={tokens}", f"seed={seed}",
              f"train.num_epochs={args.epochs}", f"train.batch_size={args.batch}", f"train.device={args.device}",
-             f"train.amp={str(args.amp).lower()}", f"train.amp_on_cpu={str(args.amp).lower()}", "train.threads=1", f"experiment.run_dir={to}"])
+             f"train.amp={str(args.amp).lower()}", f"train.amp_on_cpu={str(args.amp and args.device == 'cpu').lower()}",
+             "train.threads=1", f"experiment.run_dir={to}"])
         result = json.loads((to / "results.json").read_text())
     else:
         command = [sys.executable, str(HERE / "founding_torch.py"), "--model", model, "--tokens", tokens, "--seed",

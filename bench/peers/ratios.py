@@ -10,6 +10,7 @@ never guessed, and what failed is listed below the tables.
 """
 
 import json
+import os
 import pathlib
 import sys
 
@@ -197,16 +198,22 @@ def main():
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(__doc__.strip())
         return
-    try:
-        [file] = sys.argv[1:]
-        lines = list(json_lines(pathlib.Path(file).read_text()))
-    except ValueError:
+    if len(sys.argv) != 2:
         refuse(f"expected one file of run_gpu.py, got {len(sys.argv) - 1} words; see --help")
+    try:
+        lines = list(json_lines(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace")))
     except OSError as error:
         refuse(str(error))
-    if not lines or lines[0].get("side") != "run":
-        refuse(f"{file}: expected lines of run_gpu.py, the first about the run")
-    table(lines)
+    if not lines or lines[0].get("side") != "run" or not all("side" in line for line in lines):
+        refuse(f"{sys.argv[1]}: expected lines of run_gpu.py, the first about the run")
+    try:
+        table(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyError as error:
+        refuse(f"{sys.argv[1]}: a line lacks {error}")
 
 
 if __name__ == "__main__":

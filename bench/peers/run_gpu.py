@@ -100,7 +100,7 @@ class Run:
     """The results file, and the clock."""
 
     def __init__(self, file, args):
-        self.file, self.limit = file, args.limit
+        self.file, self.limit, self.precisions = file, args.limit, args.precisions
         self.end = time.monotonic() + args.total if args.total else None
         self.lines = []
 
@@ -142,7 +142,9 @@ class Run:
             except (OSError, ValueError, KeyError) as problem:
                 lines, error = [], error or f"not understood: {problem}"
         for line in lines:
-            self.add({"side": side} | line | more)
+            # (wedge's filter of all other operations leaves no room for one of precisions.)
+            if part != "ops" or line.get("precision", PRECISIONS[0]) in (*self.precisions, "bf16_tensors"):
+                self.add({"side": side} | line | more)
         if error:
             self.add(failed | {"error": error})
 
@@ -189,7 +191,10 @@ def prepare(parts, jobs, run):
 
 def about_the_run(args):
     """The first line."""
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        sys.exit(refusal(f"{sys.executable}: {error}"))
     if not torch.cuda.is_available():
         sys.exit(refusal(f"PyTorch sees no GPU ({sys.executable})"))
     query = subprocess.run(["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit,utilization.gpu",
@@ -221,7 +226,7 @@ def arguments(words):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="default: build")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the results (default: bench/results; with --quick nowhere)")
-    parser.add_argument("--parts", default="step mixer attention rows length ops", help="default: %(default)s")
+    parser.add_argument("--parts", help="default: step mixer attention rows length ops; with --goals the first four")
     parser.add_argument("--goals", action="store_true", help="only what is asked of wedge: bfloat16 products, training steps, "
                         "Grassmann mixers of 32x128 and 512x128, attention at batch 32, rows of 65,536")
     parser.add_argument("--precisions", help="default: amp float32; with --goals amp")
@@ -236,7 +241,10 @@ def arguments(words):
     parser.add_argument("--quick", action="store_true", help="small sizes and short rounds: to see that it works")
     parser.add_argument("--commit", help="for the record (default: what git says)")
     args = parser.parse_args(words)
-    args.precisions = args.precisions or ("amp" if args.goals else "amp float32")
+    for option, all_of_it, asked in (("precisions", "amp float32", "amp"),
+                                     ("parts", "step mixer attention rows length ops", "step mixer attention rows")):
+        if getattr(args, option) is None:
+            setattr(args, option, asked if args.goals else all_of_it)
     for option, known in (("parts", ("step", "mixer", "attention", "rows", "length", "ops")), ("precisions", PRECISIONS),
                           ("modes", tuple(MODES))):
         chosen = getattr(args, option).split()

@@ -45,6 +45,15 @@ PASSES = ("forward", "forward+backward")
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
+def at_least(least):
+    """The type of a whole number that is not smaller."""
+    def number(text):
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
+        return int(text)
+    return number
+
+
 def words(parser, option, text, known):
     """The words of an option, each one of those that are known."""
     for word in text.split(","):
@@ -69,17 +78,19 @@ def parse_arguments(description, groups):
                         f"those alone that compile well), of {', '.join(FORMS)}")
     parser.add_argument("--precisions", help="default: float32, and on a GPU amp and bf16_tensors")
     parser.add_argument("--passes", default=",".join(PASSES), help="default: %(default)s")
-    parser.add_argument("--limit", type=int, default=0, metavar="SECONDS",
+    parser.add_argument("--limit", type=at_least(0), default=0, metavar="SECONDS",
                         help="give up a figure, compiling included, that takes longer (default: none)")
     parser.add_argument("--commit", default="unknown", help="wedge's commit, for the record")
     args = parser.parse_args()
     check_device(parser, args.device)
     cuda = args.device == "cuda"
-    variants = args.variants or ("eager,eager_graph,compile,compile_graph" if cuda else "eager,compile")
-    args.variants = words(parser, "--variants", variants, VARIANTS if cuda else ("eager", "compile"))
+    all_variants = "eager,eager_graph,compile,compile_graph" if cuda else "eager,compile"
+    all_precisions = ",".join(PRECISIONS) if cuda else "float32"
+    args.variants = words(parser, "--variants", all_variants if args.variants is None else args.variants,
+                          VARIANTS if cuda else ("eager", "compile"))
     args.groups = words(parser, "--groups", args.groups, groups)
-    args.forms = words(parser, "--forms", args.forms, FORMS) if args.forms else None
-    args.precisions = words(parser, "--precisions", args.precisions or (",".join(PRECISIONS) if cuda else "float32"), PRECISIONS)
+    args.forms = None if args.forms is None else words(parser, "--forms", args.forms, FORMS)
+    args.precisions = words(parser, "--precisions", all_precisions if args.precisions is None else args.precisions, PRECISIONS)
     args.passes = words(parser, "--passes", args.passes, PASSES)
     try:
         args.filter = re.compile(args.filter)

@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 import timing
-from train_step_torch import SIZES, add_setup, at_least, check_setup, variant
+from timing import at_least
+from train_step_torch import SIZES, add_setup, check_setup, variant
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEEP = {"MALLOC_TOP_PAD_": "268435456", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184",

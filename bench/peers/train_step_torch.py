@@ -27,6 +27,7 @@ import torch
 
 import timing
 from reference_models import ModelConfig, make_model
+from timing import at_least
 
 
 def make_step(model, optimizer, tokens, args):
@@ -139,15 +140,6 @@ def allocator_settings():
     """The environment variables that decide which allocator runs, and how."""
     return {key: value for key, value in os.environ.items()
             if key.startswith(("MALLOC_", "TCMALLOC_")) or key in ("LD_PRELOAD", "GLIBC_TUNABLES")}
-
-
-def at_least(least):
-    """The type of a whole number that is not smaller."""
-    def number(text):
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
-        return int(text)
-    return number
 
 
 SIZES = {"threads": 2, "batch": 16, "length": 128, "layers": 6, "vocab": 30522}

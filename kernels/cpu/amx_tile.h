@@ -19,7 +19,8 @@ bool has_amx();
 // A kind of tile, like VectorTile in tile.h, of factors in so many parts, three or one. Of three: infinities,
 // NaN and numbers that round to infinity are multiplied apart, as they are; products within 2^-7 of the
 // largest number may come out infinite. Factors and products below 2^-102 keep fewer bits, as parts of them
-// are denormal and so zero. Of one: factors are rounded to nearest, ties to even.
+// are denormal and so zero. Of one: factors are rounded to
+// nearest, ties to even, and to zero where they are denormal.
 template <int kParts>
 struct AmxTile {
   static_assert(kParts == 1 || kParts == 3);
@@ -34,7 +35,7 @@ struct AmxTile {
   // Of a panel, for kDepthUnit steps: its parts, each two registers of 16 x 16 words.
   static constexpr std::int64_t kPart = 512, kUnit = kParts * kPart;
   static constexpr std::int64_t units(std::int64_t depth) { return (depth + kDepthUnit - 1) / kDepthUnit; }
-  // A line of cache more than it holds, for a flag.
+  // A line of cache more than it holds, where a panel of three parts has a flag.
   static constexpr std::int64_t row_stride(std::int64_t depth) { return units(depth) * kUnit + 16; }
   static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
 

@@ -110,7 +110,8 @@ open(model, "w")
         return status, printed.getvalue(), errors.getvalue(), lines
 
     def test_figures_and_failures_are_joined(self):
-        status, table, _, lines = self.run_it("--goals", "--modes", "reduce-overhead", "--limit", "2", "--jobs", "1")
+        status, table, _, lines = self.run_it("--goals", "--parts", "step mixer attention rows length", "--modes",
+                                              "reduce-overhead", "--limit", "2", "--jobs", "1")
         self.assertEqual(status, 0)
         self.assertEqual(lines[0]["side"], "run")
         for row in (
