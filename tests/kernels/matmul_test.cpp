@@ -234,73 +234,77 @@ TEST_CASE("products of float32 are as exact as sums of float32 one after another
     }
 }
 
-// Where the processor has a unit for it; where not, or where a product is too small, nothing is rounded.
-TEST_CASE("products of float32 whose factors are to be rounded", "[matmul]") {
-  const auto at = [](std::vector<float>& values, std::int64_t i) -> float& {
-    return values[static_cast<std::size_t>(i)];
+namespace {
+
+// Of sizes that gain by it, where the processor has the unit, the product of rounded factors; of others what
+// it is without.
+void check_rounded(Gemm<float> g) {
+  const std::int64_t M = g.M, N = g.N, K = g.K;
+  CAPTURE(g.trans_a, g.trans_b, M, N, K, g.alpha, g.beta);
+  g.lda = g.trans_a ? M : K;
+  g.ldb = g.trans_b ? K : N;
+  g.ldc = N;
+  const auto a_at = [&](std::int64_t i, std::int64_t k) {
+    return static_cast<std::size_t>(g.trans_a ? k * M + i : i * K + k);
   };
+  const auto b_at = [&](std::int64_t k, std::int64_t j) {
+    return static_cast<std::size_t>(g.trans_b ? j * K + k : k * N + j);
+  };
+  const auto run = [&](const std::vector<float>& left, const std::vector<float>& right, bool rounds) {
+    std::vector<float> c = drawn<float>(M * N, 3);
+    g.A = left.data();
+    g.B = right.data();
+    g.C = c.data();
+    cpu::gemm<float>(Exec{.rounds_factors = rounds}, g);
+    return c;
+  };
+  std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2);
+  if (!cpu::AmxTile<1>::pays(M, N, K) || !cpu::has_amx()) {
+    CHECK(run(a, b, true) == run(a, b, false));
+    return;
+  }
+  a[a_at(M - 1, 0)] = std::bit_cast<float>(0x7f800001u);  // NaN that cut off would be infinite
+  a[a_at(M - 2, 1)] = std::numeric_limits<float>::infinity();
+  a[a_at(M - 3, 2)] = std::numeric_limits<float>::max();  // rounds to infinity
+  const auto rounded = [](std::vector<float> values) {
+    for (float& x : values) x = static_cast<float>(BFloat16(x));
+    return values;
+  };
+  const std::vector<float> ra = rounded(a), rb = rounded(b), before = drawn<float>(M * N, 3);
+  const std::vector<float> got = run(a, b, true), again = run(ra, rb, true);
+  for (std::int64_t i = 0; i < M; ++i)
+    for (std::int64_t j = 0; j < N; ++j) {
+      double sum = 0, terms = 0;
+      for (std::int64_t k = 0; k < K; ++k) {
+        const double term = static_cast<double>(ra[a_at(i, k)]) * static_cast<double>(rb[b_at(k, j)]);
+        sum += term;
+        terms += std::abs(term);
+      }
+      const auto place = static_cast<std::size_t>(i * N + j);
+      sum = g.alpha * sum + g.beta * before[place];
+      CAPTURE(i, j, sum, got[place]);
+      if (std::isfinite(sum)) {
+        REQUIRE(std::abs(got[place] - sum) <= 4 * std::numeric_limits<float>::epsilon() * (1 + terms));
+        REQUIRE(got[place] == again[place]);
+      } else if (std::isnan(sum)) {
+        REQUIRE(std::isnan(got[place]));
+      } else {
+        REQUIRE(got[place] == static_cast<float>(sum));
+      }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("products of float32 whose factors are to be rounded", "[matmul]") {
   for (const bool ta : {false, true})
     for (const bool tb : {false, true})
       for (const auto& [M, N, K] : {std::tuple{130, 150, 610}, {64, 64, 2100}, {700, 96, 33}, {5, 6, 7}})
         for (const auto& [alpha, beta] : {std::pair{1.f, 0.f}, {0.5f, 1.f}}) {
-          CAPTURE(ta, tb, M, N, K, alpha, beta);
-          std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2);
-          const bool rounds = cpu::AmxTile<1>::pays(M, N, K) && cpu::has_amx();
-          const std::int64_t row = M - 1;  // whose sums are not finite
-          const auto a_at = [&](std::int64_t i, std::int64_t k) { return ta ? k * M + i : i * K + k; };
-          const auto b_at = [&](std::int64_t k, std::int64_t j) { return tb ? j * K + k : k * N + j; };
-          if (rounds) {
-            at(a, a_at(row, 0)) = std::bit_cast<float>(0x7f800001u);  // NaN that cut off would be infinite
-            at(a, a_at(row - 1, 1)) = std::numeric_limits<float>::infinity();
-            at(a, a_at(row - 2, 2)) = std::numeric_limits<float>::max();  // rounds to infinity
-          }
           Gemm<float> g = product<float>(ta, tb, M, N, K);
           g.alpha = alpha;
           g.beta = beta;
-          g.lda = ta ? M : K;
-          g.ldb = tb ? K : N;
-          g.ldc = N;
-          const auto run = [&](const std::vector<float>& left, const std::vector<float>& right,
-                               bool rounded) {
-            std::vector<float> c = drawn<float>(M * N, 3);
-            g.A = left.data();
-            g.B = right.data();
-            g.C = c.data();
-            cpu::gemm<float>(Exec{.rounds_factors = rounded}, g);
-            return c;
-          };
-          const std::vector<float> got = run(a, b, true), before = drawn<float>(M * N, 3);
-          if (!rounds) {
-            CHECK(got == run(a, b, false));
-            continue;
-          }
-          const auto rounded = [](std::vector<float> values) {
-            for (float& x : values) x = static_cast<float>(BFloat16(x));
-            return values;
-          };
-          const std::vector<float> ra = rounded(a), rb = rounded(b), again = run(ra, rb, true);
-          for (std::int64_t i = 0; i < M; ++i)
-            for (std::int64_t j = 0; j < N; ++j) {
-              double sum = 0, terms = 0;
-              for (std::int64_t k = 0; k < K; ++k) {
-                const double term = static_cast<double>(ra[static_cast<std::size_t>(a_at(i, k))]) *
-                                    static_cast<double>(rb[static_cast<std::size_t>(b_at(k, j))]);
-                sum += term;
-                terms += std::abs(term);
-              }
-              const auto place = static_cast<std::size_t>(i * N + j);
-              sum = alpha * sum + beta * before[place];
-              CAPTURE(i, j, sum, got[place]);
-              if (std::isfinite(sum)) {
-                REQUIRE(std::abs(got[place] - sum) <=
-                        4 * std::numeric_limits<float>::epsilon() * (1 + terms));
-                REQUIRE(got[place] == again[place]);
-              } else if (std::isnan(sum)) {
-                REQUIRE(std::isnan(got[place]));
-              } else {
-                REQUIRE(got[place] == static_cast<float>(sum));
-              }
-            }
+          check_rounded(g);
         }
 }
 
