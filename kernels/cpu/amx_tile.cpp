@@ -264,6 +264,64 @@ WEDGE_AMX_TARGET inline void multiply_unit(const std::uint32_t* a, const std::ui
   multiply_loaded();
 }
 
+// AmxTile::multiply(); clang takes no target from a member's definition.
+template <class Tile>
+WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const std::uint32_t* a,
+                                                      const std::uint32_t* b, float alpha, float beta,
+                                                      float* C, std::int64_t ldc, int rows, int columns,
+                                                      bool past_caches) {
+  constexpr int kParts = Tile::kUnit / Tile::kPart;
+  const std::int64_t units = Tile::units(depth);
+  const bool whole = rows == Tile::kRows && columns == Tile::kColumns;
+  alignas(64) float sums[Tile::kRows * Tile::kColumns];
+  if (kParts == 1 || (!kept_as_floats(a, units) && !kept_as_floats(b, units))) {
+    for (int i = 0; i < rows && !past_caches; ++i) {
+      __builtin_prefetch(C + i * ldc, 1);
+      __builtin_prefetch(C + i * ldc + columns - 1, 1);
+    }
+    asm volatile("" ::: "memory");  // GCC is not told that _tile_loadd reads memory
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (std::int64_t u = 0; u < units; ++u) {
+      multiply_unit<kParts>(a + u * Tile::kUnit, b + u * Tile::kUnit);
+      // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
+      // sums, one that meets a store every second unit less than 200 (bench/NOTES.md).
+      if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
+    }
+    const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
+    float* const to = in_place ? C : sums;
+    const std::int64_t ld = in_place ? ldc : Tile::kColumns;
+    _tile_stored(0, to, 4 * ld);
+    _tile_stored(1, to + kSide, 4 * ld);
+    _tile_stored(2, to + kSide * ld, 4 * ld);
+    _tile_stored(3, to + kSide * ld + kSide, 4 * ld);
+    if (in_place) return;
+  } else {
+    multiply_floats(units, a, b, sums);
+  }
+  if (!whole) {
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < columns; ++j) {
+        float& c = C[i * ldc + j];
+        c = alpha * sums[i * Tile::kColumns + j] + (beta == 0 ? 0.f : beta * c);
+      }
+    return;
+  }
+  for (int i = 0; i < Tile::kRows; ++i)
+    for (int j = 0; j < Tile::kColumns; j += kSide) {
+      float* const c = C + i * ldc + j;
+      Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * Tile::kColumns + j);
+      if (past_caches) {
+        stream(c, sum);
+        continue;
+      }
+      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere*>(c)->v;
+      reinterpret_cast<Anywhere*>(c)->v = sum;
+    }
+}
+
 }  // namespace
 
 bool has_amx() {
@@ -283,59 +341,9 @@ void AmxTile<kParts>::pack_columns(const float* in, std::int64_t ld, bool along_
 }
 
 template <int kParts>
-WEDGE_AMX_TARGET WEDGE_UNCHECKED void AmxTile<kParts>::multiply(std::int64_t depth, const Packed* a,
-                                                                const Packed* b, float alpha, float beta,
-                                                                float* C, std::int64_t ldc, int rows,
-                                                                int columns, bool past_caches) {
-  const std::int64_t units = AmxTile::units(depth);
-  const bool whole = rows == kRows && columns == kColumns;
-  alignas(64) float sums[kRows * kColumns];
-  if (kParts == 1 || (!kept_as_floats(a, units) && !kept_as_floats(b, units))) {
-    for (int i = 0; i < rows && !past_caches; ++i) {
-      __builtin_prefetch(C + i * ldc, 1);
-      __builtin_prefetch(C + i * ldc + columns - 1, 1);
-    }
-    asm volatile("" ::: "memory");  // GCC is not told that _tile_loadd reads memory
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (std::int64_t u = 0; u < units; ++u) {
-      multiply_unit<kParts>(a + u * kUnit, b + u * kUnit);
-      // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
-      // sums, one that meets a store every second unit less than 200 (bench/NOTES.md).
-      if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
-    }
-    const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
-    float* const to = in_place ? C : sums;
-    const std::int64_t ld = in_place ? ldc : kColumns;
-    _tile_stored(0, to, 4 * ld);
-    _tile_stored(1, to + kSide, 4 * ld);
-    _tile_stored(2, to + kSide * ld, 4 * ld);
-    _tile_stored(3, to + kSide * ld + kSide, 4 * ld);
-    if (in_place) return;
-  } else {
-    multiply_floats(units, a, b, sums);
-  }
-  if (!whole) {
-    for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < columns; ++j) {
-        float& c = C[i * ldc + j];
-        c = alpha * sums[i * kColumns + j] + (beta == 0 ? 0.f : beta * c);
-      }
-    return;
-  }
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kColumns; j += kSide) {
-      float* const c = C + i * ldc + j;
-      Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * kColumns + j);
-      if (past_caches) {
-        stream(c, sum);
-        continue;
-      }
-      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere*>(c)->v;
-      reinterpret_cast<Anywhere*>(c)->v = sum;
-    }
+void AmxTile<kParts>::multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
+                               float* C, std::int64_t ldc, int rows, int columns, bool past_caches) {
+  multiply_panels<AmxTile>(depth, a, b, alpha, beta, C, ldc, rows, columns, past_caches);
 }
 
 template <int kParts>
