@@ -33,7 +33,8 @@ founding configuration on random tokens; on a GPU a replay of a graph, timed by 
 constexpr bench::Arguments::Key kKeys[] = {
     {"model", "attention,grassmann", "either or both"},
     {"device", "cpu", "cpu or cuda"},
-    {"amp", "false", "or true, or true,false: products of bfloat16 copies, sums in float32; on the CPU with AMX"},
+    {"amp", "false",
+     "or true, or true,false: products of bfloat16 copies, sums in float32; on the CPU with AMX"},
     {"steps", "8", "steps that are timed, each after the step's matrix products alone"},
     {"batch", "16", "sequences"},
     {"length", "128", "tokens of one"},
