@@ -304,6 +304,26 @@ TEST_CASE("trainer: a checkpoint that does not fit its metadata is refused", "[a
   fails("vocabulary", "a\nb", "vocabulary has 2 entries");
 }
 
+// Wide enough for the matrix unit: what is rounded there shows in the losses, and no more than that.
+TEST_CASE("trainer: with train.amp_on_cpu products are of rounded factors", "[apps][trainer]") {
+  if (!cpu::has_amx()) {
+    WARN("skipped: no AMX");
+    return;
+  }
+  const Tiny tiny;
+  const auto loss = [&](const std::string& name, const std::string& on_cpu) {
+    return tiny
+        .run(name, {"model.d_model=64", "train.device=cpu", "train.num_epochs=1", "train.batch_size=8",
+                    "train.amp_on_cpu=" + on_cpu})
+        .best_val_loss;
+  };
+  const double exact = loss("exact", "false"), rounded = loss("rounded", "true");
+  CHECK(rounded != exact);
+  CHECK(rounded == Approx(exact).epsilon(0.01));
+  CHECK(loss("again", "true") == rounded);
+  CHECK(loss("exact again", "false") == exact);
+}
+
 TEST_CASE("trainer: what cannot be trained is said before", "[apps][trainer]") {
   const Tiny tiny;
   CHECK_NOTHROW(check_trainable(tiny.config({}), tiny.corpus));
