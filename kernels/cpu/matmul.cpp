@@ -24,10 +24,13 @@ constexpr std::int64_t kGrain = 1 << 18;       // multiplications that are worth
 constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) {
   return (n + by - 1) / by;
 }
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) {
+  return ceil_div(n, unit) * unit;
+}
 // The size of equal parts of n, multiples of `unit`, of at most about `most`.
 std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
   const std::int64_t parts = ceil_div(n, std::max(most, unit));
-  return ceil_div(ceil_div(n, parts), unit) * unit;
+  return round_up(ceil_div(n, parts), unit);
 }
 
 // One operand as rows of A, or columns of B, R of them a panel.
@@ -65,9 +68,37 @@ struct Operand {
   }
 };
 
-// One product, piece by piece: what a piece is made of is packed, then multiplied. A thread packs its own
-// part of C's longer side, which then comes from its own caches; the other side is packed by all of them
-// together.
+// How a product is cut. `rows` x `columns` of C and `steps` of K are packed at once, the steps in blocks of
+// `depth`. A thread packs its own part of C's longer side (the rows if `by_rows`), which then comes from its
+// own caches; the other side is packed by all of them together.
+template <class Tile>
+struct Cut {
+  bool by_rows;
+  std::int64_t threads, depth, steps, rows, columns;
+
+  Cut(std::int64_t M, std::int64_t N, std::int64_t K)
+      : by_rows(M >= N), threads(omp_in_parallel() ? 1 : omp_get_max_threads()) {
+    constexpr std::int64_t kShared = Tile::kSharedBytes / Tile::kElementBytes,
+                           kOwn = Tile::kOwnBytes / Tile::kElementBytes;
+    const std::int64_t all_rows = round_up(M, Tile::kRows), all_columns = round_up(N, Tile::kColumns);
+    depth = part_of(K, Tile::kDepth, Tile::kDepthUnit);
+    steps = part_of(K, kShared / (by_rows ? all_columns : all_rows), depth);
+    // In equal parts and whole panels, of the threads' own side as many for each; no more than there are.
+    const auto at_once = [&](std::int64_t size, std::int64_t panel, bool own) {
+      return std::min(own ? part_of(size, threads * kOwn / steps, threads * panel)
+                          : part_of(size, kShared / steps, panel),
+                      round_up(size, panel));
+    };
+    rows = at_once(M, Tile::kRows, by_rows);
+    columns = at_once(N, Tile::kColumns, !by_rows);
+  }
+  // Elements of a packed block.
+  std::int64_t a_block() const { return rows / Tile::kRows * Tile::row_stride(depth); }
+  std::int64_t b_block() const { return columns / Tile::kColumns * Tile::column_stride(depth); }
+  std::int64_t blocks() const { return steps / depth; }
+};
+
+// One product, piece by piece: what a piece is made of is packed, then multiplied.
 template <class Tile>
 class Product {
   using T = typename Tile::Value;
@@ -76,20 +107,20 @@ class Product {
 
  public:
   Product(const Gemm<T>& g, const T* A, const T* B, T* C)
-      : g_(g), a_{A, g.lda, !g.trans_a}, b_{B, g.ldb, g.trans_b}, c_(C) {}
+      : g_(g), a_{A, g.lda, !g.trans_a}, b_{B, g.ldb, g.trans_b}, c_(C), cut_(g.M, g.N, g.K) {}
 
   void run() const {
-    const std::int64_t shared_size = by_rows_ ? g_.N : g_.M, own_size = by_rows_ ? g_.M : g_.N;
-    const std::int64_t shared_step = by_rows_ ? columns_at_once_ : rows_at_once_,
-                       own_step = by_rows_ ? rows_at_once_ : columns_at_once_;
-    const bool all_own = own_size <= own_step && g_.K <= depth_at_once_;
+    const std::int64_t shared_size = cut_.by_rows ? g_.N : g_.M, own_size = cut_.by_rows ? g_.M : g_.N;
+    const std::int64_t shared_step = cut_.by_rows ? cut_.columns : cut_.rows,
+                       own_step = cut_.by_rows ? cut_.rows : cut_.columns;
+    const bool all_own = own_size <= own_step && g_.K <= cut_.steps;
     for (std::int64_t shared = 0; shared < shared_size; shared += shared_step)
-      for (std::int64_t k = 0; k < g_.K; k += depth_at_once_)
+      for (std::int64_t k = 0; k < g_.K; k += cut_.steps)
         for (std::int64_t own = 0; own < own_size; own += own_step) {
           // What was packed before is still there where it is the same.
           const bool pack_own = shared == 0 || !all_own, pack_shared = own == 0;
-          const Piece piece = piece_at(by_rows_ ? own : shared, by_rows_ ? shared : own, k);
-          pack(piece, by_rows_ ? pack_own : pack_shared, by_rows_ ? pack_shared : pack_own);
+          const Piece piece = piece_at(cut_.by_rows ? own : shared, cut_.by_rows ? shared : own, k);
+          pack(piece, cut_.by_rows ? pack_own : pack_shared, cut_.by_rows ? pack_shared : pack_own);
           multiply(piece);
         }
   }
@@ -101,39 +132,39 @@ class Product {
     std::int64_t a_panels = ceil_div(rows, MR), b_panels = ceil_div(columns, NR);
   };
   Piece piece_at(std::int64_t m, std::int64_t n, std::int64_t k0) const {
-    return {m,  std::min(rows_at_once_, g_.M - m),  n, std::min(columns_at_once_, g_.N - n),
-            k0, std::min(g_.K, k0 + depth_at_once_)};
+    return {m,  std::min(cut_.rows, g_.M - m),  n, std::min(cut_.columns, g_.N - n),
+            k0, std::min(g_.K, k0 + cut_.steps)};
   }
 
   void pack(const Piece& p, bool rows, bool columns) const {
     const std::int64_t a_panels = rows ? p.a_panels : 0, b_panels = columns ? p.b_panels : 0;
     const std::int64_t elements = (a_panels * MR + b_panels * NR) * (p.k1 - p.k0);
-    const std::int64_t parts = std::min(threads_, ceil_div(elements, kElementGrain));
+    const std::int64_t parts = std::min(cut_.threads, ceil_div(elements, kElementGrain));
     parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
       const FlushDenormals flush;
-      a_.pack(p.m, p.rows, p.k0, p.k1, depth_, a_block_, a_panels * begin / parts, a_panels * end / parts,
-              packed_a_.data());
-      b_.pack(p.n, p.columns, p.k0, p.k1, depth_, b_block_, b_panels * begin / parts, b_panels * end / parts,
-              packed_b_.data());
+      a_.pack(p.m, p.rows, p.k0, p.k1, cut_.depth, cut_.a_block(), a_panels * begin / parts,
+              a_panels * end / parts, packed_a_.data());
+      b_.pack(p.n, p.columns, p.k0, p.k1, cut_.depth, cut_.b_block(), b_panels * begin / parts,
+              b_panels * end / parts, packed_b_.data());
     });
   }
 
   // Tiles are shared out evenly, along the longer side first. A block of a thread's panels of A meets one
   // panel of B after another.
   void multiply(const Piece& p) const {
-    const std::int64_t across = by_rows_ ? p.b_panels : p.a_panels, tile = MR * NR * (p.k1 - p.k0);
+    const std::int64_t across = cut_.by_rows ? p.b_panels : p.a_panels, tile = MR * NR * (p.k1 - p.k0);
     parallel_for(p.a_panels * p.b_panels, ceil_div(kGrain, tile), [&](std::int64_t begin, std::int64_t end) {
       const FlushDenormals flush;
       const typename Tile::Session session;
       const std::int64_t first = begin / across, last = ceil_div(end, across);
-      const std::int64_t i0 = by_rows_ ? first : 0, i1 = by_rows_ ? last : p.a_panels;
-      const std::int64_t j0 = by_rows_ ? 0 : first, j1 = by_rows_ ? p.b_panels : last;
+      const std::int64_t i0 = cut_.by_rows ? first : 0, i1 = cut_.by_rows ? last : p.a_panels;
+      const std::int64_t j0 = cut_.by_rows ? 0 : first, j1 = cut_.by_rows ? p.b_panels : last;
       const std::int64_t height = part_of(i1 - i0, Tile::kBlockPanels, 1);
       for (std::int64_t top = i0; top < i1; top += height)
-        for (std::int64_t k = p.k0; k < p.k1; k += depth_)
+        for (std::int64_t k = p.k0; k < p.k1; k += cut_.depth)
           for (std::int64_t j = j0; j < j1; ++j)
             for (std::int64_t i = top; i < std::min(top + height, i1); ++i) {
-              const std::int64_t t = by_rows_ ? i * across + j : j * across + i;
+              const std::int64_t t = cut_.by_rows ? i * across + j : j * across + i;
               if (begin <= t && t < end) multiply(p, i, j, k);
             }
     });
@@ -141,45 +172,23 @@ class Product {
 
   // One block of steps of the tile where panel i of A meets panel j of B.
   void multiply(const Piece& p, std::int64_t i, std::int64_t j, std::int64_t k) const {
-    const std::int64_t steps = std::min(depth_, p.k1 - k), block = (k - p.k0) / depth_;
-    const Packed* const a = packed_a_.data() + block * a_block_ + i * Tile::row_stride(steps);
-    const Packed* const b = packed_b_.data() + block * b_block_ + j * Tile::column_stride(steps);
+    const std::int64_t steps = std::min(cut_.depth, p.k1 - k), block = (k - p.k0) / cut_.depth;
+    const Packed* const a = packed_a_.data() + block * cut_.a_block() + i * Tile::row_stride(steps);
+    const Packed* const b = packed_b_.data() + block * cut_.b_block() + j * Tile::column_stride(steps);
     Tile::multiply(steps, a, b, g_.alpha, k == 0 ? g_.beta : T(1),
                    c_ + (p.m + i * MR) * g_.ldc + p.n + j * NR, g_.ldc,
                    static_cast<int>(std::min<std::int64_t>(MR, p.rows - i * MR)),
                    static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
   }
 
-  // How much of a side of C of `size` is packed at once, in equal parts and whole panels, the same number for
-  // each thread if it is their own side; no more than there is.
-  std::int64_t at_once(std::int64_t size, std::int64_t panel, bool own) const {
-    const std::int64_t bytes = own ? threads_ * Tile::kOwnBytes : Tile::kSharedBytes;
-    return std::min(
-        part_of(size, bytes / Tile::kElementBytes / depth_at_once_, own ? threads_ * panel : panel),
-        part_of(size, size, panel));
-  }
-
   const Gemm<T>& g_;
   const Operand<Tile, true> a_;
   const Operand<Tile, false> b_;
   T* const c_;
-  const bool by_rows_ = g_.M >= g_.N;
-  const std::int64_t threads_ = omp_in_parallel() ? 1 : omp_get_max_threads();
-  // Packed at once, in blocks of `depth_` steps.
-  const std::int64_t depth_ = part_of(g_.K, Tile::kDepth, Tile::kDepthUnit);
-  const std::int64_t depth_at_once_ =
-      part_of(g_.K,
-              Tile::kSharedBytes / Tile::kElementBytes /
-                  (by_rows_ ? part_of(g_.N, g_.N, NR) : part_of(g_.M, g_.M, MR)),
-              depth_);
-  const std::int64_t rows_at_once_ = at_once(g_.M, MR, by_rows_),
-                     columns_at_once_ = at_once(g_.N, NR, !by_rows_);
-  const std::int64_t a_block_ = rows_at_once_ / MR * Tile::row_stride(depth_),
-                     b_block_ = columns_at_once_ / NR * Tile::column_stride(depth_);
-  const Scratch<Packed> packed_a_{depth_at_once_ / depth_ * a_block_},
-      packed_b_{depth_at_once_ / depth_ * b_block_};
+  const Cut<Tile> cut_;
+  const Scratch<Packed> packed_a_{cut_.blocks() * cut_.a_block()}, packed_b_{cut_.blocks() * cut_.b_block()};
   // Every element is written once, in whole lines of cache: they need not be read for that.
-  const bool past_caches_ = Tile::kCanStream && g_.beta == T(0) && g_.K <= depth_ &&
+  const bool past_caches_ = Tile::kCanStream && g_.beta == T(0) && g_.K <= cut_.depth &&
                             g_.M * g_.N * static_cast<std::int64_t>(sizeof(T)) >= kPastCaches &&
                             reinterpret_cast<std::uintptr_t>(c_) % 64 == 0 && g_.ldc * sizeof(T) % 64 == 0;
 };
