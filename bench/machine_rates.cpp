@@ -47,24 +47,6 @@ double square_rate(std::int64_t n) {
 
 }  // namespace
 
-std::vector<ProductShape> step_products(std::int64_t head_rows) {
-  std::vector<ProductShape> shapes;
-  const auto add = [&](const std::string& name, std::int64_t rows, std::int64_t in, std::int64_t out) {
-    shapes.push_back({name + " forward", false, true, rows, out, in});
-    shapes.push_back({name + " input gradient", false, false, rows, in, out});
-    shapes.push_back({name + " weight gradient", true, false, out, in, rows});
-  };
-  constexpr std::int64_t T = 2048, d = 256, V = 30522;
-  add("qkv", T, d, 3 * d);
-  add("projection", T, d, d);
-  add("feed-forward up", T, d, 4 * d);
-  add("feed-forward down", T, 4 * d, d);
-  add("reduce", T, d, 32);
-  add("expand", T, 496, d);
-  add("head", head_rows, d, V);
-  return shapes;
-}
-
 double sgemm_rate(const ProductShape& s) {
   const Tensor a = drawn(s.M * s.K), b = drawn(s.K * s.N), c = Tensor::empty({s.M * s.N});
   const Gemm<float> g{.trans_a = s.trans_a,
@@ -110,7 +92,7 @@ Rates gpu_rates(bool quick) {
 }
 
 Rates cpu_rates() {
-  const double matrix = sgemm_rate({"square", false, false, 1024, 1024, 1024});
+  const double matrix = sgemm_rate({false, false, 1024, 1024, 1024});
   return {.copy = copy_rate(), .matrix = matrix, .matrix_bf16 = matrix};
 }
 

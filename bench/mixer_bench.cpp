@@ -1,5 +1,6 @@
 // Times whole mixers; kHelp below has what it takes and prints.
 #include "bench/harness.h"
+#include "bench/step_products.h"
 #include "models/mixers.h"
 
 using namespace wedge;
@@ -41,21 +42,25 @@ struct Work {
 
 Work work_of(const Size& size, const ModelConfig& config, bool bf16_products) {
   const auto B = static_cast<double>(size.B), L = static_cast<double>(size.L), T = B * L;
-  const auto d = static_cast<double>(config.d_model), r = static_cast<double>(config.d_low);
-  const bool attention = size.mixer == "attention";
-  // All but W_plu are there as bfloat16 too, where products take that.
-  const double plucker = attention ? 0 : r * (r - 1) / 2 * d,
-               others = attention ? 4 * d * d : d * r + 2 * d * d;
-  const double weights = plucker + others, read = plucker + others / (bf16_products ? 2 : 1);
-  const double pairs = attention ? B * L * (L + 1) / 2 : 0;  // of a query and a key that it sees
-  const double forward = 2 * T * weights + 4 * d * pairs, backward = 4 * T * weights + 10 * d * pairs;
+  const auto d = static_cast<double>(config.d_model);
+  double products = 0, weights = 0, read = 0;
+  for (const bench::LinearProduct& p : bench::mixer_products(config, size.B * size.L)) {
+    const auto weight = static_cast<double>(p.N * p.K * p.count);
+    products += p.flops();
+    weights += weight;
+    // All but W_plu are there as bfloat16 too, where products take that.
+    read += bf16_products && p.name != "expand" ? weight / 2 : weight;
+  }
+  // Of a query and a key that it sees.
+  const double pairs = size.mixer == "attention" ? B * L * (L + 1) / 2 : 0;
+  const double forward = products + 4 * d * pairs, backward = 2 * products + 10 * d * pairs;
   const double forward_bytes = 4 * (2 * T * d + read), backward_bytes = 4 * (3 * T * d + read + weights);
   return {forward + (size.backward ? backward : 0), forward_bytes + (size.backward ? backward_bytes : 0)};
 }
 
 void run(benchmark::State& state, const Size& size, const bench::Place& place) {
   const Bf16ProductsGuard products(place.bf16_products);
-  const ModelConfig config;
+  const ModelConfig config{.tensor_lifting_strategy = size.mixer};
   Init init(config, 1, DType::f32, place.device);
   const auto mixer = find_mixer(size.mixer).make(config, 0, init);
   const NamedParameters parameters = mixer->named_parameters();

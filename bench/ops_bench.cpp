@@ -1,5 +1,8 @@
 // Times every operation of tests/cases; kHelp below has what it takes and prints.
+#include <set>
+
 #include "bench/harness.h"
+#include "bench/step_products.h"
 #include "tests/cases/all.h"
 
 using namespace wedge;
@@ -62,16 +65,30 @@ void run(benchmark::State& state, const cases::Case& c, const bench::Place& plac
               stopwatch);
 }
 
+// The rates of the CPU's own products in a step of the founding configuration, into the head of the output.
+void add_product_rates() {
+  std::set<std::string> seen;
+  for (const char* model : {"attention", "grassmann"}) {
+    const ModelConfig config{.tensor_lifting_strategy = model, .vocab_size = 30522};
+    for (const auto& [name, M, N, K, count] : bench::step_products(config, 2048, Device::cpu)) {
+      if (!seen.insert(name).second) continue;
+      const auto add = [](const std::string& what, const bench::ProductShape& s) {
+        benchmark::AddCustomContext(fmt::format("sgemm {} {}x{}x{} GFLOP/s", what, s.M, s.N, s.K),
+                                    fmt::format("{:.1f}", bench::sgemm_rate(s)));
+      };
+      add(name + " forward", {false, true, M, N, K});
+      add(name + " input gradient", {false, false, M, K, N});
+      add(name + " weight gradient", {true, false, N, K, M});
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   const bench::Harness harness(argc, argv, kHelp);
   for (const bench::Place& place : harness.places)
-    if (place.device == Device::cpu && !harness.quick)
-      for (const bench::ProductShape& shape : bench::step_products(512))
-        benchmark::AddCustomContext(
-            fmt::format("sgemm {} {}x{}x{} GFLOP/s", shape.name, shape.M, shape.N, shape.K),
-            fmt::format("{:.1f}", bench::sgemm_rate(shape)));
+    if (place.device == Device::cpu && !harness.quick) add_product_rates();
 
   const std::vector<cases::Case> all = cases::bench_cases();
   for (const cases::Case& c : all)

@@ -9,6 +9,7 @@
 #include "autograd/compute.h"
 #include "bench/arguments.h"
 #include "bench/machine_rates.h"
+#include "bench/step_products.h"
 #include "bench/stopwatch.h"
 #include "kernels/cpu/amx_tile.h"
 #include "kernels/linear_cross_entropy.h"
@@ -60,31 +61,9 @@ Prints a JSON line for each model, amp and side: what it ran on, the sizes, and
   peak_rss_mib                      of the process so far: with more than one line, of all before it too
 )";
 
-struct Product {
-  std::int64_t M, N, K, count;
-};
-
-// The forward products of a step: y [M, N] = x [M, K] Wᵀ; each also has its two backward products. The head's
-// are of some rows at a time on the CPU; on the GPU of all, as two of its three are there.
-std::vector<Product> products_of(const ModelConfig& c, std::int64_t tokens, Device device) {
-  const std::int64_t d = c.d_model, n = c.num_layers, P = c.d_low * (c.d_low - 1) / 2;
-  std::vector<Product> all = {{tokens, c.expansion_ratio * d, d, n}, {tokens, d, c.expansion_ratio * d, n}};
-  if (c.tensor_lifting_strategy == "attention") {
-    all.insert(all.end(), {{tokens, 3 * d, d, n}, {tokens, d, d, n}});
-  } else {
-    all.insert(all.end(), {{tokens, c.d_low, d, n}, {tokens, d, P, n}, {tokens, d, d, 2 * n}});
-  }
-  const bool on_cpu = device == Device::cpu;
-  const std::int64_t rows = on_cpu ? cpu::kLogitRows : tokens,
-                     classes = on_cpu ? c.vocab_size : padded_classes(c.vocab_size);
-  for (std::int64_t first = 0; first < tokens; first += rows)
-    all.push_back({std::min(rows, tokens - first), classes, d, 1});
-  return all;
-}
-
-double flops_of(const std::vector<Product>& products) {
+double flops_of(const std::vector<bench::LinearProduct>& products) {
   double flops = 0;
-  for (const Product& p : products) flops += 6.0 * static_cast<double>(p.M * p.N * p.K * p.count);
+  for (const bench::LinearProduct& p : products) flops += 3 * p.flops();
   return flops;
 }
 
@@ -92,9 +71,9 @@ double flops_of(const std::vector<Product>& products) {
 struct Operands {
   Tensor x, w, y, dx, dw;
 
-  Operands(const std::vector<Product>& products, DType dtype, Device device) {
+  Operands(const std::vector<bench::LinearProduct>& products, DType dtype, Device device) {
     std::int64_t input = 0, weight = 0, output = 0;
-    for (const Product& p : products) {
+    for (const bench::LinearProduct& p : products) {
       input = std::max(input, p.M * p.K);
       weight = std::max(weight, p.N * p.K);
       output = std::max(output, p.M * cpu::logit_stride<float>(p.N));
@@ -109,11 +88,11 @@ struct Operands {
 
 // All products of a step, and nothing else.
 template <class T>
-void multiply_all(const std::vector<Product>& products, const Operands& o) {
+void multiply_all(const std::vector<bench::LinearProduct>& products, const Operands& o) {
   const Exec exec = compute::exec_of(o.x);
   const T *x = o.x.data<T>(), *w = o.w.data<T>();
   T *const y = o.y.data<T>(), *const dx = o.dx.data<T>(), *const dw = o.dw.data<T>();
-  for (const auto& [M, N, K, count] : products)
+  for (const auto& [name, M, N, K, count] : products)
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
       gemm<T>(exec, {.trans_b = true,
@@ -196,7 +175,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     }
   }
 
-  const auto products = products_of(config, tokens, device);
+  const auto products = bench::step_products(config, tokens, device);
   const bool bf16_tensors = amp && device == Device::cuda;  // the CPU rounds what it packs
   const Operands operands(products, bf16_tensors ? DType::bf16 : DType::f32, device);
   bench::Stopwatch products_alone(
@@ -214,7 +193,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
     product_seconds.push_back(products_alone.seconds());
     step_seconds.push_back(step.seconds());
   }
-  const double flops = flops_of(products_of(config, tokens, Device::cpu));  // without padding
+  const double flops = flops_of(bench::step_products(config, tokens, Device::cpu));  // without padding
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json line = {{"model", config.tensor_lifting_strategy},
