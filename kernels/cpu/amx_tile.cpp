@@ -287,7 +287,7 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const 
     for (std::int64_t u = 0; u < units; ++u) {
       multiply_unit<kParts>(a + u * Tile::kUnit, b + u * Tile::kUnit);
       // Nobody reads this. A core that runs far ahead of its unit loses 900 cycles when it comes to store the
-      // sums, one that meets a store every second unit less than 200 (bench/NOTES.md).
+      // sums, one that meets a store every second unit less than 200 (bench/notes/matmul_cpu.md).
       if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
     }
     const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
