@@ -21,15 +21,14 @@ struct AdamWTensor {
 };
 
 // What changes from step to step; reaches the kernel as a pointer, so that a captured step can be replayed.
-// Four doubles in this order, without padding.
+// Three doubles in this order, without padding.
 struct AdamWScalars {
   double learning_rate;
-  double grad_scale;             // multiplies every gradient: 1 / micro-batches
   double bias_correction1;       // 1 - beta1^t
   double sqrt_bias_correction2;  // sqrt(1 - beta2^t)
 };
 
-// With norm = grad_scale sqrt(squared_norm) and g' = g · grad_scale · min(1, grad_clip / (norm + 1e-6)):
+// With norm = sqrt(squared_norm) and g' = g · min(1, grad_clip / (norm + 1e-6)):
 //   p -= lr wd p;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'²;
 //   p -= (lr / bias_correction1) m / (sqrt(v) / sqrt_bias_correction2 + eps)
 // Does nothing at all when the norm is not finite. On the CPU, what falls below the smallest normal number is
@@ -46,10 +45,10 @@ struct AdamWStep {
 // Makes the scalars of update t = *steps + 1 where they are needed, and counts the update where its norm is
 // finite. All pointers are to the kernel's device.
 struct AdamWPrepare {
-  double beta1, beta2, grad_scale;
+  double beta1, beta2;
   const double* learning_rate;  // [1]
   std::int64_t* steps;          // [1] updates so far, += 1
-  double* norm;                 // [1] = grad_scale sqrt(Σ g²)
+  double* norm;                 // [1] = sqrt(Σ g²)
   AdamWScalars* scalars;        // [1] =
 };
 

@@ -11,7 +11,7 @@ AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
     : parameters_(std::move(parameters)), options_(options) {
   WEDGE_CHECK(!parameters_.empty(), "adamw: expected at least one parameter");
   const Device device = parameters_[0].second.value().device();
-  scalars_ = Tensor::zeros({4}, DType::f64, device);
+  scalars_ = Tensor::zeros({3}, DType::f64, device);
   learning_rate_ = Tensor::zeros({1}, DType::f64, device);
   squared_norm_ = Tensor::zeros({1}, DType::f64, device);
   norm_ = Tensor::zeros({1}, DType::f64, device);
@@ -30,12 +30,12 @@ AdamW::AdamW(NamedParameters parameters, AdamWOptions options)
   }
 }
 
-void AdamW::step(double learning_rate, double grad_scale) {
+void AdamW::step(double learning_rate) {
   learning_rate_.fill(learning_rate);
-  step(learning_rate_, grad_scale);
+  step(learning_rate_);
 }
 
-void AdamW::step(const Tensor& learning_rate, double grad_scale) {
+void AdamW::step(const Tensor& learning_rate) {
   WEDGE_CHECK(learning_rate.defined(), "adamw: expected a learning rate, got an undefined tensor");
   WEDGE_CHECK(learning_rate.dtype() == DType::f64 && learning_rate.numel() == 1 &&
                   learning_rate.device() == scalars_.device(),
@@ -55,7 +55,6 @@ void AdamW::step(const Tensor& learning_rate, double grad_scale) {
     auto* const scalars = reinterpret_cast<AdamWScalars*>(scalars_.data<double>());
     const AdamWPrepare prepare{.beta1 = options_.beta1,
                                .beta2 = options_.beta2,
-                               .grad_scale = grad_scale,
                                .learning_rate = learning_rate.data<double>(),
                                .steps = steps_.data<std::int64_t>(),
                                .norm = norm_.data<double>(),
@@ -72,11 +71,6 @@ void AdamW::step(const Tensor& learning_rate, double grad_scale) {
 
 std::int64_t AdamW::steps() const {
   return steps_.to(Device::cpu).data<std::int64_t>()[0];
-}
-
-void AdamW::set_steps(std::int64_t steps) {
-  WEDGE_CHECK(steps >= 0, "adamw: expected a number of steps, got {}", steps);
-  steps_.copy_from(Tensor::from(std::vector{steps}, {1}));
 }
 
 void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const std::vector<Tensor>& second) {
@@ -97,7 +91,7 @@ void AdamW::restore(std::int64_t steps, const std::vector<Tensor>& first, const 
     first_[i].copy_from(first[i]);
     second_[i].copy_from(second[i]);
   }
-  set_steps(steps);
+  steps_.copy_from(Tensor::from(std::vector{steps}, {1}));
 }
 
 void AdamW::zero_grad() {

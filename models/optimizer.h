@@ -24,17 +24,16 @@ class AdamW {
   // dtypes or devices differ.
   AdamW(NamedParameters parameters, AdamWOptions options);
 
-  // One update with the gradients that backward left, each multiplied by `grad_scale` (1/micro-batches when
-  // gradients were accumulated). A parameter without a gradient counts as gradient zero. When the norm is not
+  // One update with the gradients that backward left. A parameter without a gradient counts as gradient zero. When the norm is not
   // finite nothing is changed and no step counted. Waits for nothing.
-  void step(double learning_rate, double grad_scale = 1.0);
+  void step(double learning_rate);
   // The same with a learning rate that is read where the parameters are, float64 [1], when the step is done:
   // so a step that was captured in a graph can be replayed.
-  void step(const Tensor& learning_rate, double grad_scale = 1.0);
+  void step(const Tensor& learning_rate);
   // Forgets all gradients.
   void zero_grad();
 
-  // The last step's global norm before clipping, after scaling, float64 [1] on the parameters' device; its
+  // The last step's global norm before clipping, float64 [1] on the parameters' device; its
   // memory stays the same. And as a number: waits for the step.
   const Tensor& grad_norm_tensor() const { return norm_; }
   double grad_norm() const { return norm_.item(); }
@@ -42,7 +41,6 @@ class AdamW {
   // What a step depends on besides weights and gradients: the updates so far (waits for them), from which the
   // bias corrections of the next one follow, and the moments in the order of the parameters.
   std::int64_t steps() const;
-  void set_steps(std::int64_t steps);
   const std::vector<Tensor>& first_moments() const { return first_; }
   const std::vector<Tensor>& second_moments() const { return second_; }
   // Puts such a state back (copied; on any device). Throws wedge::Error, and changes nothing, when `steps` is

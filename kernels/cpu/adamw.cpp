@@ -30,10 +30,9 @@ std::vector<Piece<T>> pieces_of(std::span<const AdamWTensor<T>> tensors) {
 }
 
 void prepare(const AdamWPrepare& args, double squared_norm) {
-  const double norm = args.grad_scale * std::sqrt(squared_norm);
+  const double norm = std::sqrt(squared_norm);
   const auto t = static_cast<double>(*args.steps + 1);
-  *args.scalars = {*args.learning_rate, args.grad_scale, 1 - std::pow(args.beta1, t),
-                   std::sqrt(1 - std::pow(args.beta2, t))};
+  *args.scalars = {*args.learning_rate, 1 - std::pow(args.beta1, t), std::sqrt(1 - std::pow(args.beta2, t))};
   *args.norm = norm;
   if (std::isfinite(norm)) ++*args.steps;
 }
@@ -43,13 +42,13 @@ void prepare(const AdamWPrepare& args, double squared_norm) {
 template <class T>
 void adamw_step(const Exec&, const AdamWStep<T>& args) {
   const AdamWScalars& k = *args.scalars;
-  const double norm = k.grad_scale * std::sqrt(*args.squared_norm);
+  const double norm = std::sqrt(*args.squared_norm);
   if (!std::isfinite(norm)) return;
   const double clip = args.grad_clip > 0 ? std::min(1.0, args.grad_clip / (norm + 1e-6)) : 1.0;
   const T decay = static_cast<T>(1.0 - k.learning_rate * args.weight_decay);
   const T step_size = static_cast<T>(k.learning_rate / k.bias_correction1);
   const T sqrt_correction = static_cast<T>(k.sqrt_bias_correction2);
-  const T grad_scale = static_cast<T>(k.grad_scale * clip), eps = static_cast<T>(args.eps);
+  const T scale = static_cast<T>(clip), eps = static_cast<T>(args.eps);
   const T rate1 = static_cast<T>(1.0 - args.beta1), beta2 = static_cast<T>(args.beta2);
   const T rate2 = static_cast<T>(1.0 - args.beta2);
   const auto pieces = pieces_of(args.tensors);
@@ -65,7 +64,7 @@ void adamw_step(const Exec&, const AdamWStep<T>& args) {
       const T* g = tensor->g == nullptr ? nullptr : tensor->g + at;
 #pragma omp simd
       for (std::int64_t j = 0; j < n; ++j) {
-        const T grad = g == nullptr ? T(0) : g[j] * grad_scale;
+        const T grad = g == nullptr ? T(0) : g[j] * scale;
         const T mj = m[j] + rate1 * (grad - m[j]);
         const T vj = beta2 * v[j] + rate2 * grad * grad;
         m[j] = mj;

@@ -105,19 +105,19 @@ struct StepConstants {
 // What every element's update needs, in float32.
 struct Rates {
   bool finite;
-  float decay, step_size, sqrt_correction, grad_scale, eps, rate1, beta2, rate2;
+  float decay, step_size, sqrt_correction, clip, eps, rate1, beta2, rate2;
 };
 
 __device__ Rates rates_of(const StepConstants& with) {
   const AdamWScalars k = *with.scalars;
-  const double norm = k.grad_scale * sqrt(*with.squared_norm);
+  const double norm = sqrt(*with.squared_norm);
   const double clip =
       with.grad_clip > 0 && with.grad_clip < norm + 1e-6 ? with.grad_clip / (norm + 1e-6) : 1.0;
   return {norm <= kLargest,
           static_cast<float>(1.0 - k.learning_rate * with.weight_decay),
           static_cast<float>(k.learning_rate / k.bias_correction1),
           static_cast<float>(k.sqrt_bias_correction2),
-          static_cast<float>(k.grad_scale * clip),
+          static_cast<float>(clip),
           static_cast<float>(with.eps),
           static_cast<float>(1.0 - with.beta1),
           static_cast<float>(with.beta2),
@@ -144,7 +144,7 @@ __device__ void update(const Piece<T>& piece, const Rates& k) {
       const std::int64_t i = first + j * step;
       if (i >= piece.end) break;
       for (int e = 0; e < kWidth; ++e) {
-        const float grad = g[j].v[e] * k.grad_scale;
+        const float grad = g[j].v[e] * k.clip;
         float &x = p[j].v[e], &mean = m[j].v[e], &square = v[j].v[e];
         mean += k.rate1 * (grad - mean);
         square = k.beta2 * square + k.rate2 * grad * grad;
@@ -218,8 +218,8 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x != 0) return;
   *out = sum;
   if (!prepares) return;
-  const double norm = prepare.grad_scale * sqrt(sum);
-  *prepare.scalars = {*prepare.learning_rate, prepare.grad_scale, corrections[0], corrections[1]};
+  const double norm = sqrt(sum);
+  *prepare.scalars = {*prepare.learning_rate, corrections[0], corrections[1]};
   *prepare.norm = norm;
   if (norm <= kLargest) *prepare.steps += 1;
 }

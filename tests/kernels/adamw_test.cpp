@@ -55,16 +55,16 @@ TEMPLATE_TEST_CASE("a step of AdamW follows its formula", "[adamw]", float, doub
   for (const bool missing : {false, true}) {
     Parameters<TestType> now(missing);
     const Parameters<TestType> old(missing);
-    const double lr = 1e-2, scale = 0.7, b1 = 0.9, b2 = 0.999, eps = 1e-8, wd = 0.1, squared = 4;
-    const AdamWScalars scalars{lr, scale, 1 - b1 * b1, std::sqrt(1 - b2 * b2)};
+    const double lr = 1e-2, b1 = 0.9, b2 = 0.999, eps = 1e-8, wd = 0.1, squared = 4;
+    const AdamWScalars scalars{lr, 1 - b1 * b1, std::sqrt(1 - b2 * b2)};
     const auto tensors = now.tensors();
     adamw_step<TestType>(Exec{}, {tensors, b1, b2, eps, wd, clip, &scalars, &squared});
 
-    const double clipped = clip == 0.5 ? 0.5 / (0.7 * 2 + 1e-6) : 1;
+    const double clipped = clip == 0.5 ? 0.5 / (2 + 1e-6) : 1;
     double worst = 0;
     for (std::size_t i = 0; i < old.p.size(); ++i)
       for (std::size_t k = 0; k < old.p[i].size(); ++k) {
-        const double g = scale * clipped * old.gradient(i, k);
+        const double g = clipped * old.gradient(i, k);
         const double m = b1 * old.m[i][k] + (1 - b1) * g, v = b2 * old.v[i][k] + (1 - b2) * g * g;
         const double denominator = std::sqrt(v) / scalars.sqrt_bias_correction2 + eps;
         const double p = old.p[i][k] * (1 - lr * wd) - lr / scalars.bias_correction1 * m / denominator;
@@ -80,7 +80,7 @@ TEST_CASE("a step whose norm is not finite changes nothing", "[adamw]") {
   for (const double squared : {HUGE_VAL, std::nan("")}) {
     Parameters<float> now(false);
     const Parameters<float> old(false);
-    const AdamWScalars scalars{1e-2, 1, 0.1, 0.1};
+    const AdamWScalars scalars{1e-2, 0.1, 0.1};
     const auto tensors = now.tensors();
     adamw_step<float>(Exec{}, {tensors, 0.9, 0.999, 1e-8, 0.1, 1, &scalars, &squared});
     CHECK(now.p == old.p);
@@ -123,18 +123,16 @@ TEST_CASE("the norm prepares its step, and counts it where it is finite", "[adam
     AdamWScalars scalars{};
     const AdamWPrepare prepare{.beta1 = 0.5,
                                .beta2 = 0.75,
-                               .grad_scale = 0.5,
                                .learning_rate = &lr,
                                .steps = &steps,
                                .norm = &norm,
                                .scalars = &scalars};
     squared_norm<float>(Exec{}, {tensors, &squares, &prepare});
     CHECK(scalars.learning_rate == 0.25);
-    CHECK(scalars.grad_scale == 0.5);
     CHECK(scalars.bias_correction1 == 1 - 0.125);
     CHECK(scalars.sqrt_bias_correction2 == std::sqrt(1 - 0.75 * 0.75 * 0.75));
     CHECK(steps == (std::isfinite(gradient) ? 3 : 2));
-    if (std::isfinite(gradient)) CHECK(norm == 2.5);
+    if (std::isfinite(gradient)) CHECK(norm == 5);
     CHECK(std::isfinite(norm) == std::isfinite(gradient));
   }
 }
@@ -145,7 +143,7 @@ TEST_CASE("neither step nor norm depends on the number of threads", "[adamw]") {
   for (const int count : {1, 2, 3, 5}) {
     const Threads threads(count);
     Parameters<float>& parameters = after.emplace_back(false);
-    const AdamWScalars scalars{1e-3, 1, 0.1, std::sqrt(0.001)};
+    const AdamWScalars scalars{1e-3, 0.1, std::sqrt(0.001)};
     const auto tensors = parameters.tensors();
     squared_norm<float>(Exec{}, {tensors, &norms.emplace_back()});
     adamw_step<float>(Exec{}, {tensors, 0.9, 0.999, 1e-8, 0.01, 1.0, &scalars, &norms.back()});

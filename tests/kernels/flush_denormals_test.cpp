@@ -89,8 +89,7 @@ TEST_CASE("AdamW's moments do not end among the denormal numbers", "[flush_denor
   if (cannot_flush()) return;
   float p = 1, m = kSmallest, v = kSmallest;
   const AdamWTensor<float> tensor{.n = 1, .p = &p, .g = nullptr, .m = &m, .v = &v};
-  const AdamWScalars scalars{
-      .learning_rate = 0.1, .grad_scale = 1, .bias_correction1 = 0.1, .sqrt_bias_correction2 = 0.1};
+  const AdamWScalars scalars{.learning_rate = 0.1, .bias_correction1 = 0.1, .sqrt_bias_correction2 = 0.1};
   const double squared_norm = 1;
   cpu::adamw_step<float>({}, {.tensors = {&tensor, 1},
                               .beta1 = 0.9,
