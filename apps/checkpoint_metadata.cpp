@@ -128,8 +128,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 }
 
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device device) {
-  auto model = make_language_model(complete_model(checkpoint.config, checkpoint.vocab_size),
-                                   checkpoint.config.seed, DType::f32, device);
+  auto model = std::make_unique<LanguageModel>(complete_model(checkpoint.config, checkpoint.vocab_size),
+                                               checkpoint.config.seed, DType::f32, device);
   load_weights(checkpoint.path, *model);
   return model;
 }

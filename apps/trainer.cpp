@@ -28,8 +28,8 @@ using data::Blocks;
 
 // A run that goes on takes its weights from its state, and needs train.init_from no more.
 std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corpus& corpus, bool goes_on) {
-  auto model = make_language_model(complete_model(config, corpus.vocab_size), config.seed, DType::f32,
-                                   resolve_device(config.train.device));
+  auto model = std::make_unique<LanguageModel>(complete_model(config, corpus.vocab_size), config.seed,
+                                               DType::f32, resolve_device(config.train.device));
   if (config.train.init_from && !goes_on) {
     const RunFolder folder{*config.train.init_from};
     load_weights(std::filesystem::is_directory(folder.path) ? folder.best() : folder.path, *model);

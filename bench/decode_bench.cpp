@@ -25,7 +25,7 @@ std::unique_ptr<LanguageModel> make_model(const std::string& mixer, std::int64_t
   config.tensor_lifting_strategy = mixer;
   config.vocab_size = vocab_size;
   config.max_context_len = position + kTokens;
-  auto model = make_language_model(config, 1);
+  auto model = std::make_unique<LanguageModel>(config, 1);
   model->set_training(false);
   return model;
 }

@@ -138,7 +138,7 @@ nlohmann::ordered_json measure(const ModelConfig& config, std::int64_t batch, in
   const Bf16ProductsGuard reduced(amp, amp);
   if constexpr (kWithCuda) cu::set_side_stream(side);
   const std::int64_t tokens = batch * config.max_context_len;
-  auto model = make_language_model(config, 42, DType::f32, device);
+  auto model = std::make_unique<LanguageModel>(config, 42, DType::f32, device);
   AdamW optimizer(model->named_parameters(), {});
   Rng rng(7);
   const auto random_ids = [&] {

@@ -1,18 +1,20 @@
 #include "models/language_model.h"
 
-#include <functional>
-
-#include "models/layers.h"
-#include "models/mixers.h"
-
 namespace wedge {
 namespace {
+
+const ModelConfig& validated(const ModelConfig& config) {
+  config.validate();
+  return config;
+}
+
+}  // namespace
 
 // One layer: a mixer and a feed-forward network, in one of two orders.
 //   post-norm:  h = norm1(h + dropout(mixer(h)));    h = norm2(h + dropout(ffn(h)))
 //               (a mixer that carries its residual: h = dropout(norm1(mixer(h))))
 //   pre-norm:   h = h + dropout(mixer(norm1(h)));    h = h + dropout(ffn(norm2(h)))
-class Block : public Module {
+class LanguageModel::Block : public Module {
  public:
   Block(const ModelConfig& config, std::int64_t layer, Init& init)
       : pre_norm_(config.pre_norm),
@@ -52,128 +54,101 @@ class Block : public Module {
   LayerNorm norm1_, norm2_;
 };
 
-//   h = dropout(token_embedding[x] + position_embedding[0..L));  h = block_k(h)
-//   logits = output_norm(h) · headᵀ
-class DecoderLM : public LanguageModel {
- public:
-  DecoderLM(const ModelConfig& config, std::uint64_t seed, DType dtype, Device device)
-      : config_(config),
-        seed_(seed),
-        device_(device),
-        init_(config, seed, dtype, device),
-        token_embedding_(config.vocab_size, config.d_model, init_),
-        position_embedding_(config.max_context_len, config.d_model, init_),
-        output_norm_(config.d_model, init_) {
-    add_child("token_embedding", token_embedding_);
-    add_child("position_embedding", position_embedding_);
-    for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<Block>(config, layer, init_));
-      add_child(fmt::format("transformer_blocks.{}", layer), *blocks_.back());
-    }
-    add_child("output_norm", output_norm_);
-    head_ = config.weight_tying
-                ? token_embedding_.weight
-                : add_parameter("lm_head.weight", init_.linear_weight(config.vocab_size, config.d_model));
-    set_dropout_counter(0, 0);
+LanguageModel::LanguageModel(const ModelConfig& config, std::uint64_t seed, DType dtype, Device device)
+    : LanguageModel(validated(config), seed, Init(config, seed, dtype, device)) {}
+
+LanguageModel::LanguageModel(const ModelConfig& config, std::uint64_t seed, Init init)
+    : config_(config),
+      seed_(seed),
+      token_embedding_(config.vocab_size, config.d_model, init),
+      position_embedding_(config.max_context_len, config.d_model, init),
+      output_norm_(config.d_model, init) {
+  add_child("token_embedding", token_embedding_);
+  add_child("position_embedding", position_embedding_);
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    blocks_.push_back(std::make_unique<Block>(config, layer, init));
+    add_child(fmt::format("transformer_blocks.{}", layer), *blocks_.back());
   }
+  add_child("output_norm", output_norm_);
+  head_ = config.weight_tying
+              ? token_embedding_.weight
+              : add_parameter("lm_head.weight", init.linear_weight(config.vocab_size, config.d_model));
+  set_dropout_counter(0, 0);
+}
 
-  Variable logits(const Tensor& ids) override { return linear(hidden(ids), head_); }
+LanguageModel::~LanguageModel() = default;
 
-  Variable loss(const Tensor& ids, const Tensor& targets) override {
-    return linear_cross_entropy(hidden(ids), head_, targets);
+Variable LanguageModel::hidden(const Tensor& ids, std::int64_t begin, const Mix& mix) const {
+  WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
+              "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
+              config_.max_context_len - begin, to_string(ids.shape()));
+  Variable h =
+      token_position_embedding(token_embedding_.weight, position_embedding_.weight, ids, begin, drop(0));
+  for (std::size_t k = 0; k < blocks_.size(); ++k) {
+    const auto site = static_cast<std::uint32_t>(1 + 2 * k);
+    Block::Mix mix_here;
+    if (mix) mix_here = [&](const Mixer& mixer, const Variable& x) { return mix(k, mixer, x); };
+    h = (*blocks_[k])(h, drop(site), drop(site + 1), mix_here);
   }
+  return output_norm_(h);
+}
 
-  Decoding start_decoding(std::int64_t B) const override {
-    Decoding decoding;
-    for (const auto& block : blocks_)
-      decoding.layers.push_back(block->make_memory(B, config_.max_context_len));
-    return decoding;
-  }
-  Variable extend(const Tensor& ids, Decoding& decoding) const override {
-    WEDGE_CHECK(!training_, "language model: decoding is for evaluation mode");
-    WEDGE_CHECK(decoding.layers.size() == blocks_.size(),
-                "language model: expected a decoding that start_decoding() of this model gave, got one of {} "
-                "layers",
-                decoding.layers.size());
-    WEDGE_CHECK(decoding.position < config_.max_context_len, "language model: all {} positions are used up",
-                config_.max_context_len);
-    WEDGE_CHECK(ids.rank() == 2 && (ids.size(1) == 1 || decoding.position == 0),
-                "language model: expected ids [B, 1], or [B, n] at the beginning, got {} at position {}",
-                to_string(ids.shape()), decoding.position);
-    const NoGradGuard no_grad;
-    const Variable h =
-        hidden(ids, decoding.position, [&](std::size_t layer, const Mixer& mixer, const Variable& x) {
-          return mixer.extend(x, *decoding.layers[layer]);
-        });
-    decoding.position += ids.size(1);
-    return linear(reshape(slice(h, 1, h.size(1) - 1, h.size(1)), {h.size(0), h.size(2)}), head_);
-  }
+Variable LanguageModel::logits(const Tensor& ids) const {
+  return linear(hidden(ids), head_);
+}
 
-  std::vector<Mixer::Trace> trace(const Tensor& ids) const override {
-    WEDGE_CHECK(!training_, "language model: traces are for evaluation mode");
-    const NoGradGuard no_grad;
-    std::vector<Mixer::Trace> traces;
-    hidden(ids, 0, [&](std::size_t, const Mixer& mixer, const Variable& x) {
-      traces.push_back(mixer.trace(x));
-      return mixer(x);
-    });
-    return traces;
-  }
+Variable LanguageModel::loss(const Tensor& ids, const Tensor& targets) const {
+  return linear_cross_entropy(hidden(ids), head_, targets);
+}
 
-  void set_training(bool on) override { training_ = on; }
-  void set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) override {
-    // A new tensor: graphs that are still alive keep the counter of their own forward pass.
-    counter_ = Tensor::from(std::vector<std::int64_t>{static_cast<std::int64_t>(seed_),
-                                                      static_cast<std::int64_t>(step),
-                                                      static_cast<std::int64_t>(micro_step)},
-                            {3})
-                   .to(device_);
-  }
-  void use_dropout_counter(const Tensor& counter) override { counter_ = counter; }
-  const ModelConfig& config() const override { return config_; }
-  Device device() const override { return device_; }
+Decoding LanguageModel::start_decoding(std::int64_t B) const {
+  Decoding decoding;
+  for (const auto& block : blocks_) decoding.layers.push_back(block->make_memory(B, config_.max_context_len));
+  return decoding;
+}
 
- private:
-  using Mix = std::function<Variable(std::size_t layer, const Mixer& mixer, const Variable& x)>;
+Variable LanguageModel::extend(const Tensor& ids, Decoding& decoding) const {
+  WEDGE_CHECK(!training_, "language model: decoding is for evaluation mode");
+  WEDGE_CHECK(decoding.layers.size() == blocks_.size(),
+              "language model: expected a decoding that start_decoding() of this model gave, got one of {} "
+              "layers",
+              decoding.layers.size());
+  WEDGE_CHECK(decoding.position < config_.max_context_len, "language model: all {} positions are used up",
+              config_.max_context_len);
+  WEDGE_CHECK(ids.rank() == 2 && (ids.size(1) == 1 || decoding.position == 0),
+              "language model: expected ids [B, 1], or [B, n] at the beginning, got {} at position {}",
+              to_string(ids.shape()), decoding.position);
+  const NoGradGuard no_grad;
+  const Variable h =
+      hidden(ids, decoding.position, [&](std::size_t layer, const Mixer& mixer, const Variable& x) {
+        return mixer.extend(x, *decoding.layers[layer]);
+      });
+  decoding.position += ids.size(1);
+  return linear(reshape(slice(h, 1, h.size(1) - 1, h.size(1)), {h.size(0), h.size(2)}), head_);
+}
 
-  // ids are those of positions from `begin` on; `mix`, if there is one, stands for the mixers.
-  Variable hidden(const Tensor& ids, std::int64_t begin = 0, const Mix& mix = {}) const {
-    WEDGE_CHECK(ids.rank() == 2 && ids.size(1) >= 1 && begin + ids.size(1) <= config_.max_context_len,
-                "language model: expected ids [B, L] with 1 <= L <= {}, got {}",
-                config_.max_context_len - begin, to_string(ids.shape()));
-    Variable h =
-        token_position_embedding(token_embedding_.weight, position_embedding_.weight, ids, begin, drop(0));
-    for (std::size_t k = 0; k < blocks_.size(); ++k) {
-      const auto site = static_cast<std::uint32_t>(1 + 2 * k);
-      Block::Mix mix_here;
-      if (mix) mix_here = [&](const Mixer& mixer, const Variable& x) { return mix(k, mixer, x); };
-      h = (*blocks_[k])(h, drop(site), drop(site + 1), mix_here);
-    }
-    return output_norm_(h);
-  }
+std::vector<Mixer::Trace> LanguageModel::trace(const Tensor& ids) const {
+  WEDGE_CHECK(!training_, "language model: traces are for evaluation mode");
+  const NoGradGuard no_grad;
+  std::vector<Mixer::Trace> traces;
+  hidden(ids, 0, [&](std::size_t, const Mixer& mixer, const Variable& x) {
+    traces.push_back(mixer.trace(x));
+    return mixer(x);
+  });
+  return traces;
+}
 
-  Dropout drop(std::uint32_t site) const {
-    return training_ ? Dropout{config_.dropout_rate, site, counter_} : Dropout{};
-  }
+void LanguageModel::set_dropout_counter(std::uint64_t step, std::uint64_t micro_step) {
+  // A new tensor: graphs that are still alive keep the counter of their own forward pass.
+  counter_ = Tensor::from(
+                 std::vector<std::int64_t>{static_cast<std::int64_t>(seed_), static_cast<std::int64_t>(step),
+                                           static_cast<std::int64_t>(micro_step)},
+                 {3})
+                 .to(device());
+}
 
-  ModelConfig config_;
-  std::uint64_t seed_;
-  Device device_;
-  Init init_;
-  Embedding token_embedding_, position_embedding_;
-  LayerNorm output_norm_;
-  std::vector<std::unique_ptr<Block>> blocks_;
-  Variable head_;
-  bool training_ = true;
-  Tensor counter_;
-};
-
-}  // namespace
-
-std::unique_ptr<LanguageModel> make_language_model(const ModelConfig& config, std::uint64_t seed, DType dtype,
-                                                   Device device) {
-  config.validate();
-  return std::make_unique<DecoderLM>(config, seed, dtype, device);
+Dropout LanguageModel::drop(std::uint32_t site) const {
+  return training_ ? Dropout{config_.dropout_rate, site, counter_} : Dropout{};
 }
 
 }  // namespace wedge

@@ -87,7 +87,7 @@ TEST_CASE("generator: the logits are those of the whole window, which moves on b
   config.lags = {1, 2, 5};
   config.vocab_size = 12;
   config.max_context_len = GENERATE(1, 8);
-  const auto model = make_language_model(config, 1);
+  const auto model = std::make_unique<LanguageModel>(config, 1);
   Generator generator(*model, {3, 1, 4});
   std::vector<std::int32_t> text = {3, 1, 4};
   const std::size_t L = config.max_context_len;

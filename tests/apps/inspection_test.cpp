@@ -204,7 +204,7 @@ double rank_of(const Rows& rows) {
 }  // namespace
 
 TEST_CASE("inspection: Grassmann's figures are those of plain float64 loops", "[apps][inspect]") {
-  const auto model = make_language_model(small("grassmann"), 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(small("grassmann"), 3, DType::f64);
   model->set_training(false);
   const std::vector<std::vector<std::int32_t>> blocks = {tiny_tokens(24, 1), tiny_tokens(24, 2)};
   const Inspection inspection = inspect(*model, blocks);
@@ -295,7 +295,7 @@ TEST_CASE("inspection: Grassmann's figures are those of plain float64 loops", "[
 }
 
 TEST_CASE("inspection: attention's figures are those of plain float64 loops", "[apps][inspect]") {
-  const auto model = make_language_model(small("attention"), 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(small("attention"), 3, DType::f64);
   model->set_training(false);
   const std::vector<std::int32_t> ids = tiny_tokens(24, 1);
   const Inspection inspection = inspect(*model, {ids});
@@ -346,7 +346,7 @@ TEST_CASE("inspection: effective rank and principal angles of matrices that are 
 
 TEST_CASE("inspection: states that collapse are counted", "[apps][inspect]") {
   ModelConfig config = small("grassmann");
-  const auto model = make_language_model(config, 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(config, 3, DType::f64);
   for (const auto& [name, p] : model->named_parameters())
     if (name == "transformer_blocks.1.attention.reduce.weight")
       p.set_value(Tensor::zeros(p.shape(), DType::f64));  // z is the bias: all planes are gone
@@ -361,7 +361,7 @@ TEST_CASE("inspection: of a lag that is not shorter than the text nothing is kno
   ModelConfig config = small("grassmann");
   const bool all = GENERATE(false, true);
   config.lags = all ? std::vector<std::int64_t>{12, 20} : std::vector<std::int64_t>{1, 12};
-  const auto model = make_language_model(config, 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(config, 3, DType::f64);
   model->set_training(false);
   const Inspection inspection = inspect(*model, {tiny_tokens(12, 1)});
   const Json layer = Json::parse(to_json(inspection).dump())["layers"][0];

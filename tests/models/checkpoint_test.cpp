@@ -40,7 +40,8 @@ bool equal(const Module& a, const Module& b) {
 TEST_CASE("weights survive a file, tied and untied", "[models][checkpoint]") {
   const test::TempDir dir;
   for (const bool tied : {true, false}) {
-    const auto a = make_language_model(tiny(tied), 1), b = make_language_model(tiny(tied), 2);
+    const auto a = std::make_unique<LanguageModel>(tiny(tied), 1),
+               b = std::make_unique<LanguageModel>(tiny(tied), 2);
     const auto path = dir.path() / "weights.safetensors";
     save_weights(path, *a, {{"seed", "1"}});
     REQUIRE_FALSE(equal(*a, *b));
@@ -55,7 +56,8 @@ TEST_CASE("weights survive a file, tied and untied", "[models][checkpoint]") {
 
 TEST_CASE("files from PyTorch: buffers are ignored, a tied head must agree", "[models][checkpoint]") {
   const test::TempDir dir;
-  const auto a = make_language_model(tiny(true), 1), b = make_language_model(tiny(true), 2);
+  const auto a = std::make_unique<LanguageModel>(tiny(true), 1),
+             b = std::make_unique<LanguageModel>(tiny(true), 2);
   const auto path = dir.path() / "torch.safetensors";
   auto tensors = tensors_of(*a);
   tensors.emplace_back("lm_head.weight", tensors[0].second);
@@ -72,8 +74,9 @@ TEST_CASE("files from PyTorch: buffers are ignored, a tied head must agree", "[m
 TEST_CASE("a file of another model is refused and changes nothing", "[models][checkpoint]") {
   const test::TempDir dir;
   const auto path = dir.path() / "other.safetensors";
-  const auto a = make_language_model(tiny(true), 1), b = make_language_model(tiny(true), 2),
-             c = make_language_model(tiny(true), 2);
+  const auto a = std::make_unique<LanguageModel>(tiny(true), 1),
+             b = std::make_unique<LanguageModel>(tiny(true), 2),
+             c = std::make_unique<LanguageModel>(tiny(true), 2);
   const auto message = [&](auto change) -> std::string {
     auto tensors = tensors_of(*a);
     change(tensors);

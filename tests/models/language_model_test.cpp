@@ -47,16 +47,16 @@ double variance(const Tensor& t) {
 TEST_CASE("parameter counts are those of the founding experiment", "[models]") {
   ModelConfig c;
   c.vocab_size = 30522;
-  CHECK(make_language_model(c, 1)->num_parameters() == 12585472);
+  CHECK(LanguageModel(c, 1).num_parameters() == 12585472);
   c.tensor_lifting_strategy = "grassmann";
-  CHECK(make_language_model(c, 1)->num_parameters() == 12607168);
+  CHECK(LanguageModel(c, 1).num_parameters() == 12607168);
   c.num_layers = 12;
   c.max_context_len = 256;
   c.lags = {1, 1, 2, 2, 4, 4, 8, 8, 12, 12, 16, 16};
   c.layerwise_lags = true;
-  CHECK(make_language_model(c, 1)->num_parameters() == 17400192);
+  CHECK(LanguageModel(c, 1).num_parameters() == 17400192);
   c.tensor_lifting_strategy = "attention";
-  CHECK(make_language_model(c, 1)->num_parameters() == 17356800);
+  CHECK(LanguageModel(c, 1).num_parameters() == 17356800);
 }
 
 TEST_CASE("a position depends on no later token, and on every lag that it should", "[models]") {
@@ -65,7 +65,7 @@ TEST_CASE("a position depends on no later token, and on every lag that it should
       INFO(mixer.name << " pre_norm " << pre_norm);
       ModelConfig c = tiny(mixer.name);
       c.pre_norm = pre_norm;
-      const auto model = make_language_model(c, 3, DType::f64);
+      const auto model = std::make_unique<LanguageModel>(c, 3, DType::f64);
       model->set_training(false);
       const Tensor ids = ids_of(1, 10, 23, 5), changed = ids.clone();
       constexpr std::int64_t at = 4;
@@ -84,7 +84,7 @@ TEST_CASE("layerwise lags give each layer its own lag", "[models]") {
   ModelConfig c = tiny("grassmann");
   c.layerwise_lags = true;
   c.lags = {3, 4};
-  const auto model = make_language_model(c, 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(c, 3, DType::f64);
   model->set_training(false);
   const Tensor ids = ids_of(1, 10, 23, 5), changed = ids.clone();
   changed.data<std::int32_t>()[0] = (ids.data<std::int32_t>()[0] + 1) % 23;
@@ -100,7 +100,7 @@ TEST_CASE("layerwise lags give each layer its own lag", "[models]") {
 
 TEST_CASE("loss is the cross-entropy of the logits", "[models]") {
   for (const MixerEntry& mixer : mixer_table()) {
-    const auto model = make_language_model(tiny(mixer.name), 3, DType::f64);
+    const auto model = std::make_unique<LanguageModel>(tiny(mixer.name), 3, DType::f64);
     model->set_training(false);
     const Tensor ids = ids_of(3, 7, 23, 5), targets = ids_of(3, 7, 23, 6);
     CHECK(model->loss(ids, targets).item() ==
@@ -109,7 +109,7 @@ TEST_CASE("loss is the cross-entropy of the logits", "[models]") {
 }
 
 TEST_CASE("dropout: training only, and a function of seed, step and micro-step", "[models]") {
-  const auto model = make_language_model(tiny("grassmann"), 3);
+  const auto model = std::make_unique<LanguageModel>(tiny("grassmann"), 3);
   const Tensor ids = ids_of(2, 10, 23, 5), targets = ids_of(2, 10, 23, 6);
   const auto loss = [&](std::uint64_t step, std::uint64_t micro) {
     model->set_dropout_counter(step, micro);
@@ -126,7 +126,7 @@ TEST_CASE("dropout: training only, and a function of seed, step and micro-step",
 }
 
 TEST_CASE("a graph keeps the dropout masks of its own forward pass", "[models]") {
-  const auto model = make_language_model(tiny("attention"), 3, DType::f64);
+  const auto model = std::make_unique<LanguageModel>(tiny("attention"), 3, DType::f64);
   const Tensor ids = ids_of(2, 10, 23, 5), targets = ids_of(2, 10, 23, 6);
   const auto gradient = [&](bool disturb) {
     for (const auto& [name, p] : model->named_parameters()) p.zero_grad();
@@ -149,7 +149,7 @@ TEST_CASE("initial weights follow model.init", "[models]") {
     c.init = init;
     c.weight_tying = false;
     const bool gpt2 = c.init == "gpt2";
-    const auto model = make_language_model(c, 11);
+    const auto model = std::make_unique<LanguageModel>(c, 11);
     for (const auto& [name, p] : model->named_parameters()) {
       INFO(name);
       const bool is_norm = name.find("norm") != std::string::npos, is_bias = name.ends_with("bias");
@@ -172,7 +172,7 @@ TEST_CASE("initial weights follow model.init", "[models]") {
 
 TEST_CASE("the same seed gives the same weights, another seed others", "[models]") {
   const auto weights = [](std::uint64_t seed) {
-    return make_language_model(tiny("attention"), seed)->named_parameters()[0].second.value().to_vector();
+    return LanguageModel(tiny("attention"), seed).named_parameters()[0].second.value().to_vector();
   };
   CHECK(weights(1) == weights(1));
   CHECK(weights(1) != weights(2));
@@ -183,7 +183,7 @@ TEST_CASE("a configuration that does not fit is refused by name", "[models]") {
     ModelConfig c = tiny("grassmann");
     change(c);
     try {
-      make_language_model(c, 1);
+      LanguageModel(c, 1);
     } catch (const Error& e) {
       return e.what();
     }
@@ -207,7 +207,7 @@ TEST_CASE("a configuration that does not fit is refused by name", "[models]") {
 }
 
 TEST_CASE("a sequence that is too long is refused", "[models]") {
-  const auto model = make_language_model(tiny("attention"), 1);
+  const auto model = std::make_unique<LanguageModel>(tiny("attention"), 1);
   CHECK_THROWS_AS(model->logits(ids_of(1, 11, 23, 1)), Error);
 }
 
@@ -221,7 +221,7 @@ TEST_CASE("decoding token by token gives the logits of the whole sequence", "[mo
     c.pre_norm = pre_norm;
     c.lags = {1, 1, 3, 7};  // longer than a first part, shorter than the sequence
     CAPTURE(mixer.name, B, first, name_of(dtype), pre_norm);
-    const auto model = make_language_model(c, 3, dtype);
+    const auto model = std::make_unique<LanguageModel>(c, 3, dtype);
     model->set_training(false);
     const Tensor ids = ids_of(B, 40, 23, 5);
     const Tensor whole = model->logits(ids).value();
@@ -245,7 +245,7 @@ TEST_CASE("decoding token by token gives the logits of the whole sequence", "[mo
     const std::string other = mixer.name == "attention" ? "grassmann" : "attention";
     ModelConfig other_config = model->config();
     other_config.tensor_lifting_strategy = other;
-    Decoding wrong = make_language_model(other_config, 1, dtype)->start_decoding(B);
+    Decoding wrong = LanguageModel(other_config, 1, dtype).start_decoding(B);
     CHECK_THROWS_WITH(model->extend(ids.slice(1, 0, 1), wrong),
                       Catch::Matchers::ContainsSubstring("got another mixer's"));
   }
@@ -266,7 +266,7 @@ TEST_CASE("decoding: a mixer that says nothing of it is right all the same", "[m
 }
 
 TEST_CASE("decoding is refused where dropout is on, and in parts after the first", "[models][decoding]") {
-  const auto model = make_language_model(tiny("attention"), 3);
+  const auto model = std::make_unique<LanguageModel>(tiny("attention"), 3);
   Decoding decoding = model->start_decoding(1);
   CHECK_THROWS_WITH(model->extend(ids_of(1, 1, 23, 1), decoding),
                     Catch::Matchers::ContainsSubstring("evaluation mode"));

@@ -37,7 +37,7 @@ struct Golden {
   }
 
   std::unique_ptr<LanguageModel> model(DType dtype) const {
-    auto m = make_language_model(config, 1, dtype);
+    auto m = std::make_unique<LanguageModel>(config, 1, dtype);
     for (const auto& [name, p] : m->named_parameters()) p.set_value(file.tensor("param." + name).to(dtype));
     return m;
   }
