@@ -113,25 +113,27 @@ std::vector<std::string> key_words_of(const Command& command) {
 
 std::string general_help() {
   std::string text =
-      "wedge: train, compare and dissect small language models\n"
-      "\n"
-      "usage: wedge COMMAND [arguments]\n"
-      "       wedge COMMAND --help\n"
-      "       wedge help KEY          what a configuration key means, and its default\n"
-      "       wedge --version\n"
-      "\n"
-      "commands:\n";
+      R"(wedge: train, compare and dissect small language models
+
+usage: wedge COMMAND [arguments]
+       wedge COMMAND --help
+       wedge help KEY          what a configuration key means, and its default
+       wedge --version
+
+commands:
+)";
   for (const Command& command : kCommands) text += fmt::format("  {:<11}{}\n", command.name, command.summary);
   text +=
-      "\n"
-      "examples:\n"
-      "  wedge train -m model=attention,grassmann data=builtin experiment=quick\n"
-      "  wedge train model=grassmann data=text train.num_epochs=3\n"
-      "  wedge eval checkpoint=runs/single/DATE/TIME_grassmann\n"
-      "  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river'\n"
-      "\n"
-      "WikiText-2 and the vocabulary are looked for in $WEDGE_DATA (default ~/.cache/wedge).\n"
-      "Bad input ends with one line on standard error and exit status 2.\n";
+      R"(
+examples:
+  wedge train -m model=attention,grassmann data=builtin experiment=quick
+  wedge train model=grassmann data=text train.num_epochs=3
+  wedge eval checkpoint=runs/single/DATE/TIME_grassmann
+  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river'
+
+WikiText-2 and the vocabulary are looked for in $WEDGE_DATA (default ~/.cache/wedge).
+Bad input ends with one line on standard error and exit status 2.
+)";
   return text;
 }
 

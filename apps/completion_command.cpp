@@ -8,13 +8,13 @@
 namespace wedge::app {
 
 std::string completion_help() {
-  return "usage: wedge completion bash|zsh\n"
-         "\n"
-         "Prints a script that completes commands, keys and their values. cmake --install puts bash's where "
-         "bash looks\n"
-         "for it; else:\n"
-         "\n"
-         "  source <(wedge completion bash)     in ~/.bashrc, or with zsh in ~/.zshrc\n";
+  return R"(usage: wedge completion bash|zsh
+
+Prints a script that completes commands, keys and their values. cmake --install puts bash's where bash looks
+for it; else:
+
+  source <(wedge completion bash)     in ~/.bashrc, or with zsh in ~/.zshrc
+)";
 }
 
 int run_completion(const Words& words) {

@@ -11,24 +11,23 @@
 namespace wedge::app {
 
 std::string eval_help() {
-  return "usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [data overrides]\n"
-         "\n"
-         "Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it; null where "
-         "that\n"
-         "is more than a number can hold) and tokens.\n"
-         "The checkpoint itself holds the model, the data configuration and the vocabulary.\n"
-         "\n"
-         "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
-         "                                 best.safetensors\n"
-         "  data.split=SPLIT               train, validation or test (default: validation)\n"
-         "\n"
-         "data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge "
-         "train:\n" +
-         describe_keys(keys_of(find_command("eval"))) +
-         "\n"
-         "examples:\n"
-         "  wedge eval checkpoint=runs/single/DATE/TIME_grassmann\n"
-         "  wedge eval checkpoint=last.safetensors data.split=test data.path=my_texts\n";
+  return R"(usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [data overrides]
+
+Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it; null where that
+is more than a number can hold) and tokens.
+The checkpoint itself holds the model, the data configuration and the vocabulary.
+
+  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its
+                                 best.safetensors
+  data.split=SPLIT               train, validation or test (default: validation)
+
+data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge train:
+)" + describe_keys(keys_of(find_command("eval"))) +
+         R"(
+examples:
+  wedge eval checkpoint=runs/single/DATE/TIME_grassmann
+  wedge eval checkpoint=last.safetensors data.split=test data.path=my_texts
+)";
 }
 
 int run_eval(const Words& words) {

@@ -90,37 +90,33 @@ class StoppingPrinter {
 }  // namespace
 
 std::string generate_help() {
-  return "usage: wedge generate checkpoint=FILE_OR_RUN_DIR prompt=TEXT [key=value]...\n"
-         "\n"
-         "Prints the prompt and what the model goes on with, token by token as it comes; at the end, on "
-         "standard\n"
-         "error, how many tokens a second that was. The same seed gives the same text.\n"
-         "\n"
-         "  checkpoint=FILE_OR_RUN_DIR   a .safetensors file of wedge train; a run folder means its\n"
-         "                               best.safetensors\n"
-         "  prompt=TEXT                  in words that the checkpoint's vocabulary knows; token ids with "
-         "spaces\n"
-         "                               between them where it has none (data=tokens); -: standard input\n"
-         "  max_tokens=100               how many tokens to add\n"
-         "  temperature=1                logits are divided by it; 0: always the most likely token\n"
-         "  top_k=null                   draw from the k most likely tokens only\n"
-         "  top_p=null                   draw from the fewest tokens whose probability reaches p only\n"
-         "  seed=42                      of the random numbers\n"
-         "  stop=null                    end before this text would come; several: a JSON list\n"
-         "\n"
-         "and these keys of wedge train:\n" +
-         describe_keys(keys_of(find_command("generate"))) +
-         "\n"
-         "A token costs the same wherever it stands: attention keeps its keys and values, the Grassmann "
-         "model the\n"
-         "last max(lags) reduced states. Past the checkpoint's data.max_context_len tokens, the last half of "
-         "them\n"
-         "is read again as the beginning of a text, and so on.\n"
-         "\n"
-         "examples:\n"
-         "  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river' top_p=0.9\n"
-         "  wedge generate checkpoint=best.safetensors prompt='Anna kept' temperature=0.7 "
-         "stop='[\"\\n\\n\"]'\n";
+  return R"(usage: wedge generate checkpoint=FILE_OR_RUN_DIR prompt=TEXT [key=value]...
+
+Prints the prompt and what the model goes on with, token by token as it comes; at the end, on standard
+error, how many tokens a second that was. The same seed gives the same text.
+
+  checkpoint=FILE_OR_RUN_DIR   a .safetensors file of wedge train; a run folder means its
+                               best.safetensors
+  prompt=TEXT                  in words that the checkpoint's vocabulary knows; token ids with spaces
+                               between them where it has none (data=tokens); -: standard input
+  max_tokens=100               how many tokens to add
+  temperature=1                logits are divided by it; 0: always the most likely token
+  top_k=null                   draw from the k most likely tokens only
+  top_p=null                   draw from the fewest tokens whose probability reaches p only
+  seed=42                      of the random numbers
+  stop=null                    end before this text would come; several: a JSON list
+
+and these keys of wedge train:
+)" + describe_keys(keys_of(find_command("generate"))) +
+         R"(
+Every token is read once: attention keeps its keys and values, the Grassmann model the last max(lags)
+reduced states. Past the checkpoint's data.max_context_len tokens, the last half of them
+is read again as the beginning of a text, and so on.
+
+examples:
+  wedge generate checkpoint=runs/single/DATE/TIME_grassmann prompt='The river' top_p=0.9
+  wedge generate checkpoint=best.safetensors prompt='Anna kept' temperature=0.7 stop='["\n\n"]'
+)";
 }
 
 int run_generate(const Words& words) {

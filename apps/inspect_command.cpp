@@ -16,36 +16,31 @@ namespace wedge::app {
 namespace fs = std::filesystem;
 
 std::string inspect_help() {
-  return "usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...\n"
-         "\n"
-         "Writes inspect.json and a page with plots, inspect.html, about what the mixers of a model do over "
-         "a text, and\n"
-         "prints a table of it.\n"
-         "\n"
-         "Grassmann, for each layer and lag: the distribution of the norm of z_t ∧ z_(t-lag) and of the sine "
-         "of the\n"
-         "angle between the two states, how far the norm is from collapse (1e-6, where its direction means "
-         "nothing),\n"
-         "the effective rank of the Plücker features and the length of their mean; for each layer the gate "
-         "α, and\n"
-         "between layers the angles by which the mean directions drift.\n"
-         "Attention, for each layer and head: the entropy of the weights and the mean distance that it looks "
-         "back.\n"
-         "The plots are drawn by gnuplot (Debian: gnuplot-nox); without it the page is left out.\n"
-         "\n"
-         "  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its\n"
-         "                                 best.safetensors\n"
-         "  data.split=SPLIT               train, validation or test (default: validation)\n"
-         "  max_tokens=8192                of the split's beginning, in whole blocks\n"
-         "  out=FOLDER                     (default: the checkpoint's folder)\n"
-         "\n"
-         "data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge "
-         "train:\n" +
-         describe_keys(keys_of(find_command("inspect"))) +
-         "\n"
-         "examples:\n"
-         "  wedge inspect checkpoint=runs/single/DATE/TIME_grassmann\n"
-         "  wedge inspect checkpoint=best.safetensors data=text data.path=my_texts out=look\n";
+  return R"(usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...
+
+Writes inspect.json and a page with plots, inspect.html, about what the mixers of a model do over a text, and
+prints a table of it.
+
+Grassmann, for each layer and lag: the distribution of the norm of z_t ∧ z_(t-lag) and of the sine of the
+angle between the two states, how far the norm is from collapse (1e-6, where its direction means nothing),
+the effective rank of the Plücker features and the length of their mean; for each layer the gate α, and
+between layers the angles by which the mean directions drift.
+Attention, for each layer and head: the entropy of the weights and the mean distance that it looks back.
+The plots are drawn by gnuplot (Debian: gnuplot-nox); without it the page is left out.
+
+  checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its
+                                 best.safetensors
+  data.split=SPLIT               train, validation or test (default: validation)
+  max_tokens=8192                of the split's beginning, in whole blocks
+  out=FOLDER                     (default: the checkpoint's folder)
+
+data=PRESET and these keys replace what the checkpoint says; shown are the defaults of wedge train:
+)" + describe_keys(keys_of(find_command("inspect"))) +
+         R"(
+examples:
+  wedge inspect checkpoint=runs/single/DATE/TIME_grassmann
+  wedge inspect checkpoint=best.safetensors data=text data.path=my_texts out=look
+)";
 }
 
 int run_inspect(const Words& words) {

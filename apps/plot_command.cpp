@@ -12,19 +12,18 @@ namespace wedge::app {
 namespace fs = std::filesystem;
 
 std::string plot_help() {
-  return "usage: wedge plot RUN... [out=FOLDER]\n"
-         "\n"
-         "Draws learning_curves (training and validation loss by epoch) and best (the best validation "
-         "perplexities,\n"
-         "and published ones of the same experiment), each as SVG and PNG, through gnuplot (Debian: "
-         "gnuplot-nox).\n"
-         "\n"
-         "  RUN          a run's folder, finished or not; or one above several, such as a multirun's\n"
-         "  out=FOLDER   where the pictures go (default: RUN, or with several the current folder)\n"
-         "\n"
-         "examples:\n"
-         "  wedge plot runs/multirun/DATE/TIME\n"
-         "  wedge plot runs/a runs/b out=pictures\n";
+  return R"(usage: wedge plot RUN... [out=FOLDER]
+
+Draws learning_curves (training and validation loss by epoch) and best (the best validation perplexities,
+and published ones of the same experiment), each as SVG and PNG, through gnuplot (Debian: gnuplot-nox).
+
+  RUN          a run's folder, finished or not; or one above several, such as a multirun's
+  out=FOLDER   where the pictures go (default: RUN, or with several the current folder)
+
+examples:
+  wedge plot runs/multirun/DATE/TIME
+  wedge plot runs/a runs/b out=pictures
+)";
 }
 
 int run_plot(const Words& words) {

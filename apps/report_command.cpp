@@ -55,18 +55,17 @@ Table differences(const std::vector<LabelledResult>& results, const std::vector<
 }  // namespace
 
 std::string report_help() {
-  return "usage: wedge report ROOT [out=FILE.html]\n"
-         "\n"
-         "Writes one self-contained page about all runs in ROOT and below, such as a multirun's folder: the\n"
-         "comparison table, the learning curves, what differs between the configurations, throughput, and "
-         "the\n"
-         "published figures of the same experiments beside ours. Pictures are drawn by gnuplot (Debian: "
-         "gnuplot-nox).\n"
-         "\n"
-         "  out=FILE.html   (default: ROOT/report.html)\n"
-         "\n"
-         "example:\n"
-         "  wedge report runs/multirun/DATE/TIME\n";
+  return R"(usage: wedge report ROOT [out=FILE.html]
+
+Writes one self-contained page about all runs in ROOT and below, such as a multirun's folder: the
+comparison table, the learning curves, what differs between the configurations, throughput, and the
+published figures of the same experiments beside ours. Pictures are drawn by gnuplot (Debian: gnuplot-nox).
+
+  out=FILE.html   (default: ROOT/report.html)
+
+example:
+  wedge report runs/multirun/DATE/TIME
+)";
 }
 
 int run_report(const Words& words) {

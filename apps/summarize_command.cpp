@@ -9,19 +9,18 @@
 namespace wedge::app {
 
 std::string summarize_help() {
-  return "usage: wedge summarize [DIR]... [--out FILE.md]\n"
-         "\n"
-         "Makes the comparison table from every results.json in DIR and below, prints it and writes it to "
-         "FILE.md.\n"
-         "Where a model appears more than once, a column names the run and the keys that differ, and runs "
-         "that\n"
-         "differ in the seed alone get a row with mean ± sample standard deviation.\n"
-         "\n"
-         "  DIR             where to look (default: runs); --root DIR says the same\n"
-         "  --out FILE.md   where to write; without it the table is only printed\n"
-         "\n"
-         "example:\n"
-         "  wedge summarize runs/multirun --out comparison.md\n";
+  return R"(usage: wedge summarize [DIR]... [--out FILE.md]
+
+Makes the comparison table from every results.json in DIR and below, prints it and writes it to FILE.md.
+Where a model appears more than once, a column names the run and the keys that differ, and runs that
+differ in the seed alone get a row with mean ± sample standard deviation.
+
+  DIR             where to look (default: runs); --root DIR says the same
+  --out FILE.md   where to write; without it the table is only printed
+
+example:
+  wedge summarize runs/multirun --out comparison.md
+)";
 }
 
 int run_summarize(const Words& words) {

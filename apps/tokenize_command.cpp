@@ -55,16 +55,16 @@ class LineTokenizer {
 }  // namespace
 
 std::string tokenize_help() {
-  return "usage: wedge tokenize vocab=FILE\n"
-         "\n"
-         "Reads UTF-8 text from standard input and prints, for each line, its WordPiece ids with spaces "
-         "between\n"
-         "them, as bert-base-uncased gives them, without special tokens. A line ends at \\n only.\n"
-         "\n"
-         "  vocab=FILE   vocabulary, one piece a line, such as bert-base-uncased/vocab.txt\n"
-         "\n"
-         "example:\n"
-         "  echo 'Hello, world' | wedge tokenize vocab=vocab.txt\n";
+  return R"(usage: wedge tokenize vocab=FILE
+
+Reads UTF-8 text from standard input and prints, for each line, its WordPiece ids with spaces between
+them, as bert-base-uncased gives them, without special tokens. A line ends at \n only.
+
+  vocab=FILE   vocabulary, one piece a line, such as bert-base-uncased/vocab.txt
+
+example:
+  echo 'Hello, world' | wedge tokenize vocab=vocab.txt
+)";
 }
 
 int run_tokenize(const Words& words) {

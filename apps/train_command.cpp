@@ -251,53 +251,44 @@ int resume(const fs::path& path, const Arguments& words) {
 }  // namespace
 
 std::string train_help() {
-  return "usage: wedge train [-m] [group=preset | group.key=value]...\n"
-         "       wedge train resume=FOLDER\n"
-         "\n"
-         "Trains a language model and writes config.json, metrics.jsonl, results.json, best.safetensors and\n"
-         "last.safetensors to runs/single/DATE/TIME_STRATEGY, or to experiment.run_dir.\n"
-         "\n"
-         "With -m (--multirun) a word may give several values, with commas between them: every combination "
-         "is\n"
-         "trained in runs/multirun/DATE/TIME/N_STRATEGY, and a table compares them on the screen and in\n"
-         "comparison.md beside them.\n"
-         "\n"
-         "After every epoch, every train.checkpoint_every steps, and when Ctrl-C (SIGINT) or SIGTERM stops "
-         "it, a "
-         "run\n"
-         "writes state_STEP.safetensors, of which the newest two stay. resume=FOLDER goes on from the newest "
-         "of "
-         "a\n"
-         "run, or with every unfinished run of a multirun, and ends with the same bits as if nothing had "
-         "happened;\n"
-         "resume=FOLDER/state_STEP.safetensors goes on from that one. The configuration is the run's; only\n"
-         "these keys can be given anew (other threads or another device: no longer the same bits):\n"
-         "  " +
-         fmt::format("{}", fmt::join(names_of(KeyKind::execution), "\n  ")) +
-         "\n"
-         "and, where the texts have moved,\n"
-         "  " +
-         fmt::format("{}", fmt::join(names_of(KeyKind::place), "\n  ")) +
-         "\n"
-         "\n"
-         "Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or "
-         "list,\n"
-         "a bare word is a string, null switches off.\n"
-         "\n"
-         "presets:\n" +
-         describe_presets() +
-         "\n"
-         "keys and their defaults:\n" +
-         describe_keys(keys_of(find_command("train"))) +
-         "\n"
-         "metrics.jsonl has a line for each step (step, from 0; epoch, from 1; loss; learning_rate; "
-         "grad_norm before\n"
-         "clipping; tokens_per_second) and one for each epoch (epoch, train_loss, val_loss).\n"
-         "\n"
-         "examples:\n"
-         "  wedge train -m model=attention,grassmann data=builtin experiment=quick\n"
-         "  wedge train model=grassmann model.lags=[1,2,4] train.num_epochs=3 experiment.run_dir=runs/lags\n"
-         "  wedge train -m model=attention,grassmann seed=1,2,3 data=text data.path=my_texts\n";
+  return R"(usage: wedge train [-m] [group=preset | group.key=value]...
+       wedge train resume=FOLDER
+
+Trains a language model and writes config.json, metrics.jsonl, results.json, best.safetensors and
+last.safetensors to runs/single/DATE/TIME_STRATEGY, or to experiment.run_dir.
+
+With -m (--multirun) a word may give several values, with commas between them: every combination is
+trained in runs/multirun/DATE/TIME/N_STRATEGY, and a table compares them on the screen and in
+comparison.md beside them.
+
+After every epoch, every train.checkpoint_every steps, and when Ctrl-C (SIGINT) or SIGTERM stops it, a run
+writes state_STEP.safetensors, of which the newest two stay. resume=FOLDER goes on from the newest of a
+run, or with every unfinished run of a multirun, and ends with the same bits as if nothing had happened;
+resume=FOLDER/state_STEP.safetensors goes on from that one. The configuration is the run's; only
+these keys can be given anew (other threads or another device: no longer the same bits):
+  )" + fmt::format("{}", fmt::join(names_of(KeyKind::execution), "\n  ")) +
+         R"(
+and, where the texts have moved,
+  )" + fmt::format("{}", fmt::join(names_of(KeyKind::place), "\n  ")) +
+         R"(
+
+Presets apply first, then keys from left to right; the last one wins. A value is a JSON scalar or list,
+a bare word is a string, null switches off.
+
+presets:
+)" + describe_presets() +
+         R"(
+keys and their defaults:
+)" + describe_keys(keys_of(find_command("train"))) +
+         R"(
+metrics.jsonl has a line for each step (step, from 0; epoch, from 1; loss; learning_rate; grad_norm before
+clipping; tokens_per_second) and one for each epoch (epoch, train_loss, val_loss).
+
+examples:
+  wedge train -m model=attention,grassmann data=builtin experiment=quick
+  wedge train model=grassmann model.lags=[1,2,4] train.num_epochs=3 experiment.run_dir=runs/lags
+  wedge train -m model=attention,grassmann seed=1,2,3 data=text data.path=my_texts
+)";
 }
 
 int run_train(const Words& words) {
