@@ -102,8 +102,7 @@ RunProgress progress_of(const std::string& text, const fs::path& path) {
   }
 }
 
-// Opens and checks the file; its metadata then has all keys.
-// Without a look at the tensors.
+// Opens the file and checks that its metadata has every key; does not read the tensors.
 SafetensorsFile open_header(const fs::path& path) {
   SafetensorsFile file(path);
   const Metadata& metadata = file.metadata();

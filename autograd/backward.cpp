@@ -146,7 +146,7 @@ void BackwardContext::accumulate(int i, Tensor gradient) const {
   if (target.add) {
     compute::add_into(target.tensor, gradient);
   } else {
-    Tensor(target.tensor).copy_from(gradient);
+    target.tensor.copy_from(gradient);
   }
 }
 

@@ -86,7 +86,7 @@ void add_into(const Tensor& y, const Tensor& x) {
 Tensor reduce(ReduceOp op, const Tensor& x, int dim) {
   const Tensor dense = x.contiguous();
   Shape shape = x.shape();
-  const Around a(shape, dim);
+  const OuterInner a(shape, dim);
   shape[dim] = 1;
   WEDGE_CHECK(op == ReduceOp::sum || a.n > 0, "max: dimension {} of {} is empty", dim, to_string(x.shape()));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());

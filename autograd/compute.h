@@ -43,9 +43,9 @@ inline BFloat16* round_into(const Exec& exec, const GradSink& sink) {
 inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
   return sink && sink.use.is_summed ? cu::PartialSums(pieces, sink.tensor.size(-1)) : cu::PartialSums();
 }
-// Whether of a sink's tensor nothing is read but the copy that round_into gave and, if they are asked for,
-// the sums: a kernel that makes both need not write it. Not where backward is outside the guard that its
-// forward was in: who reads it may want float32 then.
+// Whether the consumer of a sink's tensor reads only the copy that round_into gave and, if asked for, the
+// sums: a kernel that makes these may skip the tensor itself. Never outside Bf16ProductsGuard, where the
+// consumer may want float32.
 inline bool write_copy_alone(const GradSink& sink, const BFloat16* copy, const cu::PartialSums& sums) {
   return sink && sink.use.reads_copy_alone && bf16_products() && copy != nullptr &&
          (sums || !sink.use.is_summed);
@@ -54,8 +54,8 @@ inline bool write_copy_alone(const GradSink& sink, const BFloat16* copy, const c
 // there are none.
 bool add_up_sums(const BackwardContext& ctx, const GradSink& sink);
 
-// Calls body(exec), which fills `sink` from `reads`: beside what follows, where sink is a leaf's on a GPU. It
-// asks for no sinks, and nobody changes what it reads before backward returns.
+// Calls body(exec), which fills `sink` from `reads`: on the side stream where the sink is a leaf's on a GPU,
+// else at once. `body` must not call ctx.sink(), and nobody changes `reads` before backward returns.
 template <class Body>
 void beside(Exec exec, const GradSink& sink, std::vector<Tensor> reads, const Body& body) {
   if constexpr (kWithCuda) {
@@ -109,9 +109,9 @@ Tensor scale(const Tensor& x, double alpha);
 // y += x; both dense, same shape.
 void add_into(const Tensor& y, const Tensor& x);
 // A shape as dimension `dim`, of size n, with all before it and all after it as one each.
-struct Around {
+struct OuterInner {
   std::int64_t outer = 1, n, inner = 1;
-  Around(const Shape& shape, int dim) : n(shape[dim]) {
+  OuterInner(const Shape& shape, int dim) : n(shape[dim]) {
     for (int d = 0; d < static_cast<int>(shape.size()); ++d)
       if (d != dim) (d < dim ? outer : inner) *= shape[d];
   }

@@ -66,7 +66,8 @@ Variable sum(const Variable& x, int dim, bool keep_dim = false);   // over one d
 Variable mean(const Variable& x);                                  // over everything: []
 Variable mean(const Variable& x, int dim, bool keep_dim = false);  // over one dimension
 Variable max(const Variable& x, int dim, bool keep_dim = false);   // ties share the gradient evenly
-template <std::floating_point T>                                   // of x and a number there is none
+// So that max(x, 0.0) does not mean dimension 0: there is no maximum of x and a number.
+template <std::floating_point T>
 Variable max(const Variable& x, T number, bool keep_dim = false) = delete;
 
 // ---- Shape: the values do not change ----

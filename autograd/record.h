@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <initializer_list>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -41,8 +40,8 @@ struct GradUse {
   bool is_factor = false;
   // Sums it over all dimensions but the last: hand over partial sums (BackwardContext::give_sums).
   bool is_summed = false;
-  // Reads nothing else of it than those two, where both are there and nobody else adds to it: so it need not
-  // be written itself (compute::write_copy_alone).
+  // If both are there and nobody else adds to the gradient, reads nothing else of it: so its float32 values
+  // need not be written (compute::write_copy_alone).
   bool reads_copy_alone = false;
 };
 
@@ -69,7 +68,7 @@ class BackwardContext {
   // Who has promised GradUse::reads_copy_alone reads its bfloat16 copy only (compute::rounded_activation),
   // and grad_sums().
   const Tensor& grad() const {
-    if (is_one_ && !std::exchange(is_written_, true)) Tensor(grad_).fill(1);
+    if (is_one_ && !std::exchange(is_written_, true)) grad_.fill(1);
     return grad_;
   }
   // Whether that is known to be one: this is the scalar whose backward() was called.
@@ -96,8 +95,9 @@ class BackwardContext {
 };
 
 // Makes an op's output: a constant when no input wants a gradient or no graph is recorded, else a node whose
-// closure computes the inputs' gradients. The closure may capture inputs' tensors (as Saved) and the output's
-// tensor, never the output Variable. `op` is for messages.
+// closure computes the inputs' gradients. An undefined input wants none: pass optional ones as they are. The
+// closure may capture inputs' tensors (as Saved) and the output's tensor, never the output Variable. `op` is
+// for messages.
 Variable make_output(const char* op, Tensor value, std::vector<Variable> inputs,
                      std::function<void(const BackwardContext&)> backward, GradUse grad_use = {});
 // Whether make_output would record: ops that save something extra for backward ask first.

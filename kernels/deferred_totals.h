@@ -28,10 +28,9 @@ struct DeferredTable {
   ColumnTotal<float> of[kMost];
 };
 
-// While one lives, totals of this thread on its stream may wait in it, if they go to memory of which
-// may_wait() was told: memory that stays, and that nobody touches before settle() or add_up(). They are added
-// in the order in which they came, with the bits that they have without it. Those of scopes within each other
-// are apart.
+// While one lives, totals of this thread on its stream wait in it if they go to memory that may_wait() was
+// told of. They are added in the order in which they came, with the bits that they would have at once. That
+// memory must stay, and nobody touches it before settle() or add_up(). Each of nested scopes has its own.
 class DeferredTotals {
  public:
   // Partial sums that wait, at most: beyond, what waits is added.

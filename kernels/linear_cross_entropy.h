@@ -21,7 +21,7 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
 // bfloat16 products bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN); maxima,
 // exponentials and sums are float32 always, and logits are where only the loss is wanted. There G of the last
-// rows, mostly of all, can be kept, and with it what they add to dweight be made later.
+// rows (usually all) can be kept, so that backward makes their part of dweight later.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;

@@ -30,8 +30,7 @@ class Mixer : public Module {
   virtual std::unique_ptr<Memory> make_memory(std::int64_t batch, std::int64_t capacity) const;
   // Reads on: h [B, n, D] holds the n positions that follow those in `memory`, n = 1 unless it is empty.
   // Returns what operator() over all positions so far has in its last n rows, and remembers. No gradients
-  // flow. Here: remembers every h and runs operator() over all of them; a mixer that can do with less says
-  // so.
+  // flow. By default remembers every h and runs operator() over all of them; override both to keep less.
   virtual Variable extend(const Variable& h, Memory& memory) const;
 
   // What goes on inside at this input, by name, for those who study it; each mixer says what it has. No

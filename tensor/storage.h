@@ -29,9 +29,9 @@ class Storage {
   std::uint32_t version() const { return version_; }
   void bump_version() { ++version_; }
 
-  // A bfloat16 copy of the values that belongs to this block and names the version that it was made of, and
-  // the capture whose replays make it (tensor/cuda/graph.h; 0: made already). See Tensor::bf16_copy and
-  // bf16_values, which may keep it longer than the values.
+  // A bfloat16 copy of this block's values: the version of the block that it was made from, and the capture
+  // whose replays make it (tensor/cuda/graph.h), 0 if it was made outside of one. `values` may outlive the
+  // block (Tensor::bf16_values).
   struct Rounded {
     std::shared_ptr<Storage> values;
     std::uint32_t version = 0;
@@ -65,7 +65,7 @@ class MemoryPool {
   MemoryPool& operator=(const MemoryPool&) = delete;
 
   // While one lives, this thread's new blocks on the GPU are the pool's, and return to it whenever they are
-  // freed. What is made in a scope and kept must not be what a repeated work makes for itself.
+  // freed. In one scope make either what you keep or what a replay makes, not both.
   class Scope {
    public:
     explicit Scope(const MemoryPool& pool);

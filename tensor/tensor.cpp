@@ -310,7 +310,7 @@ void Tensor::bf16_is_current() const {
   storage_->rounded().capture = 0;
 }
 
-void Tensor::fill(double value) {
+void Tensor::fill(double value) const {
   bump_version();
   if constexpr (kWithCuda) {
     if (device() == Device::cuda) {
@@ -330,7 +330,7 @@ void Tensor::fill(double value) {
   });
 }
 
-void Tensor::copy_from(const Tensor& source) {
+void Tensor::copy_from(const Tensor& source) const {
   WEDGE_CHECK(defined() && source.defined(), "copy_from: expected two tensors, got an undefined one");
   WEDGE_CHECK(shape_ == source.shape_, "copy_from: expected shape {}, got {}", to_string(shape_),
               to_string(source.shape_));

@@ -83,16 +83,16 @@ class Tensor {
   // Itself when it is there already, else a dense copy on that device.
   Tensor to(Device device) const;
 
-  // In place; each counts as a new version of the storage.
-  void fill(double value);
+  // In place, so const like data(): a tensor is a handle. Each counts as a new version of the storage.
+  void fill(double value) const;
   // Same shape; converts the dtype, crosses devices. Throws wedge::Error for a view that was broadcast, of
   // whose elements several are one.
-  void copy_from(const Tensor& source);
+  void copy_from(const Tensor& source) const;
   // Call after writing through data() into a tensor that autograd may have saved.
   void bump_version() const { storage().bump_version(); }
   std::uint32_t version() const { return storage().version(); }
-  // Tells later whether the storage was changed since, and does not keep it: what is freed is not changed.
-  // Of no tensor it tells of no change.
+  // Remembers the storage's version without keeping the storage alive. changed() is false where that is gone,
+  // or where the tensor was undefined.
   class Watch {
    public:
     Watch() = default;
@@ -108,19 +108,18 @@ class Tensor {
     std::uint32_t version_ = 0;
   };
 
-  // For a float32 weight on a GPU that many products read: its values as bfloat16, dense like the tensor.
-  // Null where the tensor is another, or not all of its storage. Kept beside the storage and made anew only
-  // when that has changed, unless whoever changed it wrote to bf16_target() as well, before
-  // bf16_is_current(). Products like their sizes to be multiples of 8: with `rows_multiple` a copy whose
-  // memory is allocated by this call has the first size rounded up to it, the rows beyond being zeros.
+  // The values as bfloat16, dense, of a float32 weight on a GPU; null of any other tensor, and of a view of
+  // a part of its storage. Kept beside the storage and made anew when that has changed, unless whoever changed
+  // it wrote to bf16_target() too and then called bf16_is_current(). Products like sizes that are multiples of
+  // 8: where this call allocates the copy, its first size is rounded up to `rows_multiple` with rows of zeros.
   const BFloat16* bf16_copy(std::int64_t rows_multiple = 1) const;
   // How many rows of that copy there are, with those of zeros: at least the first size.
   std::int64_t bf16_copy_rows() const;
   // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
   // else writes the copy: in a capture, one that was made outside of it does not count.
   const BFloat16* bf16_activation() const;
-  // That copy as a tensor, which stays when this one's memory is freed, and as it is when this one is
-  // changed, until the copy is made anew: then its version is another. Undefined where there is none.
+  // That copy as a tensor of its own, undefined where there is none. It outlives this tensor; when the copy is
+  // made anew its version rises.
   Tensor bf16_values() const;
   // The same memory for a kernel that is about to write all of the tensor: it writes the copy as well, which
   // counts as that of the present version from here on.

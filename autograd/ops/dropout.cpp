@@ -7,8 +7,7 @@
 namespace wedge {
 namespace {
 
-// [residual +] mask · x. With a residual the inputs are {x, residual}, and the residual's gradient is dy
-// itself.
+// [residual +] mask · x. The residual's gradient is dy itself.
 Variable masked(const char* op, const Variable& x, const Variable& residual, const Dropout& drop) {
   const Tensor in = x.value().contiguous();
   const Tensor base = compute::dense_or_none(residual);
@@ -17,19 +16,17 @@ Variable masked(const char* op, const Variable& x, const Variable& residual, con
     dropout_forward<T>(compute::exec_of(y),
                        {y.numel(), in.data<T>(), compute::data_or_null<T>(base), y.data<T>(), mask_of(drop)});
   });
-  return make_output(op, y, residual.defined() ? std::vector{x, residual} : std::vector{x},
-                     [op, drop, counter = Saved(drop.counter),
-                      has_residual = residual.defined()](const BackwardContext& ctx) {
-                       counter.get(op);
-                       if (has_residual) ctx.accumulate(1, ctx.grad());
-                       const GradSink dx = ctx.sink(0);
-                       if (!dx) return;
-                       visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-                         dropout_backward<T>(compute::exec_of(ctx.grad()),
-                                             {dx.tensor.numel(), ctx.grad().data<T>(), dx.tensor.data<T>(),
-                                              dx.add, mask_of(drop)});
-                       });
-                     });
+  return make_output(
+      op, y, {x, residual}, [op, drop, counter = Saved(drop.counter)](const BackwardContext& ctx) {
+        counter.get(op);
+        ctx.accumulate(1, ctx.grad());
+        const GradSink dx = ctx.sink(0);
+        if (!dx) return;
+        visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
+          dropout_backward<T>(compute::exec_of(ctx.grad()), {dx.tensor.numel(), ctx.grad().data<T>(),
+                                                             dx.tensor.data<T>(), dx.add, mask_of(drop)});
+        });
+      });
 }
 
 }  // namespace

@@ -30,11 +30,9 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                            .weight_rounded = compute::rounded(exec, w)});
   });
   return make_output(
-      "gate_blend", y, bias.defined() ? std::vector{h, g, weight, bias} : std::vector{h, g, weight},
-      [rows, D, a = Saved(a), b = Saved(b), w = Saved(w), alpha,
-       has_bias = bias.defined()](const BackwardContext& ctx) {
-        const GradSink dh = ctx.sink(0), dg = ctx.sink(1), dw = ctx.sink(2),
-                       db = has_bias ? ctx.sink(3) : GradSink();
+      "gate_blend", y, {h, g, weight, bias},
+      [rows, D, a = Saved(a), b = Saved(b), w = Saved(w), alpha](const BackwardContext& ctx) {
+        const GradSink dh = ctx.sink(0), dg = ctx.sink(1), dw = ctx.sink(2), db = ctx.sink(3);
         visit_floating(alpha.dtype(), "gate_blend", [&]<class T>(T) {
           const Exec exec = compute::exec_of(alpha);
           const Tensor &h = a.get("gate_blend"), &g = b.get("gate_blend");

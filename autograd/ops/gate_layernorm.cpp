@@ -41,7 +41,7 @@ class Target {
     if (sink_.add)
       compute::add_into(sink_.tensor, apart_);
     else
-      Tensor(sink_.tensor).copy_from(apart_);
+      sink_.tensor.copy_from(apart_);
   }
 
  private:
@@ -87,19 +87,17 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                       .y_rounded = compute::round_into(exec, y)});
   if (!recorded) return Variable(y);
 
-  std::vector<Variable> inputs = {h, g, weight, norm_weight, norm_bias};
-  if (bias.defined()) inputs.push_back(bias);
   return make_output(
-      kName, y, std::move(inputs),
+      kName, y, {h, g, weight, norm_weight, norm_bias, bias},
       [rows, D, a = Saved(a), b = Saved(b), w = Saved(w), nw = Saved(nw), alpha, hg, mean, rstd, drop,
-       counter = Saved(drop.counter), has_bias = bias.defined()](const BackwardContext& ctx) {
+       counter = Saved(drop.counter)](const BackwardContext& ctx) {
         counter.get(kName);
         const Tensor dy = aligned(ctx.grad()), du = Tensor::empty({rows, D}, DType::bf16, alpha.device());
         const Exec exec = exec_with_bf16_products(alpha);
         const GradSink of_h = ctx.sink(0), of_g = ctx.sink(1);
         // h and g may be one variable: dh is written first then, and dg added to it.
         const Target dh(of_h, false), dg(of_g, of_h && of_g && of_h.tensor.raw() == of_g.tensor.raw());
-        const GradSink dnw = ctx.sink(3), dnb = ctx.sink(4), db = has_bias ? ctx.sink(5) : GradSink();
+        const GradSink dnw = ctx.sink(3), dnb = ctx.sink(4), db = ctx.sink(5);
         cu::PartialSums dg_sums = dg.sums(rows);
         BFloat16* const dg_rounded = dg.rounded(exec, rows);
         const bool copy_alone = compute::write_copy_alone(of_g, dg_rounded, dg_sums);

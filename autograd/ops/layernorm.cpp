@@ -7,8 +7,7 @@
 namespace wedge {
 namespace {
 
-// layernorm(h + dropout(x)), h may be undefined, or dropout(layernorm(h + x)). Inputs of the node: x, weight,
-// bias[, h].
+// layernorm(h + dropout(x)), h may be undefined, or dropout(layernorm(h + x)).
 Variable normalize(const char* op, const Variable& h, const Variable& x, const Dropout& drop,
                    const Variable& weight, const Variable& bias, double eps, bool masks_output = false) {
   compute::check_operands(op, {{"x", x}, {"weight", weight}, {"bias", bias}, {"h", h, true}});
@@ -50,48 +49,46 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   });
   if (!recorded) return Variable(y);
 
-  std::vector<Variable> inputs = {x, weight, bias};
-  if (h.defined()) inputs.push_back(h);
-  return make_output(
-      op, y, std::move(inputs),
-      [op, rows, D, s = Saved(s), mean, rstd, w = Saved(w), drop, counter = Saved(drop.counter),
-       has_residual = h.defined(), masks_output](const BackwardContext& ctx) {
-        counter.get(op);
-        // In the order in which the kernel writes them: h and x may be one variable.
-        const GradSink dh = has_residual ? ctx.sink(3) : GradSink();
-        const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
-        visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-          const Exec exec = compute::exec_of(ctx.grad());
-          // One row may be the weight or the bias too, and be added to afterwards.
-          const bool alone = rows > 1;
-          LayernormBackward<T> args{.rows = rows,
-                                    .D = D,
-                                    .dy = ctx.grad().data<T>(),
-                                    .s = s.get(op).data<T>(),
-                                    .mean = mean.data<T>(),
-                                    .rstd = rstd.data<T>(),
-                                    .weight = w.get(op).data<T>(),
-                                    .mask = mask_of(drop),
-                                    .dx = compute::data_or_null<T>(dx),
-                                    .dresidual = compute::data_or_null<T>(dh),
-                                    .dweight = compute::data_or_null<T>(dweight),
-                                    .dbias = compute::data_or_null<T>(dbias),
-                                    .dx_add = dx.add,
-                                    .dresidual_add = dh.add,
-                                    .dweight_add = dweight.add,
-                                    .dbias_add = dbias.add,
-                                    .dx_rounded = alone ? compute::round_into(exec, dx) : nullptr,
-                                    .masks_output = masks_output};
-          cu::PartialSums sums;
-          if constexpr (kWithCuda && kOnCuda<T>)
-            if (exec.device == Device::cuda && alone)
-              sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
-          args.dx_sums = sums.data();
-          if (compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = nullptr;
-          layernorm_backward<T>(exec, args);
-          if (sums) ctx.give_sums(0, std::move(sums));
-        });
-      });
+  return make_output(op, y, {x, weight, bias, h},
+                     [op, rows, D, s = Saved(s), mean, rstd, w = Saved(w), drop,
+                      counter = Saved(drop.counter), masks_output](const BackwardContext& ctx) {
+                       counter.get(op);
+                       // In the order in which the kernel writes them: h and x may be one variable.
+                       const GradSink dh = ctx.sink(3);
+                       const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
+                       visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
+                         const Exec exec = compute::exec_of(ctx.grad());
+                         // One row may be the weight or the bias too, and be added to afterwards.
+                         const bool alone = rows > 1;
+                         LayernormBackward<T> args{
+                             .rows = rows,
+                             .D = D,
+                             .dy = ctx.grad().data<T>(),
+                             .s = s.get(op).data<T>(),
+                             .mean = mean.data<T>(),
+                             .rstd = rstd.data<T>(),
+                             .weight = w.get(op).data<T>(),
+                             .mask = mask_of(drop),
+                             .dx = compute::data_or_null<T>(dx),
+                             .dresidual = compute::data_or_null<T>(dh),
+                             .dweight = compute::data_or_null<T>(dweight),
+                             .dbias = compute::data_or_null<T>(dbias),
+                             .dx_add = dx.add,
+                             .dresidual_add = dh.add,
+                             .dweight_add = dweight.add,
+                             .dbias_add = dbias.add,
+                             .dx_rounded = alone ? compute::round_into(exec, dx) : nullptr,
+                             .masks_output = masks_output};
+                         cu::PartialSums sums;
+                         if constexpr (kWithCuda && kOnCuda<T>)
+                           if (exec.device == Device::cuda && alone)
+                             sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
+                         args.dx_sums = sums.data();
+                         if (compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = nullptr;
+                         layernorm_backward<T>(exec, args);
+                         if (sums) ctx.give_sums(0, std::move(sums));
+                       });
+                     });
 }
 
 }  // namespace

@@ -82,10 +82,6 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Ou
                    .B_rounded = compute::rounded(exec, weight)});
 }
 
-std::vector<Variable> inputs_of(const Variable& x, const Variable& weight, const Variable& bias) {
-  return bias.defined() ? std::vector{x, weight, bias} : std::vector{x, weight};
-}
-
 }  // namespace
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -96,19 +92,19 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
     const Tensor b = compute::dense_or_none(bias);
     product<T>(s, in, w, compute::data_or_null<T>(b), y);
   });
-  return make_output(
-      "linear", y, inputs_of(x, weight, bias),
-      [s, in = Saved(in), w = Saved(w), has_bias = bias.defined()](const BackwardContext& ctx) {
-        const Tensor& dy = ctx.grad();
-        visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
-          const GradSink db = has_bias ? ctx.sink(2) : GradSink();
-          const bool done = compute::add_up_sums(ctx, db);
-          product_backward<T>(ctx, s,
-                              {dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy), dy},
-                              in.get("linear"), w.get("linear"), done ? GradSink() : db);
-        });
-      },
-      {.is_factor = true, .is_summed = bias.requires_grad()});
+  return make_output("linear", y, {x, weight, bias},
+                     [s, in = Saved(in), w = Saved(w)](const BackwardContext& ctx) {
+                       const Tensor& dy = ctx.grad();
+                       visit_floating(dy.dtype(), "linear", [&]<class T>(T) {
+                         const GradSink db = ctx.sink(2);
+                         const bool done = compute::add_up_sums(ctx, db);
+                         product_backward<T>(
+                             ctx, s,
+                             {dy.data<T>(), compute::rounded_activation(compute::exec_of(dy), dy), dy},
+                             in.get("linear"), w.get("linear"), done ? GradSink() : db);
+                       });
+                     },
+                     {.is_factor = true, .is_summed = bias.requires_grad()});
 }
 
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -124,10 +120,9 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
                                 compute::round_into(exec, y)});
   });
   return make_output(
-      "linear_gelu", y, inputs_of(x, weight, bias),
-      [s, in = Saved(in), w = Saved(w), u, has_bias = bias.defined()](const BackwardContext& ctx) {
+      "linear_gelu", y, {x, weight, bias}, [s, in = Saved(in), w = Saved(w), u](const BackwardContext& ctx) {
         const Tensor& dy = ctx.grad();
-        const GradSink db = has_bias ? ctx.sink(2) : GradSink();
+        const GradSink db = ctx.sink(2);
         // du in bfloat16 alone, where that is what the products take
         const Tensor du_copy = compute::empty_rounded(compute::exec_of(dy), dy);
         const Tensor du = du_copy.defined() ? Tensor() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());

@@ -38,10 +38,9 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
   GradUse use{.is_factor = ring.defined(), .is_summed = ring.defined() && bias.requires_grad()};
   if constexpr (kWithCuda) use.reads_copy_alone = ring.defined() && cu::plucker_linear_reads_rounded(D);
   return make_output(
-      "plucker_linear", g, bias.defined() ? std::vector{z, weight, bias} : std::vector{z, weight},
-      [B, L, R, D, lags, in = Saved(in), w = Saved(w), s, ring,
-       has_bias = bias.defined()](const BackwardContext& ctx) {
-        const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = has_bias ? ctx.sink(2) : GradSink();
+      "plucker_linear", g, {z, weight, bias},
+      [B, L, R, D, lags, in = Saved(in), w = Saved(w), s, ring](const BackwardContext& ctx) {
+        const GradSink dz = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);
         visit_floating(s.dtype(), "plucker_linear", [&]<class T>(T) {
           const Exec exec = compute::exec_of(s);
           // Who sums dg rounds it too; else both are done in one pass.

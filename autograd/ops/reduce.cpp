@@ -13,7 +13,7 @@ Shape without(Shape shape, int dim) {
 // product with broadcasting, which walks rows; scaling the broadcast view would first copy it element by
 // element.
 Tensor spread(const Tensor& grad, const Shape& shape, int dim, double scale) {
-  const compute::Around a(shape, dim);
+  const compute::OuterInner a(shape, dim);
   return compute::binary(BinaryOp::mul,
                          grad.reshape({a.outer, 1, a.inner}).broadcast_to({a.outer, a.n, a.inner}),
                          Tensor::full({}, scale, grad.dtype(), grad.device()), "sum")
@@ -61,7 +61,7 @@ Variable max(const Variable& x, int dim, bool keep_dim) {
   return make_output("max", y, {x}, [input = Saved(in), output = Saved(kept), d](const BackwardContext& ctx) {
     const Tensor &in = input.get("max"), &kept = output.get("max");
     const GradSink dx = ctx.sink(0);
-    const compute::Around a(in.shape(), d);
+    const compute::OuterInner a(in.shape(), d);
     visit_floating(in.dtype(), "max", [&]<class T>(T) {
       max_backward<T>(compute::exec_of(in), {a.outer, a.n, a.inner, in.data<T>(), kept.data<T>(),
                                              ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});

@@ -32,8 +32,8 @@ Variable slice(const Variable& x, int dim, std::int64_t begin, std::int64_t end)
   const int d = normalize_dim(dim, x.value().rank(), "slice");
   return make_output("slice", y, {x}, [d, begin, end](const BackwardContext& ctx) {
     const GradSink dx = ctx.sink(0);
-    if (!dx.add) Tensor(dx.tensor).fill(0);
-    const compute::Around a(dx.tensor.shape(), d);
+    if (!dx.add) dx.tensor.fill(0);
+    const compute::OuterInner a(dx.tensor.shape(), d);
     Tensor part = dx.tensor.reshape({a.outer, a.n, a.inner}).slice(1, begin, end);
     const Tensor dy = ctx.grad().reshape(part.shape());
     part.copy_from(dx.add ? compute::binary(BinaryOp::add, part, dy, "slice") : dy);

@@ -16,11 +16,11 @@ namespace wedge::cpu {
 // environment. Asked once; where the answer is yes, the process's signal stacks must hold 12 KB from then on.
 bool has_amx();
 
-// A kind of tile, like VectorTile in tile.h, of factors in so many parts, three or one. Of three: infinities,
-// NaN and numbers that round to infinity are multiplied apart, as they are; products within 2^-7 of the
-// largest number may come out infinite. Factors and products below 2^-102 keep fewer bits, as parts of them
-// are denormal and so zero. Of one: factors are rounded to
-// nearest, ties to even, and to zero where they are denormal.
+// A kind of tile, like VectorTile in tile.h, of factors in so many parts.
+// Three: panels with infinities, NaN or numbers that round to infinity are kept and multiplied as floats;
+// products within 2^-7 of the largest number may come out infinite; factors and products below 2^-102 keep
+// fewer bits, as parts of them are denormal and so zero.
+// One: factors are rounded to nearest, ties to even, and to zero where they are denormal.
 template <int kParts>
 struct AmxTile {
   static_assert(kParts == 1 || kParts == 3);

@@ -39,8 +39,8 @@ struct ExpNumbers<double> {
       4.1666666666666094269e-2, 1.666666666666668342e-1,  5.0000000000000000439e-1};
 };
 
-// For x = k ln 2 + r with |r| <= ln 2 / 2: e^x = 2^k (1 + r + r² p(r)). Anything where e^x is below the smallest
-// normal number.
+// For x = k ln 2 + r with |r| <= ln 2 / 2: e^x = 2^k (1 + r + r² p(r)). Where e^x is below the smallest normal
+// number, anything: exp_run() makes it 0.
 template <class T>
 [[gnu::always_inline]] inline typename Vector<T>::Type exp_of(typename Vector<T>::Type x) {
   using N = ExpNumbers<T>;

@@ -11,9 +11,9 @@
 
 namespace wedge::cpu {
 
-// While one lives, this thread's arithmetic takes such numbers for zero, as operands and as results: what
-// goes through memory meanwhile, since a compiler may move a value in a register past its end. No parallel
-// region may begin within its life: the threads that it starts would inherit the mode and keep it.
+// While one lives, this thread's arithmetic takes such numbers for zero, as operands and as results. That holds
+// for values loaded and stored meanwhile: a compiler may move arithmetic between registers past its end. No
+// parallel region may begin within its life: the threads that it starts would inherit the mode and keep it.
 class FlushDenormals {
  public:
   FlushDenormals() { set_mode(mode() | kBits); }

@@ -1,7 +1,6 @@
-// A chunk's row of G is kept as E = exp(logits - max), but at the target as the others' sum with a minus,
-// which is G scaled by T Σ E: the scale goes into the D-wide side of each product instead of another pass
-// over the V-wide one. So neither p - 1 nor -log p of the target's probability p loses digits where p is
-// nearly 1.
+// A chunk's row of G is kept as E = exp(logits - max), with minus the sum of all others in the target's place:
+// G times T Σ E. That factor goes into the D-wide operand of each product, which spares a pass over the V-wide
+// one; and neither p - 1 nor -log p of the target's probability p loses digits where p is nearly 1.
 #include "kernels/linear_cross_entropy.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 // C is made in tiles that stay in registers (tile.h, amx_tile.h). What they are made of is packed first, so
 // that the innermost loop reads A and B one after another: a panel of B stays in L1, a block of A's panels in
 // L2, what else is packed in L2 or L3 (Goto and van de Geijn, "Anatomy of High-Performance Matrix
-// Multiplication", 2008). In which order an element's sum is added never depends on the threads, so neither
-// do the bits: on sizes, and for up to kFewRows rows on how B lies.
+// Multiplication", 2008). The order in which an element's terms are added depends on the sizes alone, and for
+// up to kFewRows rows on whether B is transposed; never on the threads, so neither do the bits.
 #include "kernels/matmul.h"
 
 #include <algorithm>

@@ -21,7 +21,7 @@ std::string why_no_device();
 // "NVIDIA H200, compute capability 9.0, 139.8 GiB".
 std::string describe_device();
 
-// Bytes of its memory, and those that are free: the rest is all processes', contexts and code included.
+// Bytes of its memory; what is not free is every process's, with contexts and code.
 struct DeviceMemory {
   std::size_t free, total;
 };

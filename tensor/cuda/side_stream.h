@@ -31,9 +31,9 @@ class SideStream {
   SideStream& operator=(const SideStream&) = delete;
 
   // Calls body(), in which stream() is the second stream: its work comes after all that was given to the
-  // first before, and beside what is given to it later. Of memory that others know it reads `reads`, which
-  // are kept meanwhile and must not be changed, and writes to `to`, which nobody touches before settle(to) or
-  // join(). What it allocates it frees.
+  // first before, and beside what is given to it later. `reads`: the tensors of others that it reads; they are
+  // kept alive and must not be changed meanwhile. `to`: what it writes, which nobody touches before settle(to)
+  // or join(). What it allocates it frees.
   void run(std::vector<Tensor> reads, std::span<const float> to, const std::function<void()>& body);
   // Lets the first stream wait for what writes to `to`, or for everything. Returns at once.
   void settle(std::span<const float> to);

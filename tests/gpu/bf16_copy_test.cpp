@@ -55,7 +55,7 @@ TEST_CASE("gpu: a weight's bfloat16 copy follows every change of the weight", "[
   }
   // A step that does nothing leaves the copy right too.
   mean(square(linear(Variable(on_gpu({4, 7}, 3)), weight))).backward();
-  Tensor(weight.grad()).fill(HUGE_VAL);
+  weight.grad().fill(HUGE_VAL);
   optimizer.step(0.1);
   CHECK(is_current());
 }
@@ -112,7 +112,7 @@ TEST_CASE("gpu: a weight's bfloat16 copy has rows of zeros where they are asked 
   weight.bf16_copy(8);
   CHECK(weight.bf16_copy_rows() == 72);
   CHECK(all_rows(weight) == padded(weight));
-  Tensor(weight).copy_from(on_gpu({70, 3}, 2));  // made anew, and there as before
+  weight.copy_from(on_gpu({70, 3}, 2));  // made anew, and there as before
   weight.bf16_copy();
   CHECK(all_rows(weight) == padded(weight));
   CHECK(weight.reshape({35, 6}).bf16_copy(8) == weight.bf16_target());
@@ -159,7 +159,7 @@ TEST_CASE("gpu: the head's loss in a graph, with padded classes", "[gpu][bf16][g
   }
   graph.replay();
   CHECK(results(loss) == eager);
-  Tensor(x).copy_from(on_gpu({37, 6}, 3));
+  x.copy_from(on_gpu({37, 6}, 3));
   graph.replay();
   const auto replayed = results(loss);
   CHECK(replayed != eager);
@@ -186,7 +186,7 @@ TEST_CASE("gpu: an activation is rounded once for all products that read it", "[
   const Tensor other = on_gpu({3, 5}, 4), other_rounded = other.to(DType::bf16);
   cu::copy_bytes(x.bf16_target(), Device::cuda, other_rounded.raw(), Device::cuda, 15 * sizeof(BFloat16));
   CHECK(run(x) == run(other));
-  Tensor(x).copy_from(x.clone());  // a new version of the same values
+  x.copy_from(x.clone());  // a new version of the same values
   CHECK(run(x) == right);
   CHECK(x.bf16_activation() == copy);
 }
@@ -250,13 +250,13 @@ TEST_CASE("gpu: feed_forward and self_attention keep no float32 input for backwa
     // What a change in place would spoil is refused where it is still there, or was rounded anew before it went.
     x = add(parameter(input), shift);
     const Variable early = op(x);
-    Tensor(x.value()).fill(5);
+    x.value().fill(5);
     op(x);
     x = Variable();
     CHECK_THROWS_WITH(early.backward(on_gpu({2, 32, 16}, 10)),
                       Catch::Matchers::ContainsSubstring("changed in place"));
     const Variable refused = op(kept);
-    Tensor(kept.value()).fill(1);
+    kept.value().fill(1);
     CHECK_THROWS_WITH(refused.backward(on_gpu({2, 32, 16}, 10)),
                       Catch::Matchers::ContainsSubstring("changed in place"));
   }
@@ -295,7 +295,7 @@ TEST_CASE("gpu: a graph rounds what an activation holds when it is replayed", "[
   const Tensor x = on_gpu({3, 5}, 1), weight = on_gpu({4, 5}, 2), y = Tensor::zeros({3, 4}).to(Device::cuda);
   const auto product_of = [&](const Tensor& in) { return linear(in, weight).value(); };
   const MemoryPool pool;
-  const auto body = [&] { Tensor(y).copy_from(product_of(x)); };
+  const auto body = [&] { y.copy_from(product_of(x)); };
   cu::Graph graph;
   {
     const MemoryPool::Scope scope(pool);
@@ -304,10 +304,10 @@ TEST_CASE("gpu: a graph rounds what an activation holds when it is replayed", "[
   }
   CHECK(graph.nodes() == 3);  // x's copy, the product, y
   // Captured, not done: what is not in the graph makes its own.
-  Tensor(x).copy_from(on_gpu({3, 5}, 3));
+  x.copy_from(on_gpu({3, 5}, 3));
   CHECK(product_of(x).to_vector() == product_of(x.clone()).to_vector());
   for (const std::uint64_t seed : {4, 5}) {
-    Tensor(x).copy_from(on_gpu({3, 5}, seed));
+    x.copy_from(on_gpu({3, 5}, seed));
     graph.replay();
     CHECK(y.to_vector() == product_of(on_gpu({3, 5}, seed)).to_vector());
     CHECK(product_of(x).to_vector() == y.to_vector());

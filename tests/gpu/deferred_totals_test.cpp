@@ -217,7 +217,7 @@ TEST_CASE("gpu: totals that wait, captured and replayed", "[gpu][totals][graph]"
   const auto gradients = [&] {
     return std::vector<Values>{weight.grad().to_vector(), bias.grad().to_vector()};
   };
-  Tensor(dy).copy_from(random_on_gpu({70, D}, 5));
+  dy.copy_from(random_on_gpu({70, D}, 5));
   graph.replay();
   const auto got = gradients();
   graph.replay();

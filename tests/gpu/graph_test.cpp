@@ -32,7 +32,7 @@ TEST_CASE("gpu: a graph does its work again, from what is in memory then", "[gpu
   const auto body = [&] {
     // By way of memory of its own: y = (x reversed in pairs), x[0] = 7.
     const Tensor turned = x.reshape({2, 2}).transpose(0, 1).clone();
-    Tensor(y).copy_from(turned.reshape({4}));
+    y.copy_from(turned.reshape({4}));
     x.slice(0, 0, 1).fill(7);
   };
   cu::Graph graph;
@@ -42,7 +42,7 @@ TEST_CASE("gpu: a graph does its work again, from what is in memory then", "[gpu
     const MemoryPool::Scope scope(pool);
     body();
     CHECK(y.to_vector() == Values{1, 3, 2, 4});
-    Tensor(x).copy_from(on_gpu({5, 6, 7, 8}));
+    x.copy_from(on_gpu({5, 6, 7, 8}));
     graph = cu::Graph::capture(body);
   }
   CHECK(graph.nodes() == 3);
@@ -50,7 +50,7 @@ TEST_CASE("gpu: a graph does its work again, from what is in memory then", "[gpu
   graph.replay();
   CHECK(y.to_vector() == Values{5, 7, 6, 8});
   CHECK(x.to_vector() == Values{7, 6, 7, 8});
-  Tensor(x).copy_from(on_gpu({1, 1, 2, 2}));
+  x.copy_from(on_gpu({1, 1, 2, 2}));
   graph.replay();
   CHECK(y.to_vector() == Values{1, 2, 1, 2});
 }
@@ -95,14 +95,14 @@ TEST_CASE("gpu: a capture refuses what a replay could not do", "[gpu][graph]") {
     return "";
   };
   CHECK_THAT(error_of([&] { x.to_vector(); }), ContainsSubstring("not possible while a graph is captured"));
-  CHECK_THAT(error_of([&] { Tensor(x).copy_from(Tensor::zeros({2})); }),
+  CHECK_THAT(error_of([&] { x.copy_from(Tensor::zeros({2})); }),
              ContainsSubstring("copy between the host and the GPU: not possible while"));
   CHECK_THAT(error_of([] { cu::synchronize(); }), ContainsSubstring("synchronize: not possible while"));
   CHECK_THAT(error_of([] { Tensor::empty({54321}, DType::f32, Device::cuda); }),
              ContainsSubstring("allocation: not possible while"));
   CHECK_THAT(error_of([] { throw Error("of the body"); }), ContainsSubstring("of the body"));
   CHECK_FALSE(cu::is_capturing());
-  CHECK(error_of([&] { Tensor(x).fill(3); }).empty());
+  CHECK(error_of([&] { x.fill(3); }).empty());
   CHECK(x.to_vector() == Values{1, 2});
 }
 

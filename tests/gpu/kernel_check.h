@@ -99,7 +99,7 @@ class Operand {
   Operand shifted(std::int64_t elements) && {
     const std::int64_t n = start_.numel();
     device_ = Tensor::empty({n + elements}, start_.dtype(), Device::cuda).slice(0, elements, n + elements);
-    Tensor(device_).copy_from(start_.reshape({n}));
+    device_.copy_from(start_.reshape({n}));
     return std::move(*this);
   }
   // The last dimension is so many results of sizes of their own.
@@ -115,8 +115,8 @@ class Operand {
   // The values that it was made with, on both sides.
   void restore() const {
     if (!defined()) return;
-    Tensor(host_).copy_from(start_);
-    Tensor(device_).copy_from(start_.reshape(device_.shape()));
+    host_.copy_from(start_);
+    device_.copy_from(start_.reshape(device_.shape()));
   }
 
   // What is wrong with `got`, the result on the GPU, given the CPU's; "" if nothing is.

@@ -108,23 +108,23 @@ TEST_CASE("gpu: work on the side stream comes after what was, and before what wa
                e = zeros(1000);
   const auto body = [&] {
     cu::SideStream side;
-    Tensor(b).copy_from(a);
+    b.copy_from(a);
     void* const first = cu::stream();
     side.run({b}, place(c), [&] {
       CHECK(cu::stream() != first);
       const Tensor own = b.clone();  // memory of its own
-      Tensor(c).copy_from(own);
+      c.copy_from(own);
     });
     CHECK(cu::stream() == first);
     zeros(1000);  // not in the memory that the work has
-    side.run({c}, place(d), [&] { Tensor(d).copy_from(c); });
+    side.run({c}, place(d), [&] { d.copy_from(c); });
     side.settle(place(b));  // nothing writes there
     side.settle(place(c).subspan(999));
-    Tensor(e).copy_from(c);
+    e.copy_from(c);
     side.settle(place(d));
-    Tensor(b).copy_from(d);
-    Tensor(c).fill(0);
-    Tensor(d).fill(0);
+    b.copy_from(d);
+    c.fill(0);
+    d.fill(0);
   };
   const Values want = a.to_vector();
   const MemoryPool pool;
@@ -133,7 +133,7 @@ TEST_CASE("gpu: work on the side stream comes after what was, and before what wa
   CHECK(b.to_vector() == want);
   const cu::Graph graph = cu::Graph::capture(body);
   for (int replay = 0; replay < 60; ++replay) {
-    Tensor(a).fill(replay);
+    a.fill(replay);
     graph.replay();
     CHECK(b.to_vector() == a.to_vector());
     CHECK(e.to_vector() == a.to_vector());
@@ -147,7 +147,7 @@ TEST_CASE("gpu: what the side stream reads is kept until it is done", "[gpu][sid
   cu::SideStream side;
   const auto run = [&] {
     const Tensor x = Tensor::empty({count}, DType::f32, Device::cuda);
-    side.run({x}, place(to), [&] { Tensor(to).copy_from(x.slice(0, 0, 4)); });
+    side.run({x}, place(to), [&] { to.copy_from(x.slice(0, 0, 4)); });
   };
   const std::size_t before = allocated_bytes(Device::cuda);
   for (int i = 0; i < 3; ++i) run();
@@ -181,7 +181,7 @@ TEST_CASE("gpu: work on the side stream that throws is waited for", "[gpu][side]
     cu::SideStream side;
     try {
       side.run({a}, place(b), [&] {
-        Tensor(b).copy_from(a);
+        b.copy_from(a);
         if (throws) throw Error("side: as planned");
       });
     } catch (const Error&) {
@@ -190,7 +190,7 @@ TEST_CASE("gpu: work on the side stream that throws is waited for", "[gpu][side]
   };
   body(false);  // makes what the captures use
   for (const bool throws : {false, true}) {
-    Tensor(b).fill(0);
+    b.fill(0);
     cu::Graph::capture([&] { body(throws); }).replay();
     CHECK(b.to_vector() == a.to_vector());
   }

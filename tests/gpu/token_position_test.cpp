@@ -50,7 +50,7 @@ TEST_CASE("gpu: token_position_embedding in bfloat16", "[gpu][bf16]") {
           on.exec, {s.B, s.L, s.V, s.D, on(ids), on(tokens), on(positions), mask(on), on(y),
                     on.exec.device == Device::cuda ? static_cast<BFloat16*>(on(rounded)) : nullptr,
                     order_on(on.exec)});
-      if (on.exec.device == Device::cpu) Tensor(rounded.on(Device::cpu)).copy_from(y.on(Device::cpu));
+      if (on.exec.device == Device::cpu) rounded.on(Device::cpu).copy_from(y.on(Device::cpu));
     });
     // The sum and the product are rounded, one after the other.
     const auto bf16 = [](const Tensor& t) { return t.to(DType::bf16).to(DType::f32); };
