@@ -1,5 +1,6 @@
 #include "apps/console.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -41,6 +42,11 @@ void finish_output() {
 
 bool output_is_terminal() {
   return ::isatty(STDOUT_FILENO) == 1;
+}
+
+std::size_t output_columns() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 void print_error(std::string_view message) {

@@ -1,6 +1,7 @@
 // Standard output and standard error of the command.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 namespace wedge::app {
@@ -18,8 +19,9 @@ struct OutputClosed {};
 // Throws OutputClosed, and wedge::Error when anything that was printed did not arrive for another reason.
 void finish_output();
 
-// Whether standard output is a terminal.
+// Whether standard output is a terminal; and how many columns that has, 80 where it does not say.
 bool output_is_terminal();
+std::size_t output_columns();
 
 // "wedge: MESSAGE", in the same way as print_error.
 void print_notice(std::string_view message);

@@ -18,4 +18,8 @@ std::string format_duration(double seconds) {
                    : fmt::format("{:02}:{:02}", minutes, total % 60);
 }
 
+std::string counted(std::int64_t n, std::string_view noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+}
+
 }  // namespace wedge::app

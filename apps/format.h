@@ -1,7 +1,9 @@
 // Numbers as the user sees them.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace wedge::app {
 
@@ -10,5 +12,8 @@ std::string format_perplexity(double perplexity);
 
 // "1:02:03" or "02:03".
 std::string format_duration(double seconds);
+
+// "1 token", "2 tokens".
+std::string counted(std::int64_t n, std::string_view noun);
 
 }  // namespace wedge::app

@@ -8,6 +8,7 @@
 #include "apps/compose.h"
 #include "apps/console.h"
 #include "apps/device.h"
+#include "apps/format.h"
 #include "apps/generator.h"
 #include "apps/help.h"
 #include "apps/threads.h"
@@ -146,6 +147,7 @@ int run_generate(const Words& words) {
 
   data::Detokenizer text_of = data::make_detokenizer(checkpoint.vocabulary);
   for (const std::int32_t id : ids) text_of(id);
+  text_of({});  // the prompt is printed as it is
   StoppingPrinter printer(stops);
   print(prompt);
   flush_output();
@@ -160,11 +162,13 @@ int run_generate(const Words& words) {
     going = printer(text_of(id));
     if (going && count < max_tokens) generator.push(id);
   }
+  if (going) printer(text_of({}));
   printer.finish();
   print("\n");
   finish_output();
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  print_notice(fmt::format("{} tokens, {:.0f} a second", count, static_cast<double>(count) / seconds));
+  print_notice(
+      fmt::format("{}, {:.0f} a second", counted(count, "token"), static_cast<double>(count) / seconds));
   return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/format.h"
 #include "kernels/plucker_linear.h"
 
 namespace wedge::app {
@@ -203,7 +204,8 @@ Json to_json(const Inspection& inspection) {
 }
 
 void describe(const Inspection& inspection, HtmlPage& page) {
-  page.paragraph(fmt::format("Over {} tokens, in blocks of {}.", inspection.tokens, inspection.context_len));
+  page.paragraph(
+      fmt::format("Over {}, in blocks of {}.", counted(inspection.tokens, "token"), inspection.context_len));
   if (is_grassmann(inspection))
     describe_grassmann(inspection, page);
   else if (!inspection.layers.front().heads.empty())

@@ -27,7 +27,7 @@ class ConsoleProgress : public ProgressSink {
   void start(const RunStart& start) override {
     start_ = start;
     begin_ = Clock::now();
-    print(fmt::format("{}: {} steps{}\n", start.title, start.total_steps,
+    print(fmt::format("{}: {}{}\n", start.title, counted(start.total_steps, "step"),
                       start.first_step > 0 ? fmt::format(", going on after {}", start.first_step) : ""));
     flush_output();
   }
@@ -38,10 +38,15 @@ class ConsoleProgress : public ProgressSink {
     const double elapsed = std::chrono::duration<double>(Clock::now() - begin_).count();
     const double left = elapsed / static_cast<double>(done - start_.first_step) *
                         static_cast<double>(start_.total_steps - done);
-    const std::string line = fmt::format(
-        "epoch {}/{}  step {}/{}  loss {:.4f}  ppl {}  {:.0f} tokens/s  {} left", report.epoch,
-        start_.num_epochs, done, start_.total_steps, report.loss, format_perplexity(std::exp(report.loss)),
-        report.tokens_per_second, format_duration(left));
+    std::string line = fmt::format("epoch {}/{}  step {}/{}  loss {:.4f}", report.epoch, start_.num_epochs,
+                                   done, start_.total_steps, report.loss);
+    const std::string pace =
+        fmt::format("  {:.0f} tokens/s  {} left", report.tokens_per_second, format_duration(left));
+    const std::string perplexity = fmt::format("  ppl {}", format_perplexity(std::exp(report.loss)));
+    // A terminal's line that fills its width or more would not be rewritten, but left behind.
+    const std::size_t room = terminal_ ? output_columns() - 1 : std::string::npos;
+    if (line.size() + perplexity.size() + pace.size() <= room) line += perplexity;
+    line = (line + pace).substr(0, room);
     // ESC [K clears what a longer line before left on the terminal.
     print(terminal_ ? "\r" + line + "\x1b[K" : line + "\n");
     line_is_open_ = terminal_;

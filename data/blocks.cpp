@@ -10,9 +10,10 @@ namespace {
 std::int64_t whole_blocks(std::size_t tokens, std::int64_t context_len, std::string_view split) {
   WEDGE_CHECK(context_len >= 1, "blocks: the context length must be >= 1, got {}", context_len);
   const auto count = static_cast<std::int64_t>(tokens) / (context_len + 1);
-  WEDGE_CHECK(count > 0,
-              "no whole block: {} has {} tokens, a block takes {} (context length {} and one more)", split,
-              tokens, context_len + 1, context_len);
+  WEDGE_CHECK(
+      count > 0,
+      "no whole block: {} has {} of the {} tokens that a block takes (context length {} and one more)", split,
+      tokens, context_len + 1, context_len);
   return count;
 }
 

@@ -84,9 +84,10 @@ class WordPieceText {
  public:
   explicit WordPieceText(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
 
-  std::string operator()(std::int32_t id) {
-    const std::string& piece = pieces_[static_cast<std::size_t>(id)];
+  std::string operator()(std::optional<std::int32_t> id) {
     const Escape before = std::exchange(escape_, Escape::none);
+    if (!id) return before == Escape::sign ? spaced("@") : "";
+    const std::string& piece = pieces_[static_cast<std::size_t>(*id)];
     if (before == Escape::sign && is_one_of(piece, {"-", ",", "."})) {
       escape_ = Escape::middle;
       glue_ = true;
@@ -139,10 +140,13 @@ std::vector<std::int32_t> encode_text(std::string_view text, const std::vector<s
 
 Detokenizer make_detokenizer(const std::vector<std::string>& vocabulary) {
   if (vocabulary.empty())
-    return [begun = false](std::int32_t id) mutable {
-      return (std::exchange(begun, true) ? " " : "") + std::to_string(id);
+    return [begun = false](std::optional<std::int32_t> id) mutable {
+      return id ? (std::exchange(begun, true) ? " " : "") + std::to_string(*id) : "";
     };
-  if (vocabulary == builtin_vocabulary()) return BuiltinReader();
+  if (vocabulary == builtin_vocabulary())
+    return [read = BuiltinReader()](std::optional<std::int32_t> id) mutable {
+      return id ? read(*id) : std::string();
+    };
   return WordPieceText(vocabulary);
 }
 

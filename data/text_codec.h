@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,9 @@ namespace wedge::data {
 std::vector<std::int32_t> encode_text(std::string_view text, const std::vector<std::string>& vocabulary,
                                       std::int64_t vocab_size);
 
-// Called with one id after another, gives what each adds to the text.
-using Detokenizer = std::function<std::string(std::int32_t id)>;
+// Called with one id after another, gives what each adds to the text; called with none, what it held back
+// until it would know what follows. The text may go on after that.
+using Detokenizer = std::function<std::string(std::optional<std::int32_t> id)>;
 
 // For WordPiece's vocabulary: a space before each word but before closing and after opening punctuation; none
 // around apostrophes and around the hyphens, commas and points that WikiText spells "@-@", "@,@", "@.@". For

@@ -67,7 +67,8 @@ TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][co
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   int terminal = -1;
-  const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
+  winsize narrow{.ws_row = 24, .ws_col = 70, .ws_xpixel = 0, .ws_ypixel = 0};
+  const pid_t child = forkpty(&terminal, nullptr, nullptr, &narrow);
   REQUIRE(child >= 0);
   if (child == 0) {
     execv(argv[0], argv.data());
@@ -84,6 +85,9 @@ TEST_CASE("train command: on a terminal, one line that is rewritten", "[apps][co
   CHECK(WEXITSTATUS(status) == 0);
   CHECK_THAT(
       out, ContainsSubstring("\repoch 2/2  step 28/28  loss ") && ContainsSubstring(" tokens/s  00:00 left"));
+  // A line as wide as the terminal would be left behind by the next one.
+  for (std::size_t at = out.find('\r'); (at = out.find("\repoch", at)) != std::string::npos; ++at)
+    CHECK(out.find("\x1b[K", at) - at - 1 < narrow.ws_col);
   CHECK_THAT(out, ContainsSubstring(
                       "\r\x1b[Kepoch 2/2  train loss "));  // the line of an epoch replaces it and stays
 }

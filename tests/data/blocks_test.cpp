@@ -44,9 +44,10 @@ TEST_CASE("blocks: how many fit", "[blocks]") {
 }
 
 TEST_CASE("blocks: no whole block is an error that says what was there", "[blocks]") {
-  CHECK_THROWS_WITH(Blocks(counting(128), 128, "validation"),
-                    ContainsSubstring("no whole block: validation has 128 tokens, a block takes 129"));
-  CHECK_THROWS_WITH(Blocks({}, 1, "train"), ContainsSubstring("train has 0 tokens"));
+  CHECK_THROWS_WITH(
+      Blocks(counting(128), 128, "validation"),
+      ContainsSubstring("no whole block: validation has 128 of the 129 tokens that a block takes"));
+  CHECK_THROWS_WITH(Blocks({}, 1, "train"), ContainsSubstring("train has 0 of the 2 tokens"));
   CHECK_THROWS_AS(Blocks(counting(5), 0, "train"), Error);
   CHECK_THROWS_AS(Blocks(counting(5), -1, "train"), Error);
 }

@@ -14,7 +14,7 @@ std::string decode(const std::vector<std::int32_t>& ids, const std::vector<std::
   Detokenizer text_of = make_detokenizer(vocabulary);
   std::string text;
   for (const std::int32_t id : ids) text += text_of(id);
-  return text;
+  return text + text_of({});
 }
 
 }  // namespace
@@ -55,9 +55,17 @@ TEST_CASE("text codec: WordPiece's pieces make words, and punctuation stands whe
   CHECK(round("The rivers ( the river's ) rise , rise .") == "the rivers (the river's) rise, rise.");
   CHECK(round("well @-@ known 2 @,@ 500 @.@ 2") == "well-known 2,500.2");
   CHECK(round("well - known") == "well - known");
-  CHECK(round("well @ known @") == "well @ known");  // the last one waits for what follows
-  CHECK(round("well @- known") == "well-known");     // no way to know by then
+  CHECK(round("well @ known @") == "well @ known @");
+  CHECK(round("well @- known") == "well-known");  // no way to know by then
   CHECK(round("unheard rise") == "[UNK] rise");
   CHECK(decode({3, 3, 1}, vocabulary) == "ss the");
   CHECK(decode({18, 1}, vocabulary) == "## the");
+  // What was held back is not said again by what follows.
+  Detokenizer text_of = make_detokenizer(vocabulary);
+  CHECK(text_of(12).empty());
+  CHECK(text_of({}) == "@");
+  CHECK(text_of({}).empty());
+  CHECK(text_of(11) == " -");
+  CHECK(text_of(12).empty());
+  CHECK(text_of(13) == " @ well");
 }
