@@ -114,6 +114,8 @@ TEST_CASE("cosine annealing with warm-up", "[models][optimizer]") {
   CHECK(learning_rate_at(5, 10, 1.0) == Approx(0.5));
   CHECK(learning_rate_at(9, 10, 2.0) == Approx(1 + std::cos(0.9 * std::acos(-1.0))));
   CHECK(learning_rate_at(0, 10, 1.0, 4) == Approx(0.25));
+  CHECK(learning_rate_at(5, 5, 1.0, 5) == 0);
+  CHECK(learning_rate_at(0, 0, 1.0) == 0);
   CHECK(learning_rate_at(3, 10, 1.0, 4) == Approx(1.0));
   CHECK(learning_rate_at(4, 10, 1.0, 4) == Approx(1.0));
   CHECK(learning_rate_at(7, 10, 1.0, 4) == Approx(0.5));
