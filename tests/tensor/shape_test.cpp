@@ -19,6 +19,8 @@ TEST_CASE("strides of a dense tensor are row-major", "[shape]") {
   CHECK(contiguous_strides({2, 3, 4}) == Strides{12, 4, 1});
   CHECK(contiguous_strides({5}) == Strides{1});
   CHECK(contiguous_strides({}).empty());
+  CHECK_THROWS_WITH(contiguous_strides({0, std::int64_t{1} << 62, 2}),
+                    ContainsSubstring("too many elements"));
 }
 
 TEST_CASE("shapes print as lists", "[shape]") {
