@@ -23,6 +23,8 @@ void check_operands(const char* op, std::initializer_list<Operand> operands) {
   for (const auto& [name, x, optional] : operands) {
     if (!x.defined() && optional) continue;
     WEDGE_CHECK(x.defined(), "{}: expected {}, got an undefined variable", op, name);
+    WEDGE_CHECK(is_floating(x.dtype()) && x.dtype() != DType::bf16, "{}: expected float32 or float64, got {}",
+                op, name_of(x.dtype()));
     WEDGE_CHECK(x.dtype() == first.variable.dtype(), "{}: {} must be {} as {} is, got {}", op, name,
                 name_of(first.variable.dtype()), first.name, name_of(x.dtype()));
     WEDGE_CHECK(x.value().device() == first.variable.value().device(),

@@ -96,8 +96,8 @@ struct Operand {
   const Variable& variable;
   bool optional = false;
 };
-// Throws wedge::Error naming `op` and the operand unless all are defined, but for optional ones, and have the
-// dtype and device of the first one.
+// Throws wedge::Error naming `op` and the operand unless all are defined, but for optional ones, are float32
+// or float64, and have the dtype and device of the first one.
 void check_operands(const char* op, std::initializer_list<Operand> operands);
 
 // f(x), dense.

@@ -8,7 +8,8 @@
 namespace wedge {
 
 // For each sequence and head, with scale = 1 / sqrt(head width):
-//   S = scale · q kᵀ for keys <= the query's position;  o = softmax(S) v;  lse = log Σ exp(S)
+//   S = scale · q kᵀ for keys <= the query's position;  o = softmax(S) v
+// On CUDA lse = log Σ exp(S) is kept for backward, where P = exp(S - lse) has lse's rounding for its error.
 // q, k, v are the three parts of one projection: rows of `qkv` are [q | k | v], each [H, D / H]. On the CPU,
 // probabilities below the smallest normal number are zero.
 template <class T>
@@ -16,18 +17,18 @@ struct CausalAttentionForward {
   std::int64_t B, L, H, D;
   const T* qkv;                   // [B, L, 3 D]
   T* o;                           // [B, L, D] =
-  Stat<T>* lse;                   // [B, H, L] =
+  Stat<T>* lse;                   // CUDA: [B, H, L] =
   BFloat16* o_rounded = nullptr;  // CUDA: [B, L, D] = o, or null
 };
 
-// Rebuilds the rows of P = exp(S - lse), a block of queries at a time:
+// Rebuilds the rows of P = softmax(S), a block of queries at a time:
 //   dv += Pᵀ do;  dS = scale · P ∘ (do vᵀ - rowsum(do ∘ o));  dq = dS k;  dk += dSᵀ q
 template <class T>
 struct CausalAttentionBackward {
   std::int64_t B, L, H, D;
   const T* qkv;        // [B, L, 3 D]
   const T* o;          // [B, L, D]
-  const Stat<T>* lse;  // [B, H, L]
+  const Stat<T>* lse;  // CUDA: [B, H, L]
   const T* dout;       // [B, L, D]
   T* dqkv;             // [B, L, 3 D] = or += as dqkv_add says
   bool dqkv_add;

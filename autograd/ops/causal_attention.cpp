@@ -14,11 +14,12 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
   const std::int64_t B = qkv.size(0), L = qkv.size(1), D = qkv.size(2) / 3, H = num_heads;
   const Tensor in = qkv.value().contiguous();
   const Tensor o = Tensor::empty({B, L, D}, qkv.dtype(), in.device());
-  const Tensor lse = Tensor::empty({B, H, L}, qkv.dtype(), in.device());
+  Tensor lse;
+  if (in.device() == Device::cuda) lse = Tensor::empty({B, H, L}, qkv.dtype(), in.device());
   visit_floating(qkv.dtype(), "causal_attention", [&]<class T>(T) {
     const Exec exec = compute::exec_of(o);
-    causal_attention_forward<T>(
-        exec, {B, L, H, D, in.data<T>(), o.data<T>(), lse.data<T>(), compute::round_into(exec, o)});
+    causal_attention_forward<T>(exec, {B, L, H, D, in.data<T>(), o.data<T>(), compute::data_or_null<T>(lse),
+                                       compute::round_into(exec, o)});
   });
   return make_output("causal_attention", o, {qkv},
                      [B, L, H, D, in = Saved(in), output = Saved(o), lse](const BackwardContext& ctx) {
@@ -32,7 +33,7 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
                                                          .D = D,
                                                          .qkv = in.get("causal_attention").data<T>(),
                                                          .o = o.data<T>(),
-                                                         .lse = lse.data<T>(),
+                                                         .lse = compute::data_or_null<T>(lse),
                                                          .dout = ctx.grad().data<T>(),
                                                          .dqkv = dqkv.tensor.data<T>(),
                                                          .dqkv_add = dqkv.add,

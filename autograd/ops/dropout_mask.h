@@ -9,6 +9,7 @@ namespace wedge {
 // `x` is what the mask is for.
 inline void check_dropout(const char* op, const Dropout& dropout, const Variable& x) {
   WEDGE_CHECK(dropout.rate >= 0 && dropout.rate < 1, "{}: rate must be in [0, 1), got {}", op, dropout.rate);
+  WEDGE_CHECK(dropout.site < 0x80000000u, "{}: site must be below 2^31, got {}", op, dropout.site);
   WEDGE_CHECK(
       !dropout.active() || (dropout.counter.dtype() == DType::i64 && dropout.counter.shape() == Shape{3}),
       "{}: the counter must be int64 [3], got {} {}", op, name_of(dropout.counter.dtype()),

@@ -6,7 +6,6 @@ namespace {
 
 Variable unary(const char* name, UnaryOp op, const Variable& x) {
   compute::check_operands(name, {{"x", x}});
-  visit_floating(x.dtype(), name, [](auto) {});  // the error names the operation
   const Tensor input = x.value().contiguous();
   const Tensor y = compute::unary(op, input);
   return make_output(
@@ -90,12 +89,13 @@ Variable div(const Variable& a, const Variable& b) {
   const Tensor y = compute::binary(BinaryOp::div, a.value(), b.value(), "div");
   return make_output(
       "div", y, {a, b}, [denominator = Saved(b.value()), quotient = Saved(y)](const BackwardContext& ctx) {
-        // d(a/b) = da / b - (a/b) db / b
-        const Tensor over = compute::binary(BinaryOp::div, ctx.grad(), denominator.get("div"), "div");
-        if (ctx.wants(1))
-          ctx.accumulate(
-              1, compute::scale(compute::binary(BinaryOp::mul, over, quotient.get("div"), "div"), -1));
-        ctx.accumulate(0, over);
+        // d(a/b) = da / b - (a/b) / b db; not dy / b times a/b, which overflows where a is 0 and b small.
+        const Tensor& b = denominator.get("div");
+        if (ctx.wants(1)) {
+          const Tensor slope = compute::binary(BinaryOp::div, quotient.get("div"), b, "div");
+          ctx.accumulate(1, compute::scale(compute::binary(BinaryOp::mul, ctx.grad(), slope, "div"), -1));
+        }
+        if (ctx.wants(0)) ctx.accumulate(0, compute::binary(BinaryOp::div, ctx.grad(), b, "div"));
       });
 }
 

@@ -91,7 +91,7 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
       kName, y, {h, g, weight, norm_weight, norm_bias, bias},
       [rows, D, a = Saved(a), b = Saved(b), w = Saved(w), nw = Saved(nw), alpha, hg, mean, rstd, drop,
        counter = Saved(drop.counter)](const BackwardContext& ctx) {
-        counter.get(kName);
+        if (drop.active()) counter.get(kName);
         const Tensor dy = aligned(ctx.grad()), du = Tensor::empty({rows, D}, DType::bf16, alpha.device());
         const Exec exec = exec_with_bf16_products(alpha);
         const GradSink of_h = ctx.sink(0), of_g = ctx.sink(1);

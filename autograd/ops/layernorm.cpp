@@ -52,7 +52,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
   return make_output(op, y, {x, weight, bias, h},
                      [op, rows, D, s = Saved(s), mean, rstd, w = Saved(w), drop,
                       counter = Saved(drop.counter), masks_output](const BackwardContext& ctx) {
-                       counter.get(op);
+                       if (drop.active()) counter.get(op);
                        // In the order in which the kernel writes them: h and x may be one variable.
                        const GradSink dh = ctx.sink(3);
                        const GradSink dx = ctx.sink(0), dweight = ctx.sink(1), dbias = ctx.sink(2);

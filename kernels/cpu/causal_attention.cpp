@@ -47,6 +47,16 @@ void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::i
                       .ldc = keys});
 }
 
+// row = softmax(row). Backward makes it anew in the same way: exp(S - lse) would lose what lse rounds away,
+// the more the larger the scores are.
+template <class T>
+void softmax_row(std::int64_t n, T* scores) {
+  const FlushDenormals flush;
+  auto row = as_array(scores, n);
+  exp_run(n, scores, row.maxCoeff(), scores);
+  row *= T(1) / row.sum();
+}
+
 }  // namespace
 
 template <class T>
@@ -61,15 +71,9 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
         const std::int64_t queries = std::min(kBlock, args.L - first), keys = first + queries;
         scores_of(exec, head, first, queries, keys, scores);
         for (std::int64_t i = 0; i < queries; ++i) {
-          const FlushDenormals flush;
           const std::int64_t seen = first + i + 1;
-          auto row = as_array(scores + i * keys, seen);
-          const T m = row.maxCoeff();
-          exp_run(seen, row.data(), m, row.data());
-          const T sum = row.sum();
-          row *= T(1) / sum;
+          softmax_row(seen, scores + i * keys);
           std::fill(scores + i * keys + seen, scores + (i + 1) * keys, T(0));
-          args.lse[task * args.L + first + i] = m + std::log(sum);
         }
         cpu::gemm<T>(exec, {.M = queries,
                             .N = head.width,
@@ -123,7 +127,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
           const T delta = (as_array(args.o + at + t * args.D, head.width) *
                            as_array(args.dout + at + t * args.D, head.width))
                               .sum();
-          exp_run(seen, row.data(), args.lse[task * args.L + t], row.data());
+          softmax_row(seen, p + i * keys);
           drow = head.scale * row * (drow - delta);
           std::fill(p + i * keys + seen, p + (i + 1) * keys, T(0));
           std::fill(dp + i * keys + seen, dp + (i + 1) * keys, T(0));

@@ -26,20 +26,4 @@ void sum_row_blocks(std::int64_t rows, std::int64_t width, Body&& body, Finish&&
   for (std::int64_t i = 0; i < width; ++i) finish(i, static_cast<T>(totals[i]));
 }
 
-// out[i] (+)= value, where out may be null.
-template <class T>
-void store(T* out, bool add, std::int64_t i, T value) {
-  if (out != nullptr) out[i] = add ? out[i] + value : value;
-}
-
-// out[at .. at + n) (+)= value, an array expression, where out may be null.
-template <class T, class Array>
-void store_row(T* out, bool add, std::int64_t at, std::int64_t n, const Array& value) {
-  if (out == nullptr) return;
-  if (add)
-    as_array(out + at, n) += value;
-  else
-    as_array(out + at, n) = value;
-}
-
 }  // namespace wedge::cpu

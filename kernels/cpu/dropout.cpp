@@ -20,12 +20,7 @@ void dropout_forward(const Exec&, const DropoutForward<T>& args) {
 template <class T>
 void dropout_backward(const Exec&, const DropoutBackward<T>& args) {
   for_masked_runs<T>(args.n, args.mask, [&](std::int64_t i, std::int64_t n, auto mask) {
-    auto dx = as_array(args.dx + i, n);
-    if (args.dx_add) {
-      dx += mask * as_array(args.dy + i, n);
-    } else {
-      dx = mask * as_array(args.dy + i, n);
-    }
+    store_row<T>(args.dx, args.dx_add, i, n, mask * as_array(args.dy + i, n));
   });
 }
 

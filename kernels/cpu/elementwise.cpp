@@ -123,7 +123,7 @@ void unary_slope(UnaryOp op, ConstArrayMap<T> x, ConstArrayMap<T> y, ArrayX<T>& 
       slope = y * (T(1) - y);
       break;
     case UnaryOp::relu:
-      slope = (x > T(0)).template cast<T>();
+      slope = (x <= T(0)).select(T(0), ArrayX<T>::Ones(x.size()));  // of NaN 1
       break;
     case UnaryOp::gelu:
       slope = gelu_slope(x);
@@ -186,12 +186,7 @@ void unary_backward(const Exec&, const UnaryBackward<T>& args) {
   for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
     ArrayX<T> slope;
     unary_slope<T>(args.op, as_array(args.x + i, n), as_array(args.y + i, n), slope);
-    auto dx = as_array(args.dx + i, n);
-    if (args.dx_add) {
-      dx += as_array(args.dy + i, n) * slope;
-    } else {
-      dx = as_array(args.dy + i, n) * slope;
-    }
+    store_row<T>(args.dx, args.dx_add, i, n, as_array(args.dy + i, n) * slope);
   });
 }
 
@@ -213,12 +208,7 @@ template <class T>
 void axpy(const Exec&, const Axpy<T>& args) {
   const T alpha = args.factor != nullptr ? args.alpha * *args.factor : args.alpha;
   for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
-    auto y = as_array(args.y + i, n);
-    if (args.y_add) {
-      y += alpha * as_array(args.x + i, n);
-    } else {
-      y = alpha * as_array(args.x + i, n);
-    }
+    store_row<T>(args.y, args.y_add, i, n, alpha * as_array(args.x + i, n));
   });
 }
 

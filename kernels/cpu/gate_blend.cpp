@@ -14,7 +14,7 @@ void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
       auto alpha = as_array(args.alpha + row * D, D);
       if (args.bias != nullptr) alpha += as_array(args.bias, D);
       sigmoid_run(D, alpha.data(), alpha.data());
-      as_array(args.y + row * D, D) = g + alpha * (h - g);
+      as_array(args.y + row * D, D) = alpha * h + (T(1) - alpha) * g;
     }
   });
 }

@@ -25,6 +25,22 @@ ArrayMap<T> as_array(T* p, std::int64_t n) {
   return ArrayMap<T>(p, n);
 }
 
+// out[i] (+)= value, where out may be null.
+template <class T>
+void store(T* out, bool add, std::int64_t i, T value) {
+  if (out != nullptr) out[i] = add ? out[i] + value : value;
+}
+
+// out[at .. at + n) (+)= value, an array expression, where out may be null.
+template <class T, class Array>
+void store_row(T* out, bool add, std::int64_t at, std::int64_t n, const Array& value) {
+  if (out == nullptr) return;
+  if (add)
+    as_array(out + at, n) += value;
+  else
+    as_array(out + at, n) = value;
+}
+
 // Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function, φ its slope: gelu(x) = x Φ(x),
 // gelu'(x) = Φ(x) + x φ(x).
 template <class Array>

@@ -216,11 +216,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
             }
           }
         }
-        auto out = as_array(args.dz + row * R, R);
-        if (args.dz_add)
-          out += dz;
-        else
-          out = dz;
+        store_row<T>(args.dz, args.dz_add, row * R, R, dz);
       }
     });
   }

@@ -65,7 +65,7 @@ __device__ void with_slope(UnaryOp op, const Use& use) {
     case UnaryOp::sigmoid:
       return use([](float y) { return y * (1.0f - y); });
     case UnaryOp::relu:
-      return use([](float x) { return x > 0.0f ? 1.0f : 0.0f; });
+      return use([](float x) { return x <= 0.0f ? 0.0f : 1.0f; });  // of NaN 1
     case UnaryOp::gelu:
       return use([](float x) { return gaussian_cdf(x) + gaussian_moment(x); });
   }

@@ -22,8 +22,9 @@ __device__ inline float mean_of(float sum, float n, float inverse) {
 }
 
 // The gate's alpha h + (1 - alpha) g: one expression, since backward makes again what forward normalised.
+// (g + alpha (h - g) would lose an h that is small beside g.)
 __device__ inline float blend(float alpha, float h, float g) {
-  return g + alpha * (h - g);
+  return fmaf(alpha, h, (1.0f - alpha) * g);
 }
 
 // Φ(x) = ½ (1 + erf(x/√2)) and φ(x) = e^(-x²/2) / √(2π), the Gaussian distribution function and its density:

@@ -40,6 +40,9 @@ TEST_CASE("reductions refuse dimensions that are not there", "[errors]") {
          return mean(of({2, 3}), -3);
        }},
       {"max", "dimension must be in [-1, 1), got 1", [] { return max(of({2}), 1); }},
+      {"sum", "expected float32 or float64, got int32", [] { return sum(ids({1}, {1}), 0); }},
+      {"mean", "expected float32 or float64, got bfloat16", [] { return mean(of({0}, DType::bf16)); }},
+      {"max", "expected float32 or float64, got int32", [] { return max(ids({1}, {1}), 0); }},
       {"sum", "dimension must be in [0, 0)", [] { return sum(of({}), 0); }},
       {"mean", "is empty",
        [] {

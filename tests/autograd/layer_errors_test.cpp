@@ -186,6 +186,8 @@ TEST_CASE("dropout refuses rates and counters that it does not understand", "[er
       {"dropout", "got int64 [2]",
        [] { return dropout(of({2}), {.rate = 0.5, .counter = Tensor::zeros({2}, DType::i64)}); }},
       {"dropout", "got int32", [&] { return dropout(ids({1}, {1}), {.rate = 0.5, .counter = counter}); }},
+      {"dropout", "site must be below 2^31, got 2147483648",
+       [&] { return dropout(of({2}), {.rate = 0.5, .site = 0x80000000u, .counter = counter}); }},
       {"residual_dropout", "got [2] and [3]",
        [&] { return residual_dropout(of({2}), of({3}), {.rate = 0.5, .counter = counter}); }},
   });
