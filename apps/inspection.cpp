@@ -104,10 +104,6 @@ void add_head(const double* weights, std::int64_t L, HeadInspection& sums) {
   }
 }
 
-std::vector<std::int64_t> lags_of_layer(const ModelConfig& config, std::size_t layer) {
-  return config.layerwise_lags ? std::vector{config.lags[layer]} : config.lags;
-}
-
 Drift drift_between(const GrassmannInspection& a, const GrassmannInspection& b) {
   // A mean direction of next to no length is rounding; one that is not known is NaN.
   const auto is_direction = [](const LagInspection& lag) { return length_of(lag.mean_direction) > 1e-12; };
@@ -170,8 +166,8 @@ Inspection inspect(const LanguageModel& model, const std::vector<std::vector<std
       head.distance /= tokens;
     }
     if (states[k].rows.empty()) continue;
-    GrassmannInspection& layer = result.layers[k].grassmann.emplace_back();
-    const std::vector<std::int64_t> lags = lags_of_layer(config, k);
+    GrassmannInspection& layer = result.layers[k].grassmann.emplace();
+    const std::vector<std::int64_t> lags = config.lags_of(static_cast<std::int64_t>(k));
     layer.alpha = distribution_of(std::move(alphas[k]));
     std::vector<double> norms;
     for (std::int64_t t = 0; t < states[k].count(); ++t) norms.push_back(length_of(states[k].at(t)));
@@ -182,13 +178,12 @@ Inspection inspect(const LanguageModel& model, const std::vector<std::vector<std
   }
   if (is_grassmann(result))
     for (std::size_t k = 0; k + 1 < result.layers.size(); ++k)
-      result.drift.push_back(
-          drift_between(result.layers[k].grassmann.front(), result.layers[k + 1].grassmann.front()));
+      result.drift.push_back(drift_between(*result.layers[k].grassmann, *result.layers[k + 1].grassmann));
   return result;
 }
 
 bool is_grassmann(const Inspection& inspection) {
-  return !inspection.layers.empty() && !inspection.layers.front().grassmann.empty();
+  return !inspection.layers.empty() && inspection.layers.front().grassmann.has_value();
 }
 
 }  // namespace wedge::app

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -35,7 +36,7 @@ struct HeadInspection {
 };
 
 struct LayerInspection {
-  std::vector<GrassmannInspection> grassmann;  // one, or none
+  std::optional<GrassmannInspection> grassmann;
   std::vector<HeadInspection> heads;
 };
 

@@ -53,11 +53,10 @@ Curves over_layers(const std::string& title, const std::string& y_label, const I
 std::vector<std::string> all_lags(const Inspection& inspection) {
   std::vector<std::string> names;
   std::size_t most = 0;
-  for (const LayerInspection& layer : inspection.layers)
-    most = std::max(most, layer.grassmann.front().lags.size());
+  for (const LayerInspection& layer : inspection.layers) most = std::max(most, layer.grassmann->lags.size());
   // With a lag of its own in each layer, the line goes through all of them.
   if (most == 1) return {"the layer's lag"};
-  for (const LagInspection& lag : inspection.layers.front().grassmann.front().lags)
+  for (const LagInspection& lag : inspection.layers.front().grassmann->lags)
     names.push_back(fmt::format("lag {}", lag.lag));
   return names;
 }
@@ -66,7 +65,7 @@ Table norms_of(const Inspection& inspection) {
   Table table{{{"Layer", "Lag", "smallest", "1 %", "25 %", "median", "75 %", "99 %", "largest", "collapsed"}},
               0};
   for (std::size_t k = 0; k < inspection.layers.size(); ++k)
-    for (const LagInspection& lag : inspection.layers[k].grassmann.front().lags) {
+    for (const LagInspection& lag : inspection.layers[k].grassmann->lags) {
       const auto number = [](double x) { return known("{:.4g}", x); };
       const Distribution& d = lag.norm;
       table.rows.push_back({std::to_string(k), std::to_string(lag.lag), number(d.min), number(d.quantiles[0]),
@@ -96,7 +95,7 @@ void describe_attention(const Inspection& inspection, HtmlPage& page) {
 void describe_grassmann(const Inspection& inspection, HtmlPage& page) {
   const std::vector<std::string> lags = all_lags(inspection);
   const auto lag_of = [](const LayerInspection& l, std::size_t i) -> const LagInspection& {
-    return l.grassmann.front().lags[std::min(i, l.grassmann.front().lags.size() - 1)];
+    return l.grassmann->lags[std::min(i, l.grassmann->lags.size() - 1)];
   };
   page.heading("Planes");
   page.paragraph(
@@ -119,7 +118,7 @@ void describe_grassmann(const Inspection& inspection, HtmlPage& page) {
   page.paragraph("α near 1 keeps the state, near 0 takes the mixed one.");
   add_picture(page, over_layers("α: mean, and the middle half of its values", "", inspection,
                                 {"mean", "25 %", "75 %"}, [](const LayerInspection& l, std::size_t i) {
-                                  const Distribution& a = l.grassmann.front().alpha;
+                                  const Distribution& a = l.grassmann->alpha;
                                   return i == 0 ? a.mean : a.quantiles[i == 1 ? 2 : 4];
                                 }));
   page.heading("Effective rank of the Plücker features");
@@ -129,7 +128,7 @@ void describe_grassmann(const Inspection& inspection, HtmlPage& page) {
   add_picture(
       page,
       over_layers("Effective rank", "", inspection, with_mean, [&](const LayerInspection& l, std::size_t i) {
-        return i == lags.size() ? l.grassmann.front().effective_rank : lag_of(l, i).effective_rank;
+        return i == lags.size() ? l.grassmann->effective_rank : lag_of(l, i).effective_rank;
       }));
   page.heading("Mean direction");
   page.paragraph("Its length is 1 where all pairs of a lag span the same plane, 0 where they cancel out.");
@@ -162,7 +161,8 @@ Json to_json(const Inspection& inspection) {
   double smallest = INFINITY;
   for (std::size_t k = 0; k < inspection.layers.size(); ++k) {
     Json layer = {{"layer", k}};
-    for (const GrassmannInspection& g : inspection.layers[k].grassmann) {
+    if (inspection.layers[k].grassmann) {
+      const GrassmannInspection& g = *inspection.layers[k].grassmann;
       layer["alpha"] = to_json(g.alpha);
       layer["state_norm"] = to_json(g.state_norm);
       layer["effective_rank"] = g.effective_rank;
@@ -219,7 +219,7 @@ std::string summary(const Inspection& inspection) {
   if (is_grassmann(inspection)) {
     text = "layer  lag  median norm    smallest  collapsed  median sine  effective rank  mean alpha\n";
     for (std::size_t k = 0; k < inspection.layers.size(); ++k) {
-      const GrassmannInspection& g = inspection.layers[k].grassmann.front();
+      const GrassmannInspection& g = *inspection.layers[k].grassmann;
       for (const LagInspection& lag : g.lags)
         text += fmt::format("{:>5}  {:>3}  {:>11}  {:>10}  {:>9}  {:>11}  {:>14}  {:>10.4f}\n", k, lag.lag,
                             known("{:.4g}", lag.norm.quantiles[3]), known("{:.3g}", lag.norm.min),

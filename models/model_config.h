@@ -23,6 +23,10 @@ struct ModelConfig {
   std::int64_t vocab_size = 0;
   std::int64_t max_context_len = 128;
 
+  // The lags of one layer's mixer.
+  std::vector<std::int64_t> lags_of(std::int64_t layer) const {
+    return layerwise_lags ? std::vector{lags[layer]} : lags;
+  }
   // Throws wedge::Error, naming the key, when a value is out of range or two do not fit each other.
   void validate() const;
 };

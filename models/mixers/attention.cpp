@@ -21,6 +21,16 @@ Variable AttentionMixer::operator()(const Variable& h) const {
 
 namespace {
 
+// Of q, k or v, part 0, 1 or 2 of qkv [B, L, 3 D]: [B, heads, L, D / heads]
+Tensor heads_of(const Tensor& qkv, std::int64_t part, std::int64_t num_heads) {
+  const std::int64_t B = qkv.size(0), L = qkv.size(1), D = qkv.size(2) / 3;
+  return qkv.slice(2, part * D, (part + 1) * D).reshape({B, L, num_heads, D / num_heads}).transpose(1, 2);
+}
+// q kᵀ / sqrt(D / heads)
+Variable scores_of(const Variable& q, const Variable& k) {
+  return matmul(q, transpose(k, 2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
+}
+
 struct KeysAndValues : Mixer::Memory {
   Tensor keys, values;  // [B, heads, capacity, d / heads]
   std::int64_t length = 0;
@@ -39,35 +49,27 @@ std::unique_ptr<Mixer::Memory> AttentionMixer::make_memory(std::int64_t batch, s
 
 Variable AttentionMixer::extend(const Variable& h, Memory& memory) const {
   auto& past = memory_of<KeysAndValues>(memory);
-  const std::int64_t B = h.size(0), n = h.size(1), head = h.size(2) / num_heads_;
   const Variable qkv = qkv_projection_(h);
-  const Tensor parts = qkv.value().reshape({B, n, 3, num_heads_, head}).permute({2, 0, 3, 1, 4});
-  const auto part = [&](std::int64_t i) {
-    return parts.slice(0, i, i + 1).reshape({B, num_heads_, n, head});
-  };
-  const std::int64_t end = past.length + n;
+  const auto part = [&](std::int64_t i) { return heads_of(qkv.value(), i, num_heads_); };
+  const std::int64_t end = past.length + h.size(1);
   past.keys.slice(2, past.length, end).copy_from(part(1));
   past.values.slice(2, past.length, end).copy_from(part(2));
   const bool is_first = std::exchange(past.length, end) == 0;
   if (is_first) return out_projection_(causal_attention(qkv, num_heads_));
 
-  const Variable q = part(0), k = past.keys.slice(2, 0, end), v = past.values.slice(2, 0, end);
-  const Variable weights = softmax(matmul(q, transpose(k, 2, 3)) / std::sqrt(static_cast<double>(head)));
+  const Variable k = past.keys.slice(2, 0, end), v = past.values.slice(2, 0, end);
+  const Variable weights = softmax(scores_of(part(0), k));
   return out_projection_(reshape(permute(matmul(weights, v), {0, 2, 1, 3}), h.shape()));
 }
 
 Mixer::Trace AttentionMixer::trace(const Variable& h) const {
-  const std::int64_t B = h.size(0), L = h.size(1), head = h.size(2) / num_heads_;
-  const Tensor parts =
-      qkv_projection_(h).value().reshape({B, L, 3, num_heads_, head}).permute({2, 0, 3, 1, 4});
-  const auto part = [&](std::int64_t i) {
-    return parts.slice(0, i, i + 1).reshape({B, num_heads_, L, head});
-  };
+  const std::int64_t L = h.size(1);
+  const Tensor qkv = qkv_projection_(h).value();
   std::vector<double> mask(static_cast<std::size_t>(L * L));
   for (std::int64_t t = 0; t < L; ++t)
     for (std::int64_t s = t + 1; s < L; ++s) mask[static_cast<std::size_t>(t * L + s)] = -1e30;
   const Variable future = Tensor::from(mask, {L, L}).to(h.dtype()).to(h.value().device());
-  const Variable scores = matmul(part(0), part(1).transpose(2, 3)) / std::sqrt(static_cast<double>(head));
+  const Variable scores = scores_of(heads_of(qkv, 0, num_heads_), heads_of(qkv, 1, num_heads_));
   return {{"weights", softmax(scores + future).value()}};
 }
 

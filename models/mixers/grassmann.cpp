@@ -5,7 +5,7 @@
 namespace wedge {
 
 GrassmannMixer::GrassmannMixer(const ModelConfig& config, std::int64_t layer, Init& init)
-    : lags_(config.layerwise_lags ? std::vector{config.lags[layer]} : config.lags),
+    : lags_(config.lags_of(layer)),
       reduce_(config.d_model, config.d_low, init),
       expand_(config.d_low * (config.d_low - 1) / 2, config.d_model, init),
       gate_proj_(2 * config.d_model, config.d_model, init) {

@@ -215,8 +215,8 @@ TEST_CASE("inspection: Grassmann's figures are those of plain float64 loops", "[
   for (std::size_t b = 0; b < 2; ++b) plain[b].run(blocks[b]);
   std::vector<Rows> directions(3);  // by layer, of each lag
   for (std::size_t k = 0; k < 3; ++k) {
-    REQUIRE(inspection.layers[k].grassmann.size() == 1);
-    const GrassmannInspection& layer = inspection.layers[k].grassmann[0];
+    REQUIRE(inspection.layers[k].grassmann);
+    const GrassmannInspection& layer = *inspection.layers[k].grassmann;
     double alpha = 0, count = 0;
     for (const Plain& p : plain)
       for (const Row& row : p.gates[k])
@@ -352,8 +352,8 @@ TEST_CASE("inspection: states that collapse are counted", "[apps][inspect]") {
       p.set_value(Tensor::zeros(p.shape(), DType::f64));  // z is the bias: all planes are gone
   model->set_training(false);
   const Inspection inspection = inspect(*model, {tiny_tokens(24, 1)});
-  CHECK(inspection.layers[1].grassmann[0].lags[0].collapsed == 1);
-  CHECK(inspection.layers[0].grassmann[0].lags[0].collapsed == 0);
+  CHECK(inspection.layers[1].grassmann->lags[0].collapsed == 1);
+  CHECK(inspection.layers[0].grassmann->lags[0].collapsed == 0);
   CHECK(to_json(inspection)["collapse"]["smallest_norm"].get<double>() < 1e-15);
 }
 
