@@ -156,24 +156,22 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   const std::int64_t batches = numel(batch);
   if (batches == 0) return c;
   visit_floating(a.dtype(), "matmul", [&]<class T>(T) {
-    Gemm<T> g{.trans_a = lhs.transposed,
-              .trans_b = rhs.transposed,
-              .M = M,
-              .N = N,
-              .K = K,
-              .A = lhs.tensor.data<T>(),
-              .lda = lhs.ld,
-              .B = rhs.tensor.data<T>(),
-              .ldb = rhs.ld,
-              .C = c.data<T>(),
-              .ldc = std::max<std::int64_t>(N, 1)};
-    // One launch where both operands step evenly through the batch, else one a matrix.
+    // One launch for all matrices along the last dimension of the batch.
     const int last = static_cast<int>(batch.size()) - 1;
     const std::int64_t inner = last < 0 ? 1 : batch[last];
-    g.batches = inner;
-    g.stride_a = last < 0 ? 0 : lhs.tensor.strides()[last];
-    g.stride_b = last < 0 ? 0 : rhs.tensor.strides()[last];
-    g.stride_c = M * N;
+    const auto operand = [last](const Matrices& m) {
+      return GemmOperand<T>{.data = m.tensor.data<T>(),
+                            .ld = m.ld,
+                            .transposed = m.transposed,
+                            .stride = last < 0 ? 0 : m.tensor.strides()[last]};
+    };
+    const Gemm<T> first{.M = M,
+                        .N = N,
+                        .K = K,
+                        .A = operand(lhs),
+                        .B = operand(rhs),
+                        .C = {c.data<T>(), std::max<std::int64_t>(N, 1), M * N},
+                        .batches = inner};
     for (std::int64_t outer = 0; outer < batches / inner; ++outer) {
       std::int64_t rest = outer, at_a = 0, at_b = 0;
       for (int d = last - 1; d >= 0; --d) {
@@ -181,10 +179,10 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
         at_b += rest % batch[d] * rhs.tensor.strides()[d];
         rest /= batch[d];
       }
-      Gemm<T> at = g;
-      at.A += at_a;
-      at.B += at_b;
-      at.C += outer * inner * M * N;
+      Gemm<T> at = first;
+      at.A = first.A.offset_by(at_a);
+      at.B = first.B.offset_by(at_b);
+      at.C.data += outer * inner * M * N;
       gemm<T>(exec_of(a), at);
     }
   });

@@ -31,15 +31,8 @@ template <class T>
 double square_rate(std::int64_t n) {
   const Tensor a = drawn(n * n, dtype_of<T>, Device::cuda), b = drawn(n * n, dtype_of<T>, Device::cuda),
                c = Tensor::empty({n * n}, dtype_of<T>, Device::cuda);
-  const Gemm<T> g{.M = n,
-                  .N = n,
-                  .K = n,
-                  .A = a.data<T>(),
-                  .lda = n,
-                  .B = b.data<T>(),
-                  .ldb = n,
-                  .C = c.data<T>(),
-                  .ldc = n};
+  const Gemm<T> g{
+      .M = n, .N = n, .K = n, .A = {a.data<T>(), n}, .B = {b.data<T>(), n}, .C = {c.data<T>(), n}};
   const Exec exec = compute::exec_of(a);
   const double seconds = best_seconds(Device::cuda, [&] { gemm<T>(exec, g); });
   return 2.0 * static_cast<double>(n * n * n) / seconds / 1e9;
@@ -49,17 +42,12 @@ double square_rate(std::int64_t n) {
 
 double sgemm_rate(const ProductShape& s) {
   const Tensor a = drawn(s.M * s.K), b = drawn(s.K * s.N), c = Tensor::empty({s.M * s.N});
-  const Gemm<float> g{.trans_a = s.trans_a,
-                      .trans_b = s.trans_b,
-                      .M = s.M,
+  const Gemm<float> g{.M = s.M,
                       .N = s.N,
                       .K = s.K,
-                      .A = a.data<float>(),
-                      .lda = s.trans_a ? s.M : s.K,
-                      .B = b.data<float>(),
-                      .ldb = s.trans_b ? s.K : s.N,
-                      .C = c.data<float>(),
-                      .ldc = s.N};
+                      .A = {.data = a.data<float>(), .ld = s.trans_a ? s.M : s.K, .transposed = s.trans_a},
+                      .B = {.data = b.data<float>(), .ld = s.trans_b ? s.K : s.N, .transposed = s.trans_b},
+                      .C = {c.data<float>(), s.N}};
   const double seconds = best_seconds(Device::cpu, [&] { gemm<float>(Exec{}, g); });
   return 2.0 * static_cast<double>(s.M * s.N * s.K) / seconds / 1e9;
 }

@@ -95,27 +95,9 @@ void multiply_all(const std::vector<bench::LinearProduct>& products, const Opera
   for (const auto& [name, M, N, K, count] : products)
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
-      gemm<T>(exec, {.trans_b = true,
-                     .M = M,
-                     .N = N,
-                     .K = K,
-                     .A = x,
-                     .lda = K,
-                     .B = w,
-                     .ldb = K,
-                     .C = y,
-                     .ldc = pitch});
-      gemm<T>(exec, {.M = M, .N = K, .K = N, .A = y, .lda = pitch, .B = w, .ldb = K, .C = dx, .ldc = K});
-      gemm<T>(exec, {.trans_a = true,
-                     .M = N,
-                     .N = K,
-                     .K = M,
-                     .A = y,
-                     .lda = pitch,
-                     .B = x,
-                     .ldb = K,
-                     .C = dw,
-                     .ldc = K});
+      gemm<T>(exec, {.M = M, .N = N, .K = K, .A = {x, K}, .B = transposed(w, K), .C = {y, pitch}});
+      gemm<T>(exec, {.M = M, .N = K, .K = N, .A = {y, pitch}, .B = {w, K}, .C = {dx, K}});
+      gemm<T>(exec, {.M = N, .N = K, .K = M, .A = transposed(y, pitch), .B = {x, K}, .C = {dw, K}});
     }
 }
 

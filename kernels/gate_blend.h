@@ -58,23 +58,15 @@ WEDGE_KERNEL(gate_blend_backward, GateBlendBackward)
 // two halves of W's columns, so there is no concatenation in memory.
 template <class T, class Product, class Blend>
 void gate_in_parts(const GateForward<T>& n, const Product& multiply, const Blend& blend) {
-  Gemm<T> product{.trans_b = true,
-                  .M = n.rows,
+  Gemm<T> product{.M = n.rows,
                   .N = n.D,
                   .K = n.D,
-                  .A = n.h,
-                  .lda = n.D,
-                  .B = n.weight,
-                  .ldb = 2 * n.D,
-                  .C = n.alpha,
-                  .ldc = n.D,
-                  .A_rounded = n.h_rounded,
-                  .B_rounded = n.weight_rounded};
+                  .A = {n.h, n.D, n.h_rounded},
+                  .B = transposed(n.weight, 2 * n.D, n.weight_rounded),
+                  .C = {n.alpha, n.D}};
   multiply(product);
-  product.A = n.g;
-  product.A_rounded = n.g_rounded;
-  product.B += n.D;
-  if (product.B_rounded != nullptr) product.B_rounded += n.D;
+  product.A = {n.g, n.D, n.g_rounded};
+  product.B = product.B.offset_by(n.D);
   product.beta = 1;
   multiply(product);
   blend(GateBlendForward<T>{n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});

@@ -8,27 +8,49 @@
 
 namespace wedge {
 
-// For each batch: C = alpha · op(A) · op(B) + beta · C, row-major with leading dimensions (elements between
-// rows). op(A) is [M, K]: A is [M, K], or [K, M] when trans_a. op(B) is [K, N]: B is [K, N], or [N, K] when
-// trans_b. With beta 0, C is only written. On the CPU, factors and sums below the smallest normal number are
-// zero (cpu/flush_denormals.h), and products of float may be made in parts (cpu/amx_tile.h).
+// A or B of a product, row-major in memory.
 template <class T>
+struct GemmOperand {
+  const T* data;
+  std::int64_t ld;  // leading dimension: elements between rows
+  // With Exec::bf16_products: the same as bfloat16, laid out alike, if that is at hand; data may be null then.
+  const BFloat16* rounded = nullptr;
+  bool transposed = false;  // A lies there as [K, M], B as [N, K]
+  std::int64_t stride = 0;  // elements between matrices of the batch
+
+  // What begins `elements` further on.
+  GemmOperand offset_by(std::int64_t elements) const {
+    GemmOperand moved = *this;
+    if (data != nullptr) moved.data += elements;
+    if (rounded != nullptr) moved.rounded += elements;
+    return moved;
+  }
+};
+
+// The operand that is the transpose of what lies in memory.
+template <class T>
+GemmOperand<T> transposed(const T* data, std::int64_t ld, const BFloat16* rounded = nullptr) {
+  return {data, ld, rounded, true};
+}
+
+// C of a product, row-major in memory and as it is: never transposed, nor rounded.
+template <class T>
+struct GemmResult {
+  T* data;
+  std::int64_t ld;
+  std::int64_t stride = 0;
+};
+
+// For each batch: C [M, N] = alpha · A [M, K] · B [K, N] + beta · C. With beta 0, C is only written. On the
+// CPU, factors and sums below the smallest normal number are zero (cpu/flush_denormals.h), and products of
+// float may be made in parts (cpu/amx_tile.h). For C of another type than T there is cuda/gemm.cuh.
+template <class T, class Out = T>
 struct Gemm {
-  bool trans_a = false, trans_b = false;
   std::int64_t M, N, K;
-  Stat<T> alpha = 1;
-  const T* A;
-  std::int64_t lda;
-  const T* B;
-  std::int64_t ldb;
-  Stat<T> beta = 0;
-  T* C;  // [M, N]
-  std::int64_t ldc;
+  GemmOperand<T> A, B;
+  GemmResult<Out> C;
+  Stat<T> alpha = 1, beta = 0;
   std::int64_t batches = 1;
-  std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements between matrices of the batch
-  // With Exec::bf16_products: A and B as bfloat16, laid out alike, if that is at hand; A or B itself
-  // may be null then.
-  const BFloat16 *A_rounded = nullptr, *B_rounded = nullptr;
 };
 
 WEDGE_KERNEL(gemm, Gemm)

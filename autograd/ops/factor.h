@@ -84,8 +84,7 @@ struct RoundedLinear {
   }
   // dy W in bfloat16, [rows, K]
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight, BFloat16* dx) const {
-    gemm<BFloat16>(exec,
-                   {.M = rows, .N = K, .K = N, .A = dy, .lda = N, .B = weight, .ldb = K, .C = dx, .ldc = K});
+    gemm<BFloat16>(exec, {.M = rows, .N = K, .K = N, .A = {dy, N}, .B = {weight, K}, .C = {dx, K}});
   }
   // dx (+)= dy W
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight,
@@ -93,15 +92,10 @@ struct RoundedLinear {
     gemm<float>(exec, {.M = rows,
                        .N = K,
                        .K = N,
-                       .A = nullptr,
-                       .lda = N,
-                       .B = nullptr,
-                       .ldb = K,
-                       .beta = dx.add ? 1.0f : 0.0f,
-                       .C = dx.tensor.data<float>(),
-                       .ldc = K,
-                       .A_rounded = dy,
-                       .B_rounded = weight});
+                       .A = {nullptr, N, dy},
+                       .B = {nullptr, K, weight},
+                       .C = {dx.tensor.data<float>(), K},
+                       .beta = dx.add ? 1.0f : 0.0f});
   }
 
  private:

@@ -40,16 +40,12 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
   const Exec exec = exec_with_bf16_products(y);
   const Factor x_factor = activation_factor(exec, in), up_factor = weight_factor(exec, w1),
                down_factor = weight_factor(exec, w2);
-  gemm<BFloat16>(exec, {.trans_b = true,
-                        .M = s.rows,
+  gemm<BFloat16>(exec, {.M = s.rows,
                         .N = s.N,
                         .K = s.K,
-                        .A = x_factor.data(),
-                        .lda = s.K,
-                        .B = up_factor.data(),
-                        .ldb = s.K,
-                        .C = u.data<BFloat16>(),
-                        .ldc = s.N});
+                        .A = {x_factor.data(), s.K},
+                        .B = transposed(up_factor.data(), s.K),
+                        .C = {u.data<BFloat16>(), s.N}});
   if constexpr (kWithCuda)
     cu::gelu_of_rounded(exec, {s.rows, s.N, u.data<BFloat16>(), bias.data<float>(), g.data<BFloat16>()});
   linear_forward<float>(exec, {s.rows, s.N, s.M, nullptr, nullptr, down_bias.data<float>(), y.data<float>(),

@@ -59,44 +59,30 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                                         .dbias_add = db.add,
                                         .du_rounded = du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
-          const Gemm<T> into_input{.M = rows,
-                                   .N = D,
-                                   .K = D,
-                                   .A = in_du,
-                                   .lda = D,
-                                   .B = in_w,
-                                   .ldb = 2 * D,
-                                   .beta = 1,
-                                   .C = nullptr,
-                                   .ldc = D,
-                                   .A_rounded = du_rounded,
-                                   .B_rounded = compute::rounded(exec, w.get("gate_blend"))};
+          const GemmOperand<T> W{in_w, 2 * D, compute::rounded(exec, w.get("gate_blend"))};
           for (const bool is_g : {false, true}) {
-            if (!(is_g ? dg : dh)) continue;
-            Gemm<T> product = into_input;
-            product.B += is_g ? D : 0;
-            if (is_g && product.B_rounded != nullptr) product.B_rounded += D;
-            product.C = compute::data_or_null<T>(is_g ? dg : dh);
-            gemm<T>(exec, product);
+            const GradSink& dx = is_g ? dg : dh;
+            if (!dx) continue;
+            gemm<T>(exec, {.M = rows,
+                           .N = D,
+                           .K = D,
+                           .A = {in_du, D, du_rounded},
+                           .B = W.offset_by(is_g ? D : 0),
+                           .C = {dx.tensor.data<T>(), D},
+                           .beta = 1});
           }
           if (!dw) return;
           const BFloat16 *const h_rounded = compute::rounded_activation(exec, h),
                                 *const g_rounded = compute::rounded_activation(exec, g);
           compute::beside(exec, dw, {h, g, du.defined() ? du : du_copy}, [&](const Exec& aside) {
             for (const bool is_g : {false, true})
-              gemm<T>(aside, {.trans_a = true,
-                              .M = D,
+              gemm<T>(aside, {.M = D,
                               .N = D,
                               .K = rows,
-                              .A = in_du,
-                              .lda = D,
-                              .B = is_g ? in_g : in_h,
-                              .ldb = D,
-                              .beta = dw.add ? T(1) : T(0),
-                              .C = dw.tensor.data<T>() + (is_g ? D : 0),
-                              .ldc = 2 * D,
-                              .A_rounded = du_rounded,
-                              .B_rounded = is_g ? g_rounded : h_rounded});
+                              .A = transposed(in_du, D, du_rounded),
+                              .B = {is_g ? in_g : in_h, D, is_g ? g_rounded : h_rounded},
+                              .C = {dw.tensor.data<T>() + (is_g ? D : 0), 2 * D},
+                              .beta = dw.add ? T(1) : T(0)});
           });
         });
       });

@@ -71,15 +71,10 @@ void product_backward(const BackwardContext& ctx, const LinearShape& s, const Ou
     gemm<T>(exec, {.M = s.rows,
                    .N = s.K,
                    .K = s.N,
-                   .A = dy.values,
-                   .lda = s.N,
-                   .B = weight.data<T>(),
-                   .ldb = s.K,
-                   .beta = dx.add ? T(1) : T(0),
-                   .C = dx.tensor.data<T>(),
-                   .ldc = s.K,
-                   .A_rounded = dy.rounded,
-                   .B_rounded = compute::rounded(exec, weight)});
+                   .A = {dy.values, s.N, dy.rounded},
+                   .B = {weight.data<T>(), s.K, compute::rounded(exec, weight)},
+                   .C = {dx.tensor.data<T>(), s.K},
+                   .beta = dx.add ? T(1) : T(0)});
 }
 
 }  // namespace

@@ -50,19 +50,14 @@ class LaterGradient {
     exec.bf16_products = rounds;
     std::optional<Factor> factor;
     if (rounds) factor = activation_factor(exec, x);
-    const Gemm<float> product{.trans_a = true,
-                              .M = dweight.tensor.capacity() >= padded * D ? padded : V,
+    const Gemm<float> product{.M = dweight.tensor.capacity() >= padded * D ? padded : V,
                               .N = D,
                               .K = rows_,
-                              .A = rounds ? nullptr : kept_.data<float>(),
-                              .lda = padded,
-                              .B = x.data<float>() + first,
-                              .ldb = D,
-                              .beta = dweight.add ? 1.0f : 0.0f,
-                              .C = dweight.tensor.data<float>(),
-                              .ldc = D,
-                              .A_rounded = rounds ? kept_.data<BFloat16>() : nullptr,
-                              .B_rounded = rounds ? factor->data() + first : nullptr};
+                              .A = transposed(rounds ? nullptr : kept_.data<float>(), padded,
+                                              rounds ? kept_.data<BFloat16>() : nullptr),
+                              .B = {x.data<float>() + first, D, rounds ? factor->data() + first : nullptr},
+                              .C = {dweight.tensor.data<float>(), D},
+                              .beta = dweight.add ? 1.0f : 0.0f};
     compute::beside(exec, dweight, {kept_, rounds ? factor->tensor() : x},
                     [&](const Exec& aside) { gemm<float>(aside, product); });
   }

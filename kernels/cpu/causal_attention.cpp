@@ -34,17 +34,13 @@ Head<T> head_of(const Args& args, std::int64_t b, std::int64_t h) {
 template <class T>
 void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::int64_t queries,
                std::int64_t keys, T* scores) {
-  cpu::gemm<T>(exec, {.trans_b = true,
-                      .M = queries,
+  cpu::gemm<T>(exec, {.M = queries,
                       .N = keys,
                       .K = head.width,
-                      .alpha = head.scale,
-                      .A = head.q + first * head.stride,
-                      .lda = head.stride,
-                      .B = head.k,
-                      .ldb = head.stride,
-                      .C = scores,
-                      .ldc = keys});
+                      .A = {head.q + first * head.stride, head.stride},
+                      .B = transposed(head.k, head.stride),
+                      .C = {scores, keys},
+                      .alpha = head.scale});
 }
 
 // row = softmax(row). Backward makes it anew in the same way: exp(S - lse) would lose what lse rounds away,
@@ -78,12 +74,9 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
         cpu::gemm<T>(exec, {.M = queries,
                             .N = head.width,
                             .K = keys,
-                            .A = scores,
-                            .lda = keys,
-                            .B = head.v,
-                            .ldb = head.stride,
-                            .C = args.o + (b * args.L + first) * args.D + h * head.width,
-                            .ldc = args.D});
+                            .A = {scores, keys},
+                            .B = {head.v, head.stride},
+                            .C = {args.o + (b * args.L + first) * args.D + h * head.width, args.D}});
       }
     }
   });
@@ -110,16 +103,12 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
             std::fill_n(dv + j * head.stride, head.width, T(0));
           }
         scores_of(exec, head, first, queries, keys, p);
-        cpu::gemm<T>(exec, {.trans_b = true,
-                            .M = queries,
+        cpu::gemm<T>(exec, {.M = queries,
                             .N = keys,
                             .K = head.width,
-                            .A = dout,
-                            .lda = args.D,
-                            .B = head.v,
-                            .ldb = head.stride,
-                            .C = dp,
-                            .ldc = keys});
+                            .A = {dout, args.D},
+                            .B = transposed(head.v, head.stride),
+                            .C = {dp, keys}});
         for (std::int64_t i = 0; i < queries; ++i) {
           const FlushDenormals flush;
           const std::int64_t t = first + i, seen = t + 1;
@@ -132,38 +121,27 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
           std::fill(p + i * keys + seen, p + (i + 1) * keys, T(0));
           std::fill(dp + i * keys + seen, dp + (i + 1) * keys, T(0));
         }
-        cpu::gemm<T>(exec, {.trans_a = true,
-                            .M = keys,
+        cpu::gemm<T>(exec, {.M = keys,
                             .N = head.width,
                             .K = queries,
-                            .A = p,
-                            .lda = keys,
-                            .B = dout,
-                            .ldb = args.D,
-                            .beta = 1,
-                            .C = dv,
-                            .ldc = head.stride});
+                            .A = transposed(p, keys),
+                            .B = {dout, args.D},
+                            .C = {dv, head.stride},
+                            .beta = 1});
         cpu::gemm<T>(exec, {.M = queries,
                             .N = head.width,
                             .K = keys,
-                            .A = dp,
-                            .lda = keys,
-                            .B = head.k,
-                            .ldb = head.stride,
-                            .beta = args.dqkv_add ? T(1) : T(0),
-                            .C = dq + first * head.stride,
-                            .ldc = head.stride});
-        cpu::gemm<T>(exec, {.trans_a = true,
-                            .M = keys,
+                            .A = {dp, keys},
+                            .B = {head.k, head.stride},
+                            .C = {dq + first * head.stride, head.stride},
+                            .beta = args.dqkv_add ? T(1) : T(0)});
+        cpu::gemm<T>(exec, {.M = keys,
                             .N = head.width,
                             .K = queries,
-                            .A = dp,
-                            .lda = keys,
-                            .B = head.q + first * head.stride,
-                            .ldb = head.stride,
-                            .beta = 1,
-                            .C = dk,
-                            .ldc = head.stride});
+                            .A = transposed(dp, keys),
+                            .B = {head.q + first * head.stride, head.stride},
+                            .C = {dk, head.stride},
+                            .beta = 1});
       }
     }
   });

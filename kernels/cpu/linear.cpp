@@ -9,16 +9,12 @@ namespace wedge::cpu {
 
 template <class T>
 void linear_forward(const Exec& exec, const LinearForward<T>& args) {
-  cpu::gemm<T>(exec, {.trans_b = true,
-                      .M = args.rows,
+  cpu::gemm<T>(exec, {.M = args.rows,
                       .N = args.N,
                       .K = args.K,
-                      .A = args.x,
-                      .lda = args.K,
-                      .B = args.weight,
-                      .ldb = args.K,
-                      .C = args.y,
-                      .ldc = args.N});
+                      .A = {args.x, args.K},
+                      .B = transposed(args.weight, args.K),
+                      .C = {args.y, args.N}});
   if (args.bias == nullptr) return;
   const auto bias = as_array(args.bias, args.N);
   parallel_rows(args.rows, args.N, [&](std::int64_t begin, std::int64_t end) {
@@ -29,17 +25,13 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 template <class T>
 void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
   if (args.dweight != nullptr)
-    cpu::gemm<T>(exec, {.trans_a = true,
-                        .M = args.N,
+    cpu::gemm<T>(exec, {.M = args.N,
                         .N = args.K,
                         .K = args.rows,
-                        .A = args.dy,
-                        .lda = args.N,
-                        .B = args.x,
-                        .ldb = args.K,
-                        .beta = args.dweight_add ? T(1) : T(0),
-                        .C = args.dweight,
-                        .ldc = args.K});
+                        .A = transposed(args.dy, args.N),
+                        .B = {args.x, args.K},
+                        .C = {args.dweight, args.K},
+                        .beta = args.dweight_add ? T(1) : T(0)});
   if (args.dbias != nullptr)
     cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias, args.dbias_add});
 }

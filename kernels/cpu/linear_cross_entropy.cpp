@@ -45,16 +45,12 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
   for (std::int64_t first = 0; first < args.rows; first += kLogitRows) {
     const std::int64_t count = std::min(kLogitRows, args.rows - first);
     const T* x = args.x + first * D;
-    cpu::gemm<T>(exec, {.trans_b = true,
-                        .M = count,
+    cpu::gemm<T>(exec, {.M = count,
                         .N = V,
                         .K = D,
-                        .A = x,
-                        .lda = D,
-                        .B = args.weight,
-                        .ldb = D,
-                        .C = logits.data(),
-                        .ldc = stride});
+                        .A = {x, D},
+                        .B = transposed(args.weight, D),
+                        .C = {logits.data(), stride}});
     parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
       const FlushDenormals flush;
       for (std::int64_t i = begin; i < end; ++i) {
@@ -73,29 +69,19 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
     });
     if (args.dx != nullptr) {
       T* dx = args.dx + first * D;
-      cpu::gemm<T>(exec, {.M = count,
-                          .N = D,
-                          .K = V,
-                          .A = logits.data(),
-                          .lda = stride,
-                          .B = args.weight,
-                          .ldb = D,
-                          .C = dx,
-                          .ldc = D});
+      cpu::gemm<T>(
+          exec,
+          {.M = count, .N = D, .K = V, .A = {logits.data(), stride}, .B = {args.weight, D}, .C = {dx, D}});
       for (std::int64_t i = 0; i < count; ++i) as_array(dx + i * D, D) *= scale[first + i];
     }
     if (args.dweight != nullptr)
-      cpu::gemm<T>(exec, {.trans_a = true,
-                          .M = V,
+      cpu::gemm<T>(exec, {.M = V,
                           .N = D,
                           .K = count,
-                          .A = logits.data(),
-                          .lda = stride,
-                          .B = scaled_x.data(),
-                          .ldb = D,
-                          .beta = first > 0 ? T(1) : T(0),
-                          .C = args.dweight,
-                          .ldc = D});
+                          .A = transposed(logits.data(), stride),
+                          .B = {scaled_x.data(), D},
+                          .C = {args.dweight, D},
+                          .beta = first > 0 ? T(1) : T(0)});
   }
   if (args.dweight != nullptr)
     std::fill(args.dweight + V * D, args.dweight + padded_classes(V) * D, Stat<T>(0));

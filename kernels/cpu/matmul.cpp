@@ -35,7 +35,7 @@ std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
 
 // One operand as rows of A, or columns of B, R of them a panel.
 template <class Tile, bool IsRows>
-struct Operand {
+struct Panels {
   using T = typename Tile::Value;
   using Packed = typename Tile::Packed;
   static constexpr int R = IsRows ? Tile::kRows : Tile::kColumns;
@@ -43,6 +43,7 @@ struct Operand {
   std::int64_t ld;
   bool along_depth;  // the steps of K lie side by side
 
+  explicit Panels(const GemmOperand<T>& x) : data(x.data), ld(x.ld), along_depth(x.transposed != IsRows) {}
   const T* at(std::int64_t row, std::int64_t k) const {
     return data + (along_depth ? row * ld + k : k * ld + row);
   }
@@ -106,8 +107,7 @@ class Product {
   static constexpr int MR = Tile::kRows, NR = Tile::kColumns;
 
  public:
-  Product(const Gemm<T>& g, const T* A, const T* B, T* C)
-      : g_(g), a_{A, g.lda, !g.trans_a}, b_{B, g.ldb, g.trans_b}, c_(C), cut_(g.M, g.N, g.K) {}
+  explicit Product(const Gemm<T>& g) : g_(g), a_(g.A), b_(g.B), cut_(g.M, g.N, g.K) {}
 
   void run() const {
     const std::int64_t shared_size = cut_.by_rows ? g_.N : g_.M, own_size = cut_.by_rows ? g_.M : g_.N;
@@ -176,45 +176,46 @@ class Product {
     const Packed* const a = packed_a_.data() + block * cut_.a_block() + i * Tile::row_stride(steps);
     const Packed* const b = packed_b_.data() + block * cut_.b_block() + j * Tile::column_stride(steps);
     Tile::multiply(steps, a, b, g_.alpha, k == 0 ? g_.beta : T(1),
-                   c_ + (p.m + i * MR) * g_.ldc + p.n + j * NR, g_.ldc,
+                   g_.C.data + (p.m + i * MR) * g_.C.ld + p.n + j * NR, g_.C.ld,
                    static_cast<int>(std::min<std::int64_t>(MR, p.rows - i * MR)),
                    static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
   }
 
   const Gemm<T>& g_;
-  const Operand<Tile, true> a_;
-  const Operand<Tile, false> b_;
-  T* const c_;
+  const Panels<Tile, true> a_;
+  const Panels<Tile, false> b_;
   const Cut<Tile> cut_;
   const Scratch<Packed> packed_a_{cut_.blocks() * cut_.a_block()}, packed_b_{cut_.blocks() * cut_.b_block()};
   // Every element is written once, in whole lines of cache: they need not be read for that.
   const bool past_caches_ = Tile::kCanStream && g_.beta == T(0) && g_.K <= cut_.depth &&
                             g_.M * g_.N * static_cast<std::int64_t>(sizeof(T)) >= kPastCaches &&
-                            reinterpret_cast<std::uintptr_t>(c_) % 64 == 0 && g_.ldc * sizeof(T) % 64 == 0;
+                            reinterpret_cast<std::uintptr_t>(g_.C.data) % 64 == 0 &&
+                            g_.C.ld * sizeof(T) % 64 == 0;
 };
 
 // A few rows, as in decoding, meet every element of B few times: packing would cost more than the product.
 template <class T>
-void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
-  const std::int64_t step = g.trans_a ? g.lda : 1, next = g.trans_a ? 1 : g.lda;
+void few_rows(const Gemm<T>& g) {
+  const T *const A = g.A.data, *const B = g.B.data;
+  const std::int64_t lda = g.A.ld, ldb = g.B.ld;
+  const std::int64_t step = g.A.transposed ? lda : 1, next = g.A.transposed ? 1 : lda;
   const auto columns = [&](std::int64_t begin, std::int64_t end) {
     const FlushDenormals flush;
     for (std::int64_t i = 0; i < g.M; ++i) {
-      T* const c = C + i * g.ldc;
+      T* const c = g.C.data + i * g.C.ld;
       for (std::int64_t j = begin; j < end; ++j) c[j] = g.beta == T(0) ? T(0) : g.beta * c[j];
       const auto x = [&](std::int64_t k) { return g.alpha * A[i * next + k * step]; };
       std::int64_t k = 0;
       for (; k + 4 <= g.K; k += 4) {  // c is read and written once for four steps
         const T x0 = x(k), x1 = x(k + 1), x2 = x(k + 2), x3 = x(k + 3);
-        const T *const b0 = B + k * g.ldb, *const b1 = b0 + g.ldb, *const b2 = b1 + g.ldb,
-                       *const b3 = b2 + g.ldb;
+        const T *const b0 = B + k * ldb, *const b1 = b0 + ldb, *const b2 = b1 + ldb, *const b3 = b2 + ldb;
 #pragma omp simd
         for (std::int64_t j = begin; j < end; ++j)
           c[j] += (x0 * b0[j] + x1 * b1[j]) + (x2 * b2[j] + x3 * b3[j]);
       }
       for (; k < g.K; ++k) {
         const T x0 = x(k);
-        const T* const b0 = B + k * g.ldb;
+        const T* const b0 = B + k * ldb;
 #pragma omp simd
         for (std::int64_t j = begin; j < end; ++j) c[j] += x0 * b0[j];
       }
@@ -224,27 +225,27 @@ void few_rows(const Gemm<T>& g, const T* A, const T* B, T* C) {
     const FlushDenormals flush;
     for (std::int64_t j = begin; j < end; ++j)
       for (std::int64_t i = 0; i < g.M; ++i) {
-        T& c = C[i * g.ldc + j];
-        c = g.alpha * dot(A + i * g.lda, B + j * g.ldb, g.K) + (g.beta == T(0) ? T(0) : g.beta * c);
+        T& c = g.C.data[i * g.C.ld + j];
+        c = g.alpha * dot(A + i * lda, B + j * ldb, g.K) + (g.beta == T(0) ? T(0) : g.beta * c);
       }
   };
   const std::int64_t grain = ceil_div(kElementGrain, g.M * std::max<std::int64_t>(1, g.K));
-  if (g.trans_b && g.K > 0)  // with no steps, B need not be anywhere
+  if (g.B.transposed && g.K > 0)  // with no steps, B need not be anywhere
     parallel_for(g.N, grain, dots);
   else
     parallel_for(g.N, ceil_div(grain, kLanes<T>) * kLanes<T>, columns);
 }
 
 template <class T>
-void one(const Exec& exec, const Gemm<T>& g, const T* A, const T* B, T* C) {
-  const bool few = g.M <= kFewRows && !(g.trans_a && g.trans_b);
-  if (few || g.K == 0) return few_rows(g, A, B, C);
+void one(const Exec& exec, const Gemm<T>& g) {
+  const bool few = g.M <= kFewRows && !(g.A.transposed && g.B.transposed);
+  if (few || g.K == 0) return few_rows(g);
   if constexpr (std::is_same_v<T, float>) {
     if (exec.rounds_factors && AmxTile<1>::pays(g.M, g.N, g.K) && has_amx())
-      return Product<AmxTile<1>>(g, A, B, C).run();
-    if (AmxTile<3>::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile<3>>(g, A, B, C).run();
+      return Product<AmxTile<1>>(g).run();
+    if (AmxTile<3>::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile<3>>(g).run();
   }
-  Product<VectorTile<T>>(g, A, B, C).run();
+  Product<VectorTile<T>>(g).run();
 }
 
 }  // namespace
@@ -252,12 +253,17 @@ void one(const Exec& exec, const Gemm<T>& g, const T* A, const T* B, T* C) {
 template <class T>
 void gemm(const Exec& exec, const Gemm<T>& g) {
   if (g.M == 0 || g.N == 0 || g.batches == 0) return;
-  if (g.batches == 1) return one(exec, g, g.A, g.B, g.C);
+  if (g.batches == 1) return one(exec, g);
   const std::int64_t flops = std::max<std::int64_t>(1, g.M * g.N * g.K);
   parallel_for(g.batches, std::max<std::int64_t>(1, 4 * kElementGrain / flops),
                [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t i = begin; i < end; ++i)
-                   one(exec, g, g.A + i * g.stride_a, g.B + i * g.stride_b, g.C + i * g.stride_c);
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   Gemm<T> at = g;
+                   at.A = g.A.offset_by(i * g.A.stride);
+                   at.B = g.B.offset_by(i * g.B.stride);
+                   at.C.data += i * g.C.stride;
+                   one(exec, at);
+                 }
                });
 }
 

@@ -135,17 +135,13 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
     T* g = args.g + first * args.D;
     if (args.bias != nullptr)
       for (std::int64_t i = 0; i < count; ++i) std::copy_n(args.bias, args.D, g + i * args.D);
-    cpu::gemm<T>(exec, {.trans_b = true,
-                        .M = count,
+    cpu::gemm<T>(exec, {.M = count,
                         .N = args.D,
                         .K = P,
-                        .A = features.data(),
-                        .lda = P,
-                        .B = args.weight,
-                        .ldb = P,
-                        .beta = args.bias != nullptr ? T(1) : T(0),
-                        .C = g,
-                        .ldc = args.D});
+                        .A = {features.data(), P},
+                        .B = transposed(args.weight, P),
+                        .C = {g, args.D},
+                        .beta = args.bias != nullptr ? T(1) : T(0)});
   }
 }
 
@@ -162,29 +158,18 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
     const T* dg = args.dg + first * D;
     if (args.dweight != nullptr) {
       features_of_rows(args.z, args.s, R, first, count, std::identity(), features.data());
-      cpu::gemm<T>(exec, {.trans_a = true,
-                          .M = D,
+      cpu::gemm<T>(exec, {.M = D,
                           .N = P,
                           .K = count,
-                          .A = dg,
-                          .lda = D,
-                          .B = features.data(),
-                          .ldb = P,
-                          .beta = args.dweight_add || first > 0 ? T(1) : T(0),
-                          .C = args.dweight,
-                          .ldc = P});
+                          .A = transposed(dg, D),
+                          .B = {features.data(), P},
+                          .C = {args.dweight, P},
+                          .beta = args.dweight_add || first > 0 ? T(1) : T(0)});
     }
     if (args.dz == nullptr) continue;
     T* dfeatures = features.data();
-    cpu::gemm<T>(exec, {.M = count,
-                        .N = P,
-                        .K = D,
-                        .A = dg,
-                        .lda = D,
-                        .B = args.weight,
-                        .ldb = P,
-                        .C = dfeatures,
-                        .ldc = P});
+    cpu::gemm<T>(exec,
+                 {.M = count, .N = P, .K = D, .A = {dg, D}, .B = {args.weight, P}, .C = {dfeatures, P}});
     // dz_t's own part, and q_t for the positions that t looks back at.
     parallel_rows(count, 4 * P, [&](std::int64_t begin, std::int64_t end) {
       std::vector<T> zhat(R), w(R), own(R);

@@ -38,21 +38,23 @@ BiasProducts::BiasProducts(void* workspace, std::size_t bytes) : workspace_(work
   check_blas(cublasLtCreate(&handle_), "matmul: cublasLtCreate");
 }
 
-BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p) const {
+// Column-major, as cuBLAS has it, the product is Cᵀ [N, M] = Bᵀ Aᵀ, with a bias for each of its rows.
+template <class Out>
+BiasProducts::Plan BiasProducts::make_plan(const Gemm<BFloat16, Out>& g, const Out* bias) const {
   Plan plan;
   cublasLtMatmulDesc_t operation = nullptr;
   check_blas(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
              "matmul: cublasLtMatmulDescCreate");
   plan.operation.reset(operation);
-  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<std::int32_t>(p.trans_a));
-  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, static_cast<std::int32_t>(p.trans_b));
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<std::int32_t>(op_of(g.B)));
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, static_cast<std::int32_t>(op_of(g.A)));
   set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(CUBLASLT_EPILOGUE_BIAS));
-  set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(p.type));
-  set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-  const bool ta = p.trans_a != CUBLAS_OP_N, tb = p.trans_b != CUBLAS_OP_N;
-  plan.a.reset(layout(CUDA_R_16BF, ta ? p.k : p.m, ta ? p.m : p.k, p.lda));
-  plan.b.reset(layout(CUDA_R_16BF, tb ? p.n : p.k, tb ? p.k : p.n, p.ldb));
-  plan.d.reset(layout(p.type, p.m, p.n, p.ldd));
+  set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(kBlasType<Out>));
+  set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  const bool ta = g.A.transposed, tb = g.B.transposed;
+  plan.a.reset(layout(CUDA_R_16BF, tb ? g.K : g.N, tb ? g.N : g.K, g.B.ld));
+  plan.b.reset(layout(CUDA_R_16BF, ta ? g.M : g.K, ta ? g.K : g.M, g.A.ld));
+  plan.d.reset(layout(kBlasType<Out>, g.N, g.M, g.C.ld));
 
   cublasLtMatmulPreference_t made = nullptr;
   check_blas(cublasLtMatmulPreferenceCreate(&made), "matmul: cublasLtMatmulPreferenceCreate");
@@ -75,19 +77,24 @@ BiasProducts::Plan BiasProducts::make_plan(const BiasProduct& p) const {
   return plan;
 }
 
-bool BiasProducts::multiply(const BiasProduct& p, cudaStream_t stream) {
-  if (!all_aligned(kAlignment, p.A, p.B, p.D, p.bias)) return false;
-  const Key key{{p.m, p.n, p.k, p.lda, p.ldb, p.ldd}, {p.trans_a, p.trans_b, static_cast<int>(p.type)}};
+template <class Out>
+bool BiasProducts::multiply(const Gemm<BFloat16, Out>& g, const Out* bias, cudaStream_t stream) {
+  if (!all_aligned(kAlignment, g.A.data, g.B.data, g.C.data, bias)) return false;
+  const Key key{{g.M, g.N, g.K, g.A.ld, g.B.ld, g.C.ld},
+                {g.A.transposed, g.B.transposed, static_cast<int>(kBlasType<Out>)}};
   auto at = plans_.find(key);
-  if (at == plans_.end()) at = plans_.emplace(key, make_plan(p)).first;
+  if (at == plans_.end()) at = plans_.emplace(key, make_plan(g, bias)).first;
   const Plan& plan = at->second;
   if (!plan.found) return false;
-  set(plan.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-  check_blas(
-      cublasLtMatmul(handle_, plan.operation.get(), &p.alpha, p.A, plan.a.get(), p.B, plan.b.get(), &p.beta,
-                     p.D, plan.d.get(), p.D, plan.d.get(), &plan.algorithm, workspace_, bytes_, stream),
-      "matmul: cublasLtMatmul");
+  set(plan.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  check_blas(cublasLtMatmul(handle_, plan.operation.get(), &g.alpha, g.B.data, plan.a.get(), g.A.data,
+                            plan.b.get(), &g.beta, g.C.data, plan.d.get(), g.C.data, plan.d.get(),
+                            &plan.algorithm, workspace_, bytes_, stream),
+             "matmul: cublasLtMatmul");
   return true;
 }
+
+template bool BiasProducts::multiply(const Gemm<BFloat16, float>&, const float*, cudaStream_t);
+template bool BiasProducts::multiply(const Gemm<BFloat16>&, const BFloat16*, cudaStream_t);
 
 }  // namespace wedge::cu

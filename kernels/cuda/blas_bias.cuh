@@ -15,22 +15,6 @@
 
 namespace wedge::cu {
 
-// Column-major, as cuBLAS has it: D [m, n] = alpha · op(A) · op(B) + beta · D, D [i, j] += bias [i].
-struct BiasProduct {
-  cublasOperation_t trans_a, trans_b;
-  std::int64_t m, n, k;
-  float alpha;
-  const BFloat16* A;
-  std::int64_t lda;
-  const BFloat16* B;
-  std::int64_t ldb;
-  float beta;
-  void* D;
-  std::int64_t ldd;
-  cudaDataType_t type;  // of D
-  const void* bias;     // of D's type
-};
-
 // cuBLASLt's kernels for the products that were asked for, each chosen once: the host searches nothing in a
 // step, and every run of a program takes the same ones. Not for several threads at once.
 class BiasProducts {
@@ -38,9 +22,11 @@ class BiasProducts {
   // With working memory that the products on one stream take in turn.
   BiasProducts(void* workspace, std::size_t bytes);
 
-  // False, and nothing is done, where cuBLASLt has no kernel for such a product or a pointer is not aligned
-  // to 16 bytes. Throws wedge::Error if a call fails.
-  bool multiply(const BiasProduct& p, cudaStream_t stream);
+  // The product g, without batches and not empty, with bias [N] added to each row of C. False, and nothing is
+  // done, where cuBLASLt has no kernel for such a product or a pointer is not aligned to 16 bytes. Throws
+  // wedge::Error if a call fails.
+  template <class Out>
+  bool multiply(const Gemm<BFloat16, Out>& g, const Out* bias, cudaStream_t stream);
 
  private:
   template <class H, auto destroy>
@@ -59,7 +45,8 @@ class BiasProducts {
     cublasLtMatmulAlgo_t algorithm{};
     bool found = false;
   };
-  Plan make_plan(const BiasProduct& p) const;
+  template <class Out>
+  Plan make_plan(const Gemm<BFloat16, Out>& g, const Out* bias) const;
 
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_;

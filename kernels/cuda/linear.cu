@@ -69,18 +69,12 @@ __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials
 template <class T>
 void linear_forward(const Exec& exec, const LinearForward<T>& args) {
   const bool done = gemm_with_bias<T>(exec,
-                                      {.trans_b = true,
-                                       .M = args.rows,
+                                      {.M = args.rows,
                                        .N = args.N,
                                        .K = args.K,
-                                       .A = args.x,
-                                       .lda = args.K,
-                                       .B = args.weight,
-                                       .ldb = args.K,
-                                       .C = args.y,
-                                       .ldc = args.N,
-                                       .A_rounded = args.x_rounded,
-                                       .B_rounded = args.weight_rounded},
+                                       .A = {args.x, args.K, args.x_rounded},
+                                       .B = transposed(args.weight, args.K, args.weight_rounded),
+                                       .C = {args.y, args.N}},
                                       args.bias);
   if (done || args.bias == nullptr || args.rows == 0 || args.N == 0) return;
   launch("bias_add", bias_add_kernel<T>, tile_grid(args.rows, args.N), kTileThreads, 0, exec.stream,
@@ -90,19 +84,13 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 template <class T>
 void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
   if (args.dweight != nullptr)
-    cu::gemm<T>(exec, {.trans_a = true,
-                       .M = args.N,
+    cu::gemm<T>(exec, {.M = args.N,
                        .N = args.K,
                        .K = args.rows,
-                       .A = args.dy,
-                       .lda = args.N,
-                       .B = args.x,
-                       .ldb = args.K,
-                       .beta = args.dweight_add ? 1.0f : 0.0f,
-                       .C = args.dweight,
-                       .ldc = args.K,
-                       .A_rounded = args.dy_rounded,
-                       .B_rounded = args.x_rounded});
+                       .A = transposed(args.dy, args.N, args.dy_rounded),
+                       .B = {args.x, args.K, args.x_rounded},
+                       .C = {args.dweight, args.K},
+                       .beta = args.dweight_add ? 1.0f : 0.0f});
   if (args.dbias == nullptr || args.N == 0) return;
   const ColumnSums<1> sums(args.rows, args.N);
   const auto sum = [&]<class Dy>(const Dy* dy) {

@@ -73,49 +73,32 @@ void in_chunks(const Exec& exec, const LinearCrossEntropy<T>& args, const In* x,
     const bool kept = keeps && first + count == args.rows;
     for (std::int64_t row = 0; row < count; row += chunk) {
       const std::int64_t rows = at_most(count - row, chunk);
-      gemm_to<In, Logit>(exec,
-                         {.trans_b = true,
-                          .M = rows,
-                          .N = weight_rows,
-                          .K = D,
-                          .A = x + (first + row) * D,
-                          .lda = D,
-                          .B = weight,
-                          .ldb = D,
-                          .C = nullptr,
-                          .ldc = stride},
-                         logits + row * stride);
+      gemm_to<In, Logit>(exec, {.M = rows,
+                                .N = weight_rows,
+                                .K = D,
+                                .A = {x + (first + row) * D, D},
+                                .B = transposed(weight, D),
+                                .C = {logits + row * stride, stride}});
       linear_cross_entropy_rows<Logit>(
           exec, {rows, V, stride, logits + row * stride, gradients, args.targets + first + row,
                  losses.data() + first + row, static_cast<float>(args.rows)});
     }
     if constexpr (std::is_same_v<Logit, In>) {
       if (args.dx != nullptr)
-        gemm_to<In, T>(exec,
-                       {.M = count,
-                        .N = D,
-                        .K = weight_rows,
-                        .A = logits,
-                        .lda = stride,
-                        .B = weight,
-                        .ldb = D,
-                        .C = nullptr,
-                        .ldc = D},
-                       args.dx + first * D);
+        gemm_to<In, T>(exec, {.M = count,
+                              .N = D,
+                              .K = weight_rows,
+                              .A = {logits, stride},
+                              .B = {weight, D},
+                              .C = {args.dx + first * D, D}});
       if (args.dweight != nullptr && !kept)
-        gemm_to<In, float>(exec,
-                           {.trans_a = true,
-                            .M = stride,
-                            .N = D,
-                            .K = count,
-                            .A = logits,
-                            .lda = stride,
-                            .B = x + first * D,
-                            .ldb = D,
-                            .beta = first > 0 ? 1.0f : 0.0f,
-                            .C = nullptr,
-                            .ldc = D},
-                           args.dweight);
+        gemm_to<In, float>(exec, {.M = stride,
+                                  .N = D,
+                                  .K = count,
+                                  .A = transposed(logits, stride),
+                                  .B = {x + first * D, D},
+                                  .C = {args.dweight, D},
+                                  .beta = first > 0 ? 1.0f : 0.0f});
     }
   }
   launch("linear_cross_entropy_mean", linear_cross_entropy_mean_kernel, 1, kThreads, 0, exec.stream,

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "kernels/cuda/blas_bias.cuh"
 #include "kernels/cuda/gemm.cuh"
@@ -65,44 +66,37 @@ constexpr int kThreads = 256;
 
 // C = beta · C, what is left of a product over K = 0.
 template <class Out>
-__global__ void gemm_scale_kernel(std::int64_t M, std::int64_t N, std::int64_t batches, float beta, Out* C,
-                                  std::int64_t ldc, std::int64_t stride_c) {
+__global__ void gemm_scale_kernel(std::int64_t M, std::int64_t N, std::int64_t batches, float beta,
+                                  GemmResult<Out> C) {
   for (std::int64_t i = thread_in_grid(); i < M * N * batches; i += threads_in_grid()) {
-    Out* const c = C + i / (M * N) * stride_c + i / N % M * ldc + i % N;
+    Out* const c = C.data + i / (M * N) * C.stride + i / N % M * C.ld + i % N;
     *c = from_float<Out>(beta == 0 ? 0.0f : beta * to_float(*c));
   }
 }
 
-// The matrices of a batch as they lie in memory.
-struct Matrices {
-  std::int64_t rows, cols, ld, stride, batches;
-};
-
-// Dense bfloat16 copies of them.
-void copy_rounded(const Matrices& m, const float* from, BFloat16* to) {
-  copy_strided({3, {m.batches, m.rows, m.cols}, {m.rows * m.cols, m.cols, 1}, {m.stride, m.ld, 1}, to, from},
-               DType::bf16, DType::f32);
-}
-
-// A factor in bfloat16: the caller's copy, laid out like the original, or a dense one that is made here. One
-// matrix that serves the whole batch is copied once.
-class RoundedFactor {
+// An operand [rows, cols] in bfloat16: the caller's copy, laid out like the original, or a dense one that is
+// made here. One matrix that serves the whole batch is copied once.
+class RoundedOperand {
  public:
-  RoundedFactor(const Matrices& m, const float* values, const BFloat16* at_hand)
-      : copy_(at_hand != nullptr ? 0 : m.rows * m.cols * m.batches),
-        data_(at_hand != nullptr ? at_hand : copy_.data()),
-        ld_(at_hand != nullptr ? m.ld : m.cols),
-        stride_(at_hand != nullptr || m.stride == 0 ? m.stride : m.rows * m.cols) {
-    if (at_hand == nullptr) copy_rounded(m, values, copy_.data());
+  RoundedOperand(const GemmOperand<float>& x, std::int64_t rows, std::int64_t cols, std::int64_t batches)
+      : copies_(x.stride == 0 ? 1 : batches),
+        memory_(x.rounded != nullptr ? 0 : copies_ * rows * cols),
+        operand_{x.rounded, x.ld, nullptr, x.transposed, x.stride} {
+    if (x.rounded != nullptr) return;
+    if (x.transposed) std::swap(rows, cols);  // as they lie there
+    const std::int64_t each = rows * cols;
+    copy_strided({3, {copies_, rows, cols}, {each, cols, 1}, {x.stride, x.ld, 1}, memory_.data(), x.data},
+                 DType::bf16, DType::f32);
+    operand_.data = memory_.data();
+    operand_.ld = cols;
+    operand_.stride = x.stride == 0 ? 0 : each;
   }
-  const BFloat16* data() const { return data_; }
-  std::int64_t ld() const { return ld_; }
-  std::int64_t stride() const { return stride_; }
+  const GemmOperand<BFloat16>& get() const { return operand_; }
 
  private:
-  Scratch<BFloat16> copy_;
-  const BFloat16* data_;
-  std::int64_t ld_, stride_;
+  std::int64_t copies_;
+  Scratch<BFloat16> memory_;
+  GemmOperand<BFloat16> operand_;
 };
 
 // cuBLAS's argument: at least 1, and of 32 bits.
@@ -113,74 +107,47 @@ int narrow(std::int64_t n) {
 
 // The product with its bias in one kernel of cuBLASLt; false, and nothing is done, where there is none.
 template <class Out>
-bool multiply_with(const Exec& exec, const Gemm<BFloat16>& g, const Out* bias, Out* out) {
+bool multiply_with(const Exec& exec, const Gemm<BFloat16, Out>& g, const Out* bias) {
   if (bias == nullptr || g.M == 0 || g.N == 0 || g.K == 0 || g.batches != 1) return false;
-  const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  // C's columns are the rows of Cᵀ, to which cuBLAS adds a bias.
-  const BiasProduct product{op(g.trans_b), op(g.trans_a), g.N,    g.M, g.K,   g.alpha,        g.B, g.ldb,
-                            g.A,           g.lda,         g.beta, out, g.ldc, kBlasType<Out>, bias};
   return with_blas(exec.stream, [&](Blas& blas) {
-    return blas.with_bias().multiply(product, static_cast<cudaStream_t>(exec.stream));
+    return blas.with_bias().multiply(g, bias, static_cast<cudaStream_t>(exec.stream));
   });
 }
 
 // The product of bfloat16 copies of the factors, and whether the bias was added with it.
 bool gemm_of_rounded(const Exec& exec, const Gemm<float>& g, const float* bias) {
-  const auto stored = [&](bool transposed, std::int64_t rows, std::int64_t cols, std::int64_t ld,
-                          std::int64_t stride) {
-    const std::int64_t batches = stride == 0 ? 1 : g.batches;
-    return transposed ? Matrices{cols, rows, ld, stride, batches} : Matrices{rows, cols, ld, stride, batches};
-  };
-  const RoundedFactor A(stored(g.trans_a, g.M, g.K, g.lda, g.stride_a), g.A, g.A_rounded);
-  const RoundedFactor B(stored(g.trans_b, g.K, g.N, g.ldb, g.stride_b), g.B, g.B_rounded);
-  const Gemm<BFloat16> of{.trans_a = g.trans_a,
-                          .trans_b = g.trans_b,
-                          .M = g.M,
-                          .N = g.N,
-                          .K = g.K,
-                          .alpha = g.alpha,
-                          .A = A.data(),
-                          .lda = A.ld(),
-                          .B = B.data(),
-                          .ldb = B.ld(),
-                          .beta = g.beta,
-                          .C = nullptr,
-                          .ldc = g.ldc,
-                          .batches = g.batches,
-                          .stride_a = A.stride(),
-                          .stride_b = B.stride(),
-                          .stride_c = g.stride_c};
-  if (multiply_with(exec, of, bias, g.C)) return true;
-  gemm_to(exec, of, g.C);
+  const RoundedOperand A(g.A, g.M, g.K, g.batches), B(g.B, g.K, g.N, g.batches);
+  const Gemm<BFloat16, float> of{g.M, g.N, g.K, A.get(), B.get(), g.C, g.alpha, g.beta, g.batches};
+  if (multiply_with(exec, of, bias)) return true;
+  gemm_to(exec, of);
   return false;
 }
 
 }  // namespace
 
 template <class T, class Out>
-void gemm_to(const Exec& exec, const Gemm<T>& g, Out* out) {
+void gemm_to(const Exec& exec, const Gemm<T, Out>& g) {
   if (g.M == 0 || g.N == 0 || g.batches == 0) return;
   if (g.K == 0) {
     if (g.beta == 1) return;
     launch("gemm_scale", gemm_scale_kernel<Out>, blocks_for(g.M * g.N * g.batches, kThreads), kThreads, 0,
-           exec.stream, g.M, g.N, g.batches, g.beta, out, g.ldc, g.stride_c);
+           exec.stream, g.M, g.N, g.batches, g.beta, g.C);
     return;
   }
-  const auto op = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   const int m = narrow(g.N), n = narrow(g.M), k = narrow(g.K), batches = narrow(g.batches);
-  const int lda = narrow(g.ldb), ldb = narrow(g.lda), ldc = narrow(g.ldc);
+  const int lda = narrow(g.B.ld), ldb = narrow(g.A.ld), ldc = narrow(g.C.ld);
   with_blas(exec.stream, [&](const Blas& blas) {
-    check_blas(cublasGemmStridedBatchedEx(blas.handle(), op(g.trans_b), op(g.trans_a), m, n, k, &g.alpha, g.B,
-                                          kBlasType<T>, lda, g.stride_b, g.A, kBlasType<T>, ldb, g.stride_a,
-                                          &g.beta, out, kBlasType<Out>, ldc, g.stride_c, batches,
-                                          CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+    check_blas(cublasGemmStridedBatchedEx(blas.handle(), op_of(g.B), op_of(g.A), m, n, k, &g.alpha, g.B.data,
+                                          kBlasType<T>, lda, g.B.stride, g.A.data, kBlasType<T>, ldb,
+                                          g.A.stride, &g.beta, g.C.data, kBlasType<Out>, ldc, g.C.stride,
+                                          batches, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                "matmul");
   });
 }
 
-template void gemm_to(const Exec&, const Gemm<float>&, float*);
-template void gemm_to(const Exec&, const Gemm<BFloat16>&, BFloat16*);
-template void gemm_to(const Exec&, const Gemm<BFloat16>&, float*);
+template void gemm_to(const Exec&, const Gemm<float>&);
+template void gemm_to(const Exec&, const Gemm<BFloat16>&);
+template void gemm_to(const Exec&, const Gemm<BFloat16, float>&);
 
 std::size_t product_workspace_bytes() {
   AllBlas& all = all_blas();
@@ -194,9 +161,9 @@ bool gemm_with_bias(const Exec& exec, const Gemm<T>& g, const T* bias) {
     const bool empty = g.M * g.N * g.K * g.batches == 0;
     if (exec.bf16_products && !empty) return gemm_of_rounded(exec, g, bias);
   } else {
-    if (multiply_with(exec, g, bias, g.C)) return true;
+    if (multiply_with(exec, g, bias)) return true;
   }
-  gemm_to<T, T>(exec, g, g.C);
+  gemm_to(exec, g);
   return false;
 }
 

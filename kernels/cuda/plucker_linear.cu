@@ -282,20 +282,16 @@ void contract_in_chunks(const Exec& exec, const Sizes& n, const Lags& lags,
   const Scratch<float> dfeatures(chunk * n.P);
   for (std::int64_t first = 0; first < n.rows; first += chunk) {
     const std::int64_t count = n.rows - first < chunk ? n.rows - first : chunk;
-    Gemm<T> product{.M = count,
-                    .N = n.P,
-                    .K = n.D,
-                    .A = args.dg + first * n.D,
-                    .lda = n.D,
-                    .B = args.weight,
-                    .ldb = n.P,
-                    .C = nullptr,
-                    .ldc = n.P};
-    if constexpr (std::is_same_v<T, float>) product.C = dfeatures.data();
-    if (rounds && product.C != nullptr)
-      cu::gemm<T>(exec, product);  // as exec says
+    const Gemm<T, float> product{.M = count,
+                                 .N = n.P,
+                                 .K = n.D,
+                                 .A = {args.dg + first * n.D, n.D},
+                                 .B = {args.weight, n.P},
+                                 .C = {dfeatures.data(), n.P}};
+    if constexpr (std::is_same_v<T, float>)
+      rounds ? cu::gemm<T>(exec, product) : gemm_to(exec, product);  // the former as exec says
     else
-      gemm_to<T, float>(exec, product, dfeatures.data());
+      gemm_to(exec, product);
     launch("plucker_linear_contract", plucker_linear_contract_kernel<T>, blocks_for(count, kWarps), kThreads,
            0, exec.stream, n, lags, first, count, args.z, args.s, dfeatures.data(), to.q, to.own, to.pulls);
   }

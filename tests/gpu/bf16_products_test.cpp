@@ -33,23 +33,21 @@ struct Product {
 
   template <class T>
   Gemm<T> on(const Side<T>& side, const Operand& a, const Operand& b, const Operand& c) const {
-    return {.trans_a = trans_a,
-            .trans_b = trans_b,
-            .M = M,
+    return {.M = M,
             .N = N,
             .K = K,
+            .A = {.data = side(a),
+                  .ld = a_cols() + padding,
+                  .transposed = trans_a,
+                  .stride = (trans_a ? K : M) * (a_cols() + padding)},
+            .B = {.data = side(b),
+                  .ld = b_cols() + padding,
+                  .transposed = trans_b,
+                  .stride = share_b ? 0 : (trans_b ? N : K) * (b_cols() + padding)},
+            .C = {side(c), N + c_padding(), M * (N + c_padding())},
             .alpha = static_cast<Stat<T>>(alpha),
-            .A = side(a),
-            .lda = a_cols() + padding,
-            .B = side(b),
-            .ldb = b_cols() + padding,
             .beta = static_cast<Stat<T>>(beta),
-            .C = side(c),
-            .ldc = N + c_padding(),
-            .batches = batches,
-            .stride_a = (trans_a ? K : M) * (a_cols() + padding),
-            .stride_b = share_b ? 0 : (trans_b ? N : K) * (b_cols() + padding),
-            .stride_c = M * (N + c_padding())};
+            .batches = batches};
   }
 };
 
@@ -93,8 +91,8 @@ TEST_CASE("gpu: gemm of factors that it rounds to bfloat16", "[gpu][bf16]") {
                           [&]<class T>(const Side<T>& on) {
                             Gemm<T> args = p.on(on, a, b, c);
                             if (on.exec.device == Device::cuda) {
-                              if (at_hand & 1) args.A_rounded = on(a_rounded);
-                              if (at_hand & 2) args.B_rounded = on(b_rounded);
+                              if (at_hand & 1) args.A.rounded = on(a_rounded);
+                              if (at_hand & 2) args.B.rounded = on(b_rounded);
                             }
                             gemm<T>(on.exec, args);
                           },

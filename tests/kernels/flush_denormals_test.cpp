@@ -68,16 +68,12 @@ TEST_CASE("products take denormal factors for zero, and leave the mode as it was
       const std::vector<float> a(static_cast<std::size_t>(M * K), kDenormal),
           b(static_cast<std::size_t>(K * N), 1e30f);
       std::vector<float> c(static_cast<std::size_t>(M * N), 1.0f);
-      cpu::gemm<float>({}, {.trans_b = trans_b,
-                            .M = M,
+      cpu::gemm<float>({}, {.M = M,
                             .N = N,
                             .K = K,
-                            .A = a.data(),
-                            .lda = K,
-                            .B = b.data(),
-                            .ldb = trans_b ? K : N,
-                            .C = c.data(),
-                            .ldc = N});
+                            .A = {a.data(), K},
+                            .B = {.data = b.data(), .ld = trans_b ? K : N, .transposed = trans_b},
+                            .C = {c.data(), N}});
       CHECK(c == std::vector<float>(c.size(), 0.0f));
     }
   CHECK_FALSE(flushes_results());

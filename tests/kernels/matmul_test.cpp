@@ -28,27 +28,27 @@ std::vector<T> drawn(std::int64_t n, std::uint64_t seed) {
 // part of what rounding may do to a sum of K terms in any order, or infinity when the padding was touched.
 template <class T>
 double error_of(Gemm<T> g, std::int64_t padding) {
-  const std::int64_t a_rows = g.trans_a ? g.K : g.M, a_cols = g.trans_a ? g.M : g.K;
-  const std::int64_t b_rows = g.trans_b ? g.N : g.K, b_cols = g.trans_b ? g.K : g.N;
-  g.lda = a_cols + padding;
-  g.ldb = b_cols + padding;
-  g.ldc = g.N + padding;
-  g.stride_a = a_rows * g.lda;
-  g.stride_b = b_rows * g.ldb;
-  g.stride_c = g.M * g.ldc;
-  const std::vector<T> a = drawn<T>(g.batches * g.stride_a, 1), b = drawn<T>(g.batches * g.stride_b, 2);
+  const std::int64_t a_rows = g.A.transposed ? g.K : g.M, a_cols = g.A.transposed ? g.M : g.K;
+  const std::int64_t b_rows = g.B.transposed ? g.N : g.K, b_cols = g.B.transposed ? g.K : g.N;
+  g.A.ld = a_cols + padding;
+  g.B.ld = b_cols + padding;
+  g.C.ld = g.N + padding;
+  g.A.stride = a_rows * g.A.ld;
+  g.B.stride = b_rows * g.B.ld;
+  g.C.stride = g.M * g.C.ld;
+  const std::vector<T> a = drawn<T>(g.batches * g.A.stride, 1), b = drawn<T>(g.batches * g.B.stride, 2);
   // C begins at a line of cache.
   constexpr std::int64_t line = 64 / sizeof(T);
-  std::vector<T> memory = drawn<T>(g.batches * g.stride_c + line, 3);
+  std::vector<T> memory = drawn<T>(g.batches * g.C.stride + line, 3);
   T* c = memory.data();
   while (reinterpret_cast<std::uintptr_t>(c) % 64 != 0) ++c;
-  const std::vector<T> before(c, c + g.batches * g.stride_c);
+  const std::vector<T> before(c, c + g.batches * g.C.stride);
   if (g.beta == T(0))  // what C holds must not matter then
     for (std::int64_t i = 0; i < g.batches * g.M; ++i)
-      for (std::int64_t k = 0; k < g.N; ++k) c[i * g.ldc + k] = std::numeric_limits<T>::quiet_NaN();
-  g.A = a.data();
-  g.B = b.data();
-  g.C = c;
+      for (std::int64_t k = 0; k < g.N; ++k) c[i * g.C.ld + k] = std::numeric_limits<T>::quiet_NaN();
+  g.A.data = a.data();
+  g.B.data = b.data();
+  g.C.data = c;
   cpu::gemm<T>(Exec{}, g);
 
   double worst = 0;
@@ -56,16 +56,16 @@ double error_of(Gemm<T> g, std::int64_t padding) {
       g.M * g.N * g.K > 1 << 25 ? 7 : 1;  // of large ones every seventh row: all places in tiles
   for (std::int64_t batch = 0; batch < g.batches; ++batch)
     for (std::int64_t i = 0; i < g.M; i += some)
-      for (std::int64_t j = 0; j < g.ldc; ++j) {
-        const std::int64_t at = batch * g.stride_c + i * g.ldc + j;
+      for (std::int64_t j = 0; j < g.C.ld; ++j) {
+        const std::int64_t at = batch * g.C.stride + i * g.C.ld + j;
         if (j >= g.N) {
           if (c[at] != before[at]) return HUGE_VAL;
           continue;
         }
         double sum = 0, terms = 0;
         for (std::int64_t k = 0; k < g.K; ++k) {
-          const std::int64_t ia = batch * g.stride_a + (g.trans_a ? k * g.lda + i : i * g.lda + k);
-          const std::int64_t ib = batch * g.stride_b + (g.trans_b ? j * g.ldb + k : k * g.ldb + j);
+          const std::int64_t ia = batch * g.A.stride + (g.A.transposed ? k * g.A.ld + i : i * g.A.ld + k);
+          const std::int64_t ib = batch * g.B.stride + (g.B.transposed ? j * g.B.ld + k : k * g.B.ld + j);
           sum += static_cast<double>(a[ia]) * static_cast<double>(b[ib]);
           terms += std::abs(static_cast<double>(a[ia]) * static_cast<double>(b[ib]));
         }
@@ -81,8 +81,8 @@ double error_of(Gemm<T> g, std::int64_t padding) {
 template <class T>
 Gemm<T> product(bool ta, bool tb, std::int64_t M, std::int64_t N, std::int64_t K) {
   Gemm<T> g{};
-  g.trans_a = ta;
-  g.trans_b = tb;
+  g.A.transposed = ta;
+  g.B.transposed = tb;
   g.M = M;
   g.N = N;
   g.K = K;
@@ -173,15 +173,13 @@ TEST_CASE("infinities, NaN and the largest numbers are multiplied as loops do", 
         at_b(301, 33) = infinity;
         at_b(600, 149) = std::numeric_limits<float>::signaling_NaN();
         const std::vector<float> before = c;
-        Gemm<float> g = product<float>(ta, tb, M, N, K);
-        g.lda = ta ? M : K;
-        g.ldb = tb ? K : N;
-        g.ldc = N;
-        g.A = a.data();
-        g.B = b.data();
-        g.beta = beta;
-        g.C = c.data();
-        cpu::gemm<float>(Exec{}, g);
+        cpu::gemm<float>(Exec{}, {.M = M,
+                                  .N = N,
+                                  .K = K,
+                                  .A = {.data = a.data(), .ld = ta ? M : K, .transposed = ta},
+                                  .B = {.data = b.data(), .ld = tb ? K : N, .transposed = tb},
+                                  .C = {c.data(), N},
+                                  .beta = beta});
         for (std::int64_t i = 0; i < M; ++i)
           for (std::int64_t j = 0; j < N; ++j) {
             double sum = beta * before[i * N + j], terms = std::abs(sum);
@@ -210,13 +208,8 @@ TEST_CASE("products of float32 are as exact as sums of float32 one after another
       std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2),
                          c(static_cast<std::size_t>(M * N));
       for (float& x : a) x *= static_cast<float>(scale);
-      Gemm<float> g = product<float>(false, false, M, N, K);
-      g.lda = K;
-      g.ldb = g.ldc = N;
-      g.A = a.data();
-      g.B = b.data();
-      g.C = c.data();
-      cpu::gemm<float>(Exec{}, g);
+      cpu::gemm<float>(Exec{},
+                       {.M = M, .N = N, .K = K, .A = {a.data(), K}, .B = {b.data(), N}, .C = {c.data(), N}});
       double ours = 0, loops = 0;
       for (std::int64_t i = 0; i < M; ++i)
         for (std::int64_t j = 0; j < N; ++j) {
@@ -240,21 +233,21 @@ namespace {
 // it is without.
 void check_rounded(Gemm<float> g) {
   const std::int64_t M = g.M, N = g.N, K = g.K;
-  CAPTURE(g.trans_a, g.trans_b, M, N, K, g.alpha, g.beta);
-  g.lda = g.trans_a ? M : K;
-  g.ldb = g.trans_b ? K : N;
-  g.ldc = N;
+  CAPTURE(g.A.transposed, g.B.transposed, M, N, K, g.alpha, g.beta);
+  g.A.ld = g.A.transposed ? M : K;
+  g.B.ld = g.B.transposed ? K : N;
+  g.C.ld = N;
   const auto a_at = [&](std::int64_t i, std::int64_t k) {
-    return static_cast<std::size_t>(g.trans_a ? k * M + i : i * K + k);
+    return static_cast<std::size_t>(g.A.transposed ? k * M + i : i * K + k);
   };
   const auto b_at = [&](std::int64_t k, std::int64_t j) {
-    return static_cast<std::size_t>(g.trans_b ? j * K + k : k * N + j);
+    return static_cast<std::size_t>(g.B.transposed ? j * K + k : k * N + j);
   };
   const auto run = [&](const std::vector<float>& left, const std::vector<float>& right, bool rounds) {
     std::vector<float> c = drawn<float>(M * N, 3);
-    g.A = left.data();
-    g.B = right.data();
-    g.C = c.data();
+    g.A.data = left.data();
+    g.B.data = right.data();
+    g.C.data = c.data();
     cpu::gemm<float>(Exec{.rounds_factors = rounds}, g);
     return c;
   };
@@ -312,19 +305,18 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
   for (const auto& [tb, rounds] : {std::pair{false, false}, {true, false}, {false, true}, {true, true}})
     for (const auto& [M, N, K] :
          {std::tuple{300, 700, 600}, {700, 90, 1100}, {2, 50003, 37}, {13, 3001, 40}, {100, 5, 3000}}) {
-      Gemm<TestType> g = product<TestType>(false, tb, M, N, K);
       const auto a = drawn<TestType>(M * K, 1), b = drawn<TestType>(N * K, 2);
-      g.lda = K;
-      g.ldb = tb ? K : N;
-      g.ldc = N;
-      g.A = a.data();
-      g.B = b.data();
       std::vector<TestType> first;
       for (const int threads : {1, 2, 3, 7}) {
         const Threads count(threads);
         std::vector<TestType> c(static_cast<std::size_t>(M * N));
-        g.C = c.data();
-        cpu::gemm<TestType>(Exec{.rounds_factors = rounds}, g);
+        cpu::gemm<TestType>(Exec{.rounds_factors = rounds},
+                            {.M = M,
+                             .N = N,
+                             .K = K,
+                             .A = {a.data(), K},
+                             .B = {.data = b.data(), .ld = tb ? K : N, .transposed = tb},
+                             .C = {c.data(), N}});
         if (first.empty()) first = c;
         CAPTURE(tb, rounds, M, N, K, threads);
         CHECK(c == first);
@@ -348,11 +340,13 @@ TEST_CASE("an empty sum clears C, or scales it", "[matmul]") {
       for (const double beta : {0.0, 1.0, 0.5}) {
         std::vector<double> c(static_cast<std::size_t>(3 * M));
         for (std::size_t i = 0; i < c.size(); ++i) c[i] = static_cast<double>(i + 1);
-        Gemm<double> g = product<double>(ta, tb, M, 3, 0);
-        g.beta = beta;
-        g.lda = g.ldb = g.ldc = 3;
-        g.C = c.data();
-        cpu::gemm<double>(Exec{}, g);
+        cpu::gemm<double>(Exec{}, {.M = M,
+                                   .N = 3,
+                                   .K = 0,
+                                   .A = {.data = nullptr, .ld = 3, .transposed = ta},
+                                   .B = {.data = nullptr, .ld = 3, .transposed = tb},
+                                   .C = {c.data(), 3},
+                                   .beta = beta});
         for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == beta * static_cast<double>(i + 1));
       }
     }
@@ -361,11 +355,7 @@ TEST_CASE("an empty sum clears C, or scales it", "[matmul]") {
 TEST_CASE("a product without rows or columns writes nothing", "[matmul]") {
   double c = 7;
   for (const auto& [M, N] : {std::pair{0, 1}, {1, 0}}) {
-    Gemm<double> g = product<double>(false, false, M, N, 1);
-    g.lda = g.ldb = g.ldc = 1;
-    g.A = g.B = &c;
-    g.C = &c;
-    cpu::gemm<double>(Exec{}, g);
+    cpu::gemm<double>(Exec{}, {.M = M, .N = N, .K = 1, .A = {&c, 1}, .B = {&c, 1}, .C = {&c, 1}});
     CHECK(c == 7);
   }
 }
