@@ -4,6 +4,7 @@
 
 #include "apps/conf/presets.h"
 #include "apps/config_keys.h"
+#include "apps/words.h"
 #include "data/unicode.h"
 #include "tensor/check.h"
 
@@ -52,7 +53,9 @@ std::vector<Assignment> parse_assignments(const std::vector<std::string>& words,
 }
 
 void set_from_text(Config& config, const std::string& name, const std::string& value) {
-  set_key(config, find_key(name), parse_value(value));
+  const Key& key = find_key(name);
+  if (key.is_path()) check_expanded(name, value);
+  set_key(config, key, parse_value(value));
 }
 
 void apply_preset(Config& config, std::string_view group, std::string_view name) {

@@ -46,6 +46,10 @@ struct Key {
   bool in_checkpoint() const { return kind == KeyKind::result || kind == KeyKind::place; }
   // "train"; empty for a key without a group, such as the seed.
   std::string_view group() const { return name == leaf() ? "" : name.substr(0, name.find('.')); }
+  // Whether its value is a path.
+  bool is_path() const {
+    return kind == KeyKind::place || name == "train.init_from" || name == "experiment.run_dir";
+  }
   std::string_view leaf() const { return name.substr(name.find('.') + 1); }  // "batch_size"
 };
 

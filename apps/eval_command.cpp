@@ -14,7 +14,8 @@ std::string eval_help() {
   return R"(usage: wedge eval checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [data overrides]
 
 Prints one JSON object: loss (mean cross-entropy over tokens), perplexity (exp of it; null where that
-is more than a number can hold) and tokens.
+is more than a number can hold) and tokens. The losses of a run (best_val_loss in results.json) are means
+over batches instead, as in the founding experiment: where the last batch is smaller, they differ a little.
 The checkpoint itself holds the model, the data configuration and the vocabulary.
 
   checkpoint=FILE_OR_RUN_DIR     a .safetensors file of wedge train; a run folder means its

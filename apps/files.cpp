@@ -6,11 +6,60 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <deque>
+#include <memory>
+#include <optional>
 
+#include "apps/console.h"
 #include "tensor/atomic_file.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
+
+namespace {
+
+// N of the open stream that /dev/fd/N, or another name of it, means. What such a path leads to may be a regular
+// file, which others write to through the same stream.
+std::optional<int> descriptor_of(const std::filesystem::path& path) {
+  if (path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
+  const std::filesystem::path folder = path.parent_path();
+  if (folder != "/dev/fd" && folder != "/proc/self/fd") return {};
+  const std::string name = path.filename().string();
+  int number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  return error == std::errc() && end == name.data() + name.size() ? std::optional(number) : std::nullopt;
+}
+
+// Where `path` is written to and not replaced: open for that.
+std::unique_ptr<FileDescriptor> open_stream(const std::filesystem::path& path) {
+  int fd = -1;
+  struct stat info {};
+  if (const auto number = descriptor_of(path)) {
+    flush_output();
+    fd = ::fcntl(*number, F_DUPFD_CLOEXEC, 0);
+  } else if (::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) {
+    return nullptr;
+  } else {
+    // A pipe that nobody reads is not waited for, one that is read is.
+    fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd >= 0) ::fcntl(fd, F_SETFL, 0);
+  }
+  WEDGE_CHECK(fd >= 0, "{}", system_error(path, "write"));
+  return std::make_unique<FileDescriptor>(fd);
+}
+
+// Of a link, what it leads to is replaced.
+std::filesystem::path target_of(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  WEDGE_CHECK(!target.empty(), "{}: cannot write: a link that leads nowhere", path.string());
+  return target;
+}
+
+}  // namespace
 
 bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -35,15 +84,19 @@ std::string read_file(const std::filesystem::path& path) {
   }
 }
 
-void write_file(const std::filesystem::path& given, std::string_view text) {
-  // Of a link, what it leads to is replaced.
-  std::error_code error;
-  std::filesystem::path path = given;
-  if (std::filesystem::is_symlink(given, error)) path = std::filesystem::canonical(given, error);
-  WEDGE_CHECK(!path.empty(), "{}: cannot write: a link that leads nowhere", given.string());
-  AtomicFile file(path);
-  file.write(text.data(), text.size());
-  file.commit();
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  write_files({{path, std::string(text)}});
+}
+
+void write_files(const std::vector<std::pair<std::filesystem::path, std::string>>& files) {
+  std::deque<AtomicFile> replaced;
+  for (const auto& [path, text] : files) {
+    if (const auto stream = open_stream(path))
+      write_all(*stream, text.data(), text.size(), path);
+    else
+      replaced.emplace_back(target_of(path)).write(text.data(), text.size());
+  }
+  for (AtomicFile& file : replaced) file.commit();
 }
 
 void write_new_file(const std::filesystem::path& path, std::string_view text) {
@@ -56,6 +109,11 @@ void write_new_file(const std::filesystem::path& path, std::string_view text) {
     ::unlink(path.c_str());
     throw;
   }
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder)
+    : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  while (::flock(folder_.get(), LOCK_EX) != 0 && errno == EINTR) continue;
 }
 
 // Opened without blocking: a pipe that nobody reads would wait here for ever.

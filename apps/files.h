@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "tensor/atomic_file.h"
 
@@ -18,10 +20,25 @@ std::string read_file(const std::filesystem::path& path);
 
 // Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does; of a link, what it leads
 // to. Throws wedge::Error as it does, and for a link that leads nowhere; what was there is then as it was.
+// What can't be replaced is written to: a pipe, a device, and the open stream that /dev/stdout, /dev/stderr or
+// /dev/fd/N means, after what was printed.
 void write_file(const std::filesystem::path& path, std::string_view text);
+
+// The same of several, none of which is replaced before all are written.
+void write_files(const std::vector<std::pair<std::filesystem::path, std::string>>& files);
 
 // Makes a file that nobody else has made. Throws wedge::Error when something is there or the system refuses.
 void write_new_file(const std::filesystem::path& path, std::string_view text);
+
+// While it lives, no other process has one of the same folder: it waits until that one is gone. Where the file
+// system knows no locks of folders, as some that are mounted from elsewhere, it holds nobody up.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder);
+
+ private:
+  FileDescriptor folder_;
+};
 
 // A log that grows by whole lines. One process at a time: the file is locked while it is open.
 class LineLog {

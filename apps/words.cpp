@@ -24,6 +24,12 @@ bool is_key(std::string_view name) {
          std::ranges::any_of(preset_groups(), [&](const PresetGroup& group) { return group.name == name; });
 }
 
+// Whether a command's own word `bare` takes a path.
+bool takes_path(std::string_view bare) {
+  constexpr std::string_view kPaths[] = {"checkpoint", "resume", "out", "--out", "--root", "vocab"};
+  return std::ranges::find(kPaths, bare) != std::end(kPaths);
+}
+
 // `name` is that of `word`, with the = where one follows.
 [[noreturn]] void refuse(const Command& command, const std::string& word, const std::string& name) {
   const std::string_view bare = std::string_view(name).substr(0, name.find('='));
@@ -44,6 +50,12 @@ bool is_key(std::string_view name) {
 
 }  // namespace
 
+void check_expanded(std::string_view name, std::string_view path) {
+  WEDGE_CHECK(path != "~" && !path.starts_with("~/"),
+              "{}: expected a path, got {}, whose ~ the shell has not replaced; write $HOME{}", name, path,
+              path.substr(1));
+}
+
 Words::Words(const Command& command, const std::vector<std::string>& arguments) : command_(command.name) {
   const std::vector<std::string_view> own = own_words_of(command);
   const std::vector<std::string> keys = key_words_of(command);
@@ -56,6 +68,7 @@ Words::Words(const Command& command, const std::vector<std::string>& arguments) 
       std::string value = word.substr(name.size());
       if (!is_own(name) && argument + 1 != arguments.end()) value = *++argument;
       WEDGE_CHECK(!value.empty() || is_own(bare), "{}: {} needs a value", command.name, bare);
+      if (takes_path(bare)) check_expanded(bare, value);
       WEDGE_CHECK(values_.emplace(bare, value).second, "{}: {} is given twice", command.name, bare);
     } else if (std::ranges::find(keys, name) != keys.end()) {
       keys_.push_back(word);

@@ -129,6 +129,14 @@ TEST_CASE("compose: what is wrong is said", "[apps]") {
   fails({"data.path=a,b"}, false,
         "data.path=a,b: several values need -m (multirun); as one value a list is "
         "written [1,2], a text with commas '\"a,b\"'");
+  for (const char* key : {"data.path", "data.vocab_file", "train.init_from", "experiment.run_dir"}) {
+    const std::string name = key;
+    fails({name + "=~/x"}, false,
+          name + ": expected a path, got ~/x, whose ~ the shell has not replaced; write $HOME/x");
+    fails({name + "=a,~"}, true,
+          name + ": expected a path, got ~, whose ~ the shell has not replaced; write $HOME");
+  }
+  CHECK_NOTHROW(compose({"experiment.run_dir=./~/x", "experiment.name=~/x"}, false));
   fails({"data=tokens"}, false, "data=tokens needs data.path");
   fails({"data=tokens", "data.path=x", "data.train_file=y"}, false,
         "data.train_file means nothing for data=tokens; expected null");

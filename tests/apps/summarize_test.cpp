@@ -121,6 +121,22 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
   CHECK(fs::is_symlink(cwd / "link.md"));
   CHECK(test::slurp(cwd / "elsewhere/table.md") == outcome.out);
 
+  // Into the stream itself, whatever it leads to; twice, as it is printed too.
+  const std::string twice = outcome.out + outcome.out;
+  for (const char* out : {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+    const std::string line = std::string(R"("$wedge" summarize tree --out )") + out;
+    CHECK(test::run_shell(cwd, "(echo header; " + line + "; echo footer) > log; cat log").out ==
+          "header\n" + twice + "footer\n");
+    CHECK(test::run_shell(cwd, line + " | cat").out == twice);
+  }
+  CHECK(test::run_shell(cwd, R"("$wedge" summarize tree --out /dev/null)").out == outcome.out);
+  const auto unread = test::run_shell(cwd, R"(mkfifo pipe; "$wedge" summarize tree --out pipe)");
+  CHECK(unread.status == 2);
+  CHECK_THAT(unread.err, ContainsSubstring("pipe: cannot write: "));
+  CHECK(test::run_shell(cwd, R"(cat pipe & sleep 0.2; "$wedge" summarize tree --out pipe > /dev/null; wait)")
+            .out == outcome.out);
+  fs::remove(cwd / "pipe");
+
   // A tree with a broken file leaves the table of before as it was.
   put(cwd / "tree/broken", "{");
   const auto before = test::snapshot(cwd);

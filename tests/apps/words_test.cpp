@@ -48,6 +48,9 @@ TEST_CASE("words: what a command does not take, or takes once, is refused", "[ap
   fails(kPlain, {"nmae=x"}, "plain: unknown key 'nmae'; the nearest is name=");
   fails(kPlain, {"name"}, "plain: unknown argument 'name'; the nearest is name=");
   fails(kPlain, {"data.path=p"}, "plain: unknown key 'data.path'; see wedge plain --help");
+  fails(kCommand, {"--out=~/x"},
+        "--out: expected a path, got ~/x, whose ~ the shell has not replaced; write $HOME/x");
+  CHECK(Words(kCommand, {"name=~/x", "--out=a~/x"}).text("name") == "~/x");  // no path, and no such ~
   constexpr Command with_keys = {.name = "eval",
                                  .summary = "",
                                  .run = nullptr,
