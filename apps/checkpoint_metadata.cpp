@@ -1,7 +1,9 @@
 #include "apps/checkpoint_metadata.h"
 
 #include <charconv>
+#include <cmath>
 
+#include "apps/format.h"
 #include "apps/run_dir.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
@@ -44,18 +46,18 @@ T integer_of(const SafetensorsFile& file, const char* key) {
   return value;
 }
 
-// The checkpoint that `path` means, which a run's folder means too. What else it may be that a user took for
-// one is told apart.
-std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+// The file that `path` means. What other folder a user may have taken for a run's is told apart.
+std::filesystem::path find_file(const std::filesystem::path& path) {
   std::error_code ignored;
   const RunFolder folder{path};
   if (!std::filesystem::is_directory(path, ignored)) return path;
   if (std::filesystem::exists(folder.best(), ignored)) return folder.best();
   WEDGE_CHECK(
       !std::filesystem::exists(folder.config(), ignored),
-      "{}: no best.safetensors yet: the run has not finished its first epoch; to go on with it: wedge train "
-      "resume={}",
-      path.string(), path.string());
+      "{}: no best.safetensors: the run has not finished its first epoch; if it was stopped, to go on "
+      "with it: wedge train resume={}; if its loss was no longer finite, begin it anew with other "
+      "settings",
+      path.string(), shell_word(path.string()));
   std::vector<std::string> members;
   for (const RunFolder& member : find_members(path)) members.push_back(member.path.string());
   if (members.size() > 4) members = {members[0], members[1], "...", members.back()};
@@ -91,15 +93,19 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
   return metadata;
 }
 
+std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+  const std::filesystem::path file = find_file(path);
+  WEDGE_CHECK(!SafetensorsFile(file).metadata().contains("progress"),
+              "{}: the state of a run, from which training goes on; expected a checkpoint, such as {}",
+              file.string(), RunFolder{file.parent_path()}.best().string());
+  return file;
+}
+
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = find_checkpoint(path);
   const SafetensorsFile file(checkpoint.path);
   const std::string name = checkpoint.path.string();
-  WEDGE_CHECK(!file.metadata().contains("progress"),
-              "{}: the state of a run, from which training goes on; expected a checkpoint, such as {}", name,
-              RunFolder{checkpoint.path.parent_path()}.best().string());
-
   const std::string& version = value_of(file, "format_version");
   WEDGE_CHECK(version == kFormatVersion, "{}: format version '{}', this wedge reads {}", name, version,
               kFormatVersion);
@@ -132,6 +138,12 @@ std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device d
                                                checkpoint.config.seed, DType::f32, device);
   load_weights(checkpoint.path, *model);
   return model;
+}
+
+void check_finite(const LanguageModel& model, const std::filesystem::path& file) {
+  for (const auto& [name, parameter] : model.named_parameters())
+    for (const double value : parameter.value().to_vector())
+      WEDGE_CHECK(std::isfinite(value), "{}: not all numbers of {} are finite", file.string(), name);
 }
 
 }  // namespace wedge::app

@@ -26,13 +26,20 @@ struct Checkpoint {
   std::vector<std::string> vocabulary;  // empty: none was stored
 };
 
-// Reads the metadata of `path`; a folder means the best.safetensors in it. Throws wedge::Error, one line with
-// the path, when the file is malformed, has no metadata of wedge's, or its tensors are not those of the model
-// that it describes; and for the folder of a multirun or of a run that has no checkpoint yet, or a run's
-// state.
+// The file that `path` means: of a folder the best.safetensors in it. Throws wedge::Error, one line with the
+// path, for a file that is no .safetensors, the folder of a multirun or of a run that has no checkpoint, or a
+// run's state.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path);
+
+// Reads the metadata of find_checkpoint(path). Throws wedge::Error as that does, and when the file has no
+// metadata of wedge's, or its tensors are not those of the model that it describes.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 // The model with the checkpoint's weights. Throws wedge::Error as load_weights does.
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device device = Device::cpu);
+
+// Throws wedge::Error naming the file, from which the weights came, and the parameter when a number of it is
+// not finite.
+void check_finite(const LanguageModel& model, const std::filesystem::path& file);
 
 }  // namespace wedge::app

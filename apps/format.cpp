@@ -22,4 +22,11 @@ std::string counted(std::int64_t n, std::string_view noun) {
   return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
 }
 
+std::string shell_word(const std::string& text) {
+  if (text.find_first_of(" \t\n\"'$`\\*?[]{}()<>|&;!#~") == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 }  // namespace wedge::app

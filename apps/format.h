@@ -15,5 +15,7 @@ std::string format_duration(double seconds);
 
 // "1 token", "2 tokens".
 std::string counted(std::int64_t n, std::string_view noun);
+// `text` as a word of a shell's command line, in quotes where it needs them.
+std::string shell_word(const std::string& text);
 
 }  // namespace wedge::app

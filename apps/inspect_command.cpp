@@ -1,6 +1,7 @@
 // wedge inspect: what a model's mixers do over a text.
 #include <algorithm>
-#include <cmath>
+#include <utility>
+#include <vector>
 
 #include "apps/checkpoint_data.h"
 #include "apps/commands.h"
@@ -14,6 +15,15 @@
 namespace wedge::app {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+// What is no UTF-8, which JSON cannot hold, as U+FFFD.
+std::string as_utf8(const std::string& text) {
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace
 
 std::string inspect_help() {
   return R"(usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...
@@ -46,10 +56,7 @@ examples:
 int run_inspect(const Words& words) {
   const std::int64_t max_tokens = words.integer("max_tokens", 1).value_or(8192);
   const CheckpointData loaded = load_checkpoint_data(words);
-  for (const auto& [name, parameter] : loaded.model->named_parameters())
-    for (const double value : parameter.value().to_vector())
-      WEDGE_CHECK(std::isfinite(value), "inspect: {}: not all numbers of {} are finite",
-                  loaded.checkpoint.path.string(), name);
+  check_finite(*loaded.model, loaded.checkpoint.path);
   const fs::path out = words.text("out").value_or(fs::absolute(loaded.checkpoint.path).parent_path());
   const std::int64_t L = loaded.blocks.context_len();
   const std::int64_t count = std::clamp<std::int64_t>(max_tokens / L, 1, loaded.blocks.count());
@@ -61,14 +68,15 @@ int run_inspect(const Words& words) {
   loaded.model->set_training(false);
   const Inspection inspection = inspect(*loaded.model, blocks);
 
-  Json json = {{"checkpoint", loaded.checkpoint.path.string()},
+  const std::string name = as_utf8(loaded.checkpoint.path.string());
+  Json json = {{"checkpoint", name},
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", data::name_of(loaded.split)}};
   json.update(to_json(inspection));
   // All is drawn before the first file is written.
   std::string html;
   try {
-    HtmlPage page(fmt::format("wedge: inside {}", loaded.checkpoint.path.string()));
+    HtmlPage page(fmt::format("wedge: inside {}", name));
     describe(inspection, page);
     html = page.finish();
   } catch (const NoGnuplot& error) {
@@ -77,11 +85,11 @@ int run_inspect(const Words& words) {
   std::error_code error;
   fs::create_directories(out, error);
   WEDGE_CHECK(!error, "inspect: cannot make the folder {}: {}", out.string(), error.message());
-  write_file(out / "inspect.json", json.dump(2) + "\n");
-  if (!html.empty()) write_file(out / "inspect.html", html);
+  std::vector<std::pair<fs::path, std::string>> files = {{out / "inspect.json", json.dump(2) + "\n"}};
+  if (!html.empty()) files.emplace_back(out / "inspect.html", html);
+  write_files(files);
   print(summary(inspection));
-  for (const char* name : {"inspect.json", "inspect.html"})
-    if (name != std::string_view("inspect.html") || !html.empty()) print((out / name).string() + "\n");
+  for (const auto& [path, text] : files) print(path.string() + "\n");
   return 0;
 }
 

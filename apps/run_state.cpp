@@ -8,6 +8,7 @@
 
 #include "apps/config_keys.h"
 #include "apps/files.h"
+#include "apps/format.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
 #include "tensor/safetensors.h"
@@ -222,7 +223,7 @@ std::optional<fs::path> newest_state(const RunFolder& folder) {
       continue;
     }
     WEDGE_CHECK(damage.empty(), "{}; to go on from the one before it: wedge train resume={}", damage,
-                path.string());
+                shell_word(path.string()));
     return path;
   }
   WEDGE_CHECK(damage.empty(), "{}; no other state of the run is in {}: remove it to start afresh", damage,
@@ -231,7 +232,7 @@ std::optional<fs::path> newest_state(const RunFolder& folder) {
       !tells_of_a_state(folder.metrics()),
       "{} tells of finished epochs, but no state_STEP.safetensors is beside it to go on from; remove it "
       "to start again from step 0, or start a new run from what was learned: train.init_from={}",
-      folder.metrics().string(), folder.last().string());
+      folder.metrics().string(), shell_word(folder.last().string()));
   return {};
 }
 

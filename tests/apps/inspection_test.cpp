@@ -415,6 +415,12 @@ TEST_CASE("inspect command", "[apps][inspect][command]") {
   CHECK(fs::exists(cwd / "without/inspect.json"));
   CHECK_FALSE(fs::exists(cwd / "without/inspect.html"));
 
+  // A path may be no UTF-8.
+  fs::create_directories(cwd / "caf\xe9");
+  fs::copy(cwd / "run/best.safetensors", cwd / "caf\xe9/best.safetensors");
+  CHECK(run_wedge(cwd, {"inspect", "checkpoint=caf\xe9", "max_tokens=40"}).status == 0);
+  CHECK(Json::parse(slurp(cwd / "caf\xe9/inspect.json"))["checkpoint"] == "caf\xef\xbf\xbd/best.safetensors");
+
   const auto refused = [&](std::vector<std::string> arguments, const std::string& text) {
     arguments.insert(arguments.begin(), "inspect");
     const Outcome bad = run_wedge(cwd, arguments);

@@ -205,8 +205,9 @@ TEST_CASE("eval and generate commands: what is no checkpoint is called by its na
   fails("many/0_attention/state_1.safetensors",
         "expected a checkpoint, such as many/0_attention/best.safetensors");
   fs::remove(here.cwd / "many/0_attention/best.safetensors");
-  fails("many/0_attention",
-        "has not finished its first epoch; to go on with it: wedge train resume=many/0_attention");
+  fails("many/0_attention", "if it was stopped, to go on with it: wedge train resume=many/0_attention;");
+  fs::copy(here.cwd / "many/0_attention", here.cwd / "its run");
+  fails("its run", "wedge train resume='its run'; if its loss was no longer finite, begin it anew");
   fs::create_directories(here.cwd / "empty");
   fails("empty", "empty/best.safetensors");
 }
