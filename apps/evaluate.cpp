@@ -4,7 +4,8 @@
 
 namespace wedge::app {
 
-Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size) {
+Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size,
+                    const std::function<void()>& before_batch) {
   const NoGradGuard no_grad;
   model.set_training(false);
   const data::Batches batches(blocks, batch_size, false, 0);
@@ -12,6 +13,7 @@ Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64
   Evaluation result;
   double sum_over_tokens = 0, sum_over_batches = 0;
   for (std::int64_t i = 0; i < batches.count(); ++i) {
+    before_batch();
     const auto [inputs, targets] = feed.at(i);
     const double loss = model.loss(inputs, targets).item();
     const std::int64_t tokens = targets.numel();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "data/blocks.h"
 #include "models/language_model.h"
@@ -15,7 +16,9 @@ struct Evaluation {
 };
 
 // Runs every block once, in order, without dropout and without recording a graph. Leaves the model in
-// evaluation mode. May return a loss that is not finite.
-Evaluation evaluate(LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size);
+// evaluation mode. May return a loss that is not finite. What `before_batch` throws ends it.
+Evaluation evaluate(
+    LanguageModel& model, const data::Blocks& blocks, std::int64_t batch_size,
+    const std::function<void()>& before_batch = [] {});
 
 }  // namespace wedge::app

@@ -9,6 +9,7 @@ namespace {
 constexpr int kSignals[] = {SIGINT, SIGTERM};
 
 volatile std::sig_atomic_t noted = 0;
+int guards = 0;
 struct sigaction before[std::size(kSignals)];
 
 void note(int signal) {
@@ -18,6 +19,7 @@ void note(int signal) {
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
+  if (guards++ > 0) return;
   noted = 0;
   struct sigaction action {};
   action.sa_handler = note;
@@ -29,11 +31,16 @@ InterruptGuard::InterruptGuard() {
 }
 
 InterruptGuard::~InterruptGuard() {
+  if (--guards > 0) return;
   for (std::size_t i = 0; i < std::size(kSignals); ++i) ::sigaction(kSignals[i], &before[i], nullptr);
 }
 
 int InterruptGuard::signal() const {
   return noted;
+}
+
+const char* InterruptGuard::name() const {
+  return noted == SIGINT ? "SIGINT" : "SIGTERM";
 }
 
 }  // namespace wedge::app

@@ -28,6 +28,7 @@ class RunFiles {
   RunFiles(const RunFolder& folder, const Config& config, const data::Corpus& corpus,
            const std::optional<std::filesystem::path>& state);
 
+  const std::filesystem::path& path() const { return folder_.path; }
   const std::string& corpus() const { return corpus_; }  // fingerprint
 
   // Puts model and optimizer where the run goes on from, says how far that is, and clears away what is of

@@ -10,6 +10,7 @@
 #include "apps/config_keys.h"
 #include "apps/console.h"
 #include "apps/files.h"
+#include "apps/format.h"
 #include "apps/help.h"
 #include "apps/interrupt.h"
 #include "apps/run_state.h"
@@ -51,25 +52,24 @@ struct Member {
   Json data = nullptr;  // of one that is taken up again: where its corpus came from when it began
 };
 
-std::string quoted(const fs::path& path) {
-  const std::string text = path.string();
-  if (text.find_first_of(" \t\n\"'$`\\\\*?[]{}()<>|&;!#~") == std::string::npos) return text;
-  std::string word = "'";
-  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
+// `folder` is the one that a user names.
+std::string to_go_on(const fs::path& folder) {
+  return fmt::format("to go on: wedge train resume={}", shell_word(folder.string()));
 }
 
 // Trains what is not finished. `above` is the folder that a user names to go on.
 RunResult train_member(const Member& member, const data::Corpus& corpus, const fs::path& above) {
   try {
     const auto progress = make_console_progress();
-    return train(member.config, corpus, &member.folder, *progress, member.state);
+    RunResult result = train(member.config, corpus, &member.folder, *progress, member.state);
+    if (const fs::path metrics = member.folder.metrics(); !is_there(metrics))
+      print_notice(
+          fmt::format("{} was removed while the run wrote it: its lines are lost", metrics.string()));
+    return result;
   } catch (const Interrupted& stopped) {
-    throw Interrupted(stopped.signal(),
-                      fmt::format("{}; to go on: wedge train resume={}", stopped.what(), quoted(above)));
+    throw Interrupted(stopped.signal(), fmt::format("{}; {}", stopped.what(), to_go_on(above)));
   } catch (const UnfinishedError& error) {
-    throw Error(
-        fmt::format("{}; once that is mended, to go on: wedge train resume={}", error.what(), quoted(above)));
+    throw Error(fmt::format("{}; once that is mended, {}", error.what(), to_go_on(above)));
   }
 }
 
@@ -81,14 +81,20 @@ int train_one(const Member& run, const data::Corpus& corpus) {
 }
 
 // A run that diverges does not keep the others from being trained; the first such error is thrown at the end.
+// A signal that comes when a run has nothing left to stop ends the whole before the next one.
 int train_many(const std::vector<Member>& runs, const std::vector<CorpusPointer>& corpora,
                const fs::path& above) {
+  const InterruptGuard interrupt;
   std::vector<LabelledResult> results;
   std::string first_failure;
   std::size_t failures = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const RunFolder& folder = runs[i].folder;
     const std::string label = folder.path.filename().string();
+    if (interrupt.signal() != 0 && !runs[i].finished)
+      throw Interrupted(interrupt.signal(),
+                        fmt::format("stopped by {} before run {} of {}; {}", interrupt.name(), i + 1,
+                                    runs.size(), to_go_on(above)));
     print(fmt::format("run {} of {}: {}{}\n", i + 1, runs.size(), folder.path.string(),
                       runs[i].finished ? " is finished" : ""));
     if (runs[i].finished) {
@@ -98,6 +104,7 @@ int train_many(const std::vector<Member>& runs, const std::vector<CorpusPointer>
     try {
       results.push_back({label, train_member(runs[i], *corpora[i], above)});
     } catch (const DivergenceError& error) {
+      print(fmt::format("{}\n", error.what()));
       if (failures++ == 0) first_failure = error.what();
     }
   }

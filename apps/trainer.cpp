@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <limits>
 
 #include "apps/batch_feed.h"
+#include "apps/checkpoint_metadata.h"
 #include "apps/device.h"
 #include "apps/evaluate.h"
 #include "apps/interrupt.h"
@@ -31,8 +31,9 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corp
   auto model = std::make_unique<LanguageModel>(complete_model(config, corpus.vocab_size), config.seed,
                                                DType::f32, resolve_device(config.train.device));
   if (config.train.init_from && !goes_on) {
-    const RunFolder folder{*config.train.init_from};
-    load_weights(std::filesystem::is_directory(folder.path) ? folder.best() : folder.path, *model);
+    const std::filesystem::path file = find_checkpoint(*config.train.init_from);
+    load_weights(file, *model);
+    check_finite(*model, file);
   }
   return model;
 }
@@ -108,16 +109,13 @@ class Run {
       done_.batches_done += micro_steps;
       ++done_.step;
       if (steps_.is_due()) read_steps();
-      if (interrupt_.signal() != 0) {
-        save_state();
-        stop();
-      }
+      stop_if_asked();
       const bool more = done_.batches_done < batches_.count() && done_.step < total_steps_;
       if (more && train_.checkpoint_every && done_.step % *train_.checkpoint_every == 0) save_state();
     }
     read_steps();
     finish_epoch();
-    if (interrupt_.signal() != 0 && done_.step < total_steps_) stop();
+    if (done_.step < total_steps_) stop_if_asked();
   }
 
   void begin_epoch() {
@@ -133,7 +131,11 @@ class Run {
   void finish_epoch() {
     EpochReport report{.epoch = epoch(),
                        .train_loss = done_.sum_of_batches / static_cast<double>(done_.batches_done)};
-    report.val_loss = evaluate(*model_, validation_blocks_, train_.batch_size).mean_over_batches;
+    // A validation can be longer than a batch system waits; a run that goes on begins it anew. Its loss is the
+    // mean over batches, as the founding experiment has it; that of `wedge eval` is the mean over tokens.
+    report.val_loss = evaluate(*model_, validation_blocks_, train_.batch_size, [this] {
+                        stop_if_asked();
+                      }).mean_over_batches;
     check_finite(report.val_loss, "validation loss after it", done_.step - 1);
     report.best = report.val_loss < best_val_loss();
     done_.train_losses.push_back(report.train_loss);
@@ -172,15 +174,18 @@ class Run {
     if (files_) files_->save_state(done_, *model_, optimizer_);
   }
 
-  [[noreturn]] void stop() const {
-    throw Interrupted(interrupt_.signal(), fmt::format("stopped by {} after step {} of {}",
-                                                       interrupt_.signal() == SIGINT ? "SIGINT" : "SIGTERM",
+  void stop_if_asked() {
+    if (interrupt_.signal() == 0) return;
+    save_state();
+    throw Interrupted(interrupt_.signal(), fmt::format("stopped by {} after step {} of {}", interrupt_.name(),
                                                        done_.step, total_steps_));
   }
 
   void check_finite(double value, const char* what, std::int64_t step) const {
     if (std::isfinite(value)) return;
-    std::string message = fmt::format("{}: stopped at step {}: the {} is {}", result_.strategy, step, what,
+    // Runs of one strategy are told apart by their folders.
+    std::string message = fmt::format("{}: stopped at step {}: the {} is {}",
+                                      files_ ? files_->path().string() : result_.strategy, step, what,
                                       std::isnan(value) ? "nan" : "infinite");
     if (const auto last = files_ ? files_->checkpoint() : std::nullopt)
       message += fmt::format("; the last good checkpoint is {}", last->string());

@@ -1,5 +1,6 @@
 // Whole runs of the real command on a tiny corpus.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <pty.h>
 #include <unistd.h>
 
@@ -31,6 +32,10 @@ struct Workplace {
   TempDir temp;
   fs::path cwd = temp / "cwd";
 };
+
+std::string joined(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, " "));
+}
 
 // The only entry of a folder.
 fs::path only_entry(const fs::path& folder) {
@@ -128,10 +133,25 @@ TEST_CASE("train command: a run that diverges is one line and status 2", "[apps]
   const Outcome outcome = here.train({"-m", "train.learning_rate=1e30,0.01", "experiment.run_dir=out"});
   CHECK(outcome.status == 2);
   CHECK(is_one_error_line(outcome.err));
-  CHECK_THAT(outcome.err, ContainsSubstring("stopped at step "));
+  // Named by its folder, when it happens and in the end.
+  CHECK_THAT(outcome.err, ContainsSubstring("out/0_attention: stopped at step "));
+  const std::size_t told = outcome.out.find("out/0_attention: stopped at step ");
+  REQUIRE(told != std::string::npos);
+  CHECK(told < outcome.out.find("run 2 of 2"));
   // The other run of the product was trained all the same.
   CHECK(fs::exists(here.cwd / "out/1_attention/results.json"));
   CHECK_THAT(slurp(here.cwd / "out/comparison.md"), ContainsSubstring("TransformerLM"));
+}
+
+TEST_CASE("train command: metrics that were removed meanwhile are missed", "[apps][command]") {
+  const Workplace here;
+  const Outcome outcome = run_shell(
+      here.cwd,
+      R"("$wedge" train )" +
+          joined(tiny_run("tokens.safetensors", {"experiment.run_dir=run", "train.num_epochs=20"})) +
+          R"( & while [ ! -e run/last.safetensors ]; do sleep 0.01; done; rm run/metrics.jsonl; wait $!)");
+  CHECK(outcome.status == 0);
+  CHECK(outcome.err == "wedge: run/metrics.jsonl was removed while the run wrote it: its lines are lost\n");
 }
 
 TEST_CASE("eval command: agrees with the validation loss", "[apps][command]") {
@@ -210,6 +230,27 @@ TEST_CASE("eval and generate commands: what is no checkpoint is called by its na
   fails("its run", "wedge train resume='its run'; if its loss was no longer finite, begin it anew");
   fs::create_directories(here.cwd / "empty");
   fails("empty", "empty/best.safetensors");
+}
+
+TEST_CASE("train command: what no weights can be taken from is called by its name", "[apps][command]") {
+  const Workplace here;
+  REQUIRE(here.train({"-m", "experiment.run_dir=many", "seed=1,2", "train.max_steps=1"}).status == 0);
+  std::string weights = slurp(here.cwd / "many/1_attention/best.safetensors");
+  weights.replace(weights.size() - 4, 4, std::string("\0\0\xc0\x7f", 4));  // the last number is none now
+  spill(here.cwd / "nan.safetensors", weights);
+  fs::remove(here.cwd / "many/0_attention/best.safetensors");
+  const auto fails = [&](const std::string& path, const std::string& part) {
+    const Outcome outcome = here.train({"experiment.run_dir=new", "train.init_from=" + path});
+    CHECK(outcome.status == 2);
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, ContainsSubstring(part));
+    CHECK_FALSE(fs::exists(here.cwd / "new"));
+  };
+  fails("many", "expected one of them: many/0_attention, many/1_attention");
+  fails("many/0_attention", "has not finished its first epoch");
+  fails("many/1_attention/state_1.safetensors",
+        "expected a checkpoint, such as many/1_attention/best.safetensors");
+  fails("nan.safetensors", "nan.safetensors: not all numbers of ");
 }
 
 TEST_CASE("tokenize command: lines in, ids out", "[apps][command]") {
