@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <map>
 #include <optional>
 
 #include "apps/files.h"
+#include "models/mixers.h"
 #include "tensor/atomic_file.h"
 #include "tensor/check.h"
 
@@ -59,10 +62,54 @@ void check_free(const fs::path& folder) {
   }
 }
 
-// Whether `name` is what a multirun calls a run: "0_attention".
-bool is_member_name(const std::string& name) {
+// Whether `name` looks like one of a run of a multirun, or of a copy of it: "0_attention", "0_attention.bak".
+bool is_like_member(const std::string& name) {
   const std::size_t digits = name.find_first_not_of("0123456789");
   return digits != 0 && digits != std::string::npos && name[digits] == '_';
+}
+
+// The number of the run that a multirun calls so: 0 for "0_attention", nothing for "0_attention.bak".
+std::optional<std::size_t> member_index(const std::string& name) {
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
+  if (error != std::errc()) return {};
+  const auto is_its_name = [&](const MixerEntry& mixer) {
+    return name == fmt::format("{}_{}", index, mixer.name);
+  };
+  return std::ranges::any_of(mixer_table(), is_its_name) ? std::optional(index) : std::nullopt;
+}
+
+// How many runs multirun.json says that there are.
+std::size_t runs_of_multirun(const fs::path& above) {
+  const fs::path file = above / kMultirun;
+  const Json json = parse_json(read_file(file));
+  const bool good = json.is_object() && json.contains("runs") && json["runs"].is_number_unsigned();
+  WEDGE_CHECK(
+      good, "{}: damaged; expected {{\"runs\":NUMBER}}; to go on with the runs that are beside it, remove it",
+      file.string());
+  return json["runs"];
+}
+
+// Whether nothing below holds more than configurations: no run has begun.
+bool holds_no_work(const fs::path& above) {
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(above, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const fs::path name = entry->path().filename();
+    const bool of_setup = name == "config.json" || name == kMultirun || AtomicFile::is_temporary(name);
+    if (!of_setup && !entry->is_directory(error)) return false;
+  }
+  return !error;
+}
+
+std::string what_is_missing(const fs::path& above, std::size_t found, std::size_t expected) {
+  return fmt::format(
+      "{}: expected as many runs as {} says, {}, found {}: {}to go on with these alone, remove {}",
+      above.string(), kMultirun, expected, found,
+      holds_no_work(above) ? "it was ended while their configurations were written, and none was "
+                             "trained: remove it and start again; "
+                           : "",
+      (above / kMultirun).string());
 }
 
 void make_folders(const fs::path& folder) {
@@ -129,29 +176,23 @@ void RunFolder::remove_leftovers() const {
 }
 
 std::vector<RunFolder> find_members(const fs::path& above) {
-  std::vector<std::pair<std::int64_t, RunFolder>> found;
   std::error_code error;
+  // A multirun of before that file was written has none.
+  const bool counted = fs::exists(above / kMultirun, error);
+  const std::size_t expected = counted ? runs_of_multirun(above) : SIZE_MAX;
+  std::map<std::size_t, RunFolder> members;
   for (const fs::directory_entry& entry : fs::directory_iterator(above, error)) {
     const RunFolder member{entry.path()};
-    const std::string name = member.path.filename().string();
-    std::int64_t index = 0;
-    if (is_member_name(name) && fs::exists(member.config(), error) &&
-        std::from_chars(name.data(), name.data() + name.size(), index).ec == std::errc())
-      found.emplace_back(index, member);
+    const auto index = member_index(member.path.filename().string());
+    if (!index || *index >= expected || !fs::exists(member.config(), error)) continue;
+    const auto [other, is_new] = members.try_emplace(*index, member);
+    WEDGE_CHECK(is_new, "{} and {} both are run {} of a multirun: move the one that is a copy elsewhere",
+                other->second.path.string(), member.path.string(), *index);
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<RunFolder> members;
-  for (auto& [index, member] : found) members.push_back(std::move(member));
-  // A multirun of before that file was written has none.
-  if (!fs::exists(above / kMultirun, error)) return members;
-  const Json json = parse_json(read_file(above / kMultirun));
-  const bool whole = json.is_object() && json.contains("runs") && json["runs"] == members.size();
-  WEDGE_CHECK(
-      whole,
-      "{}: expected as many runs as {} says, found {}: if it was ended while their configurations were "
-      "written, none was trained: remove it and start again; to go on with these alone, remove {}",
-      above.string(), kMultirun, members.size(), (above / kMultirun).string());
-  return members;
+  WEDGE_CHECK(!counted || members.size() == expected, "{}", what_is_missing(above, members.size(), expected));
+  std::vector<RunFolder> in_order;
+  for (auto& [index, member] : members) in_order.push_back(std::move(member));
+  return in_order;
 }
 
 void check_run_folders(const std::vector<Config>& configs, bool multirun) {
@@ -164,7 +205,7 @@ void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   // What resume finds there must be one run, or the runs of one multirun, whatever their models.
   std::error_code absent;
   for (const fs::directory_entry& entry : fs::directory_iterator(*run_dir, absent))
-    if (is_member_name(entry.path().filename().string()) && (multirun || entry.is_directory(absent)))
+    if (is_like_member(entry.path().filename().string()) && (multirun || entry.is_directory(absent)))
       check_free(entry.path());
 }
 
@@ -188,8 +229,16 @@ fs::path make_multirun_folder(const Config& config, std::time_t now) {
                          fmt::format("{:%H-%M-%S}", local));
 }
 
-void claim_multirun_folder(const fs::path& above, std::size_t runs) {
-  write_new_file(above / kMultirun, Json{{"runs", runs}}.dump() + "\n");
+void claim_single_folder(const RunFolder& folder, const Config& config) {
+  const FolderLock alone(folder.path);
+  check_run_folders({config}, false);
+  write_file(folder.config(), to_json(config).dump(2) + "\n");
+}
+
+void claim_multirun_folder(const fs::path& above, const std::vector<Config>& configs) {
+  const FolderLock alone(above);
+  check_run_folders(configs, true);
+  write_new_file(above / kMultirun, Json{{"runs", configs.size()}}.dump() + "\n");
 }
 
 RunFolder make_multirun_member(const fs::path& above, std::size_t index, const Config& config) {

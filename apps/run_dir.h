@@ -31,8 +31,9 @@ struct RunFolder {
   void remove_leftovers() const;
 };
 
-// The folders of a multirun's runs in `above` that hold a configuration, in order of number. Throws
-// wedge::Error when multirun.json says that there should be more.
+// The folders of a multirun's runs in `above` that hold a configuration, in order of number; other folders,
+// such as copies under other names, are none. Throws wedge::Error when multirun.json says that there should be
+// more, and when two have one number.
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
@@ -49,9 +50,11 @@ RunFolder make_single_folder(const Config& config, std::time_t now);
 // wedge::Error.
 std::filesystem::path make_multirun_folder(const Config& config, std::time_t now);
 
-// Takes that folder for this process's multirun: makes multirun.json in it, {"runs": NUMBER}, before any
-// run's configuration. Throws wedge::Error where another process has done so.
-void claim_multirun_folder(const std::filesystem::path& above, std::size_t runs);
+// Takes that folder for this process's run or multirun, of two that start there at once for the first alone:
+// writes config.json, or before any run's configuration multirun.json, {"runs": NUMBER}. Throws wedge::Error
+// where check_run_folders now does: another process was there first.
+void claim_single_folder(const RunFolder& folder, const Config& config);
+void claim_multirun_folder(const std::filesystem::path& above, const std::vector<Config>& configs);
 
 // Makes a run's folder below it: N_STRATEGY. Throws wedge::Error.
 RunFolder make_multirun_member(const std::filesystem::path& above, std::size_t index, const Config& config);

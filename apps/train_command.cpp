@@ -148,12 +148,16 @@ int start(const std::vector<Config>& configs, bool multirun) {
   check_run_folders(configs, multirun);
   const std::vector<CorpusPointer> corpora = check_runs(configs, {});
   const std::time_t now = std::time(nullptr);
-  if (!multirun)
-    return train_one({make_single_folder(configs.front(), now), configs.front(), {}}, *corpora.front());
+  if (!multirun) {
+    const RunFolder folder = make_single_folder(configs.front(), now);
+    claim_single_folder(folder, configs.front());
+    return train_one({folder, configs.front(), {}}, *corpora.front());
+  }
   // All configurations at once, so that the whole can be taken up again; their number first, so that a part
   // is not taken for the whole.
+  const InterruptGuard until_it_can_go_on;
   const fs::path above = make_multirun_folder(configs.front(), now);
-  claim_multirun_folder(above, configs.size());
+  claim_multirun_folder(above, configs);
   std::vector<Member> runs;
   for (std::size_t i = 0; i < configs.size(); ++i) {
     runs.push_back({make_multirun_member(above, i, configs[i]), configs[i], {}});

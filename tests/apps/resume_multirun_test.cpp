@@ -1,6 +1,7 @@
 // wedge train resume=... of a multirun.
 #include <fmt/format.h>
 
+#include "apps/interrupt.h"
 #include "tests/apps/workplace.h"
 #include "tests/support/catch.h"
 
@@ -67,18 +68,130 @@ TEST_CASE("resume: a multirun that was killed while it was set up is not taken f
   CHECK(slurp(above / "multirun.json") == "{\"runs\":3}\n");
   fs::remove(above / "comparison.md");
   fs::remove_all(above / "2_attention");
-  for (const char* number : {"{\"runs\":3}\n", ""}) {
-    spill(above / "multirun.json", number);
+  const auto refused = [&](const std::string& part) {
     const auto before = snapshot(above);
-    const Outcome part = place.resume("runs");
-    CHECK(part.status == 2);
-    CHECK(is_one_error_line(part.err));
-    CHECK_THAT(part.err, ContainsSubstring("expected as many runs as multirun.json says, found 2") &&
-                             ContainsSubstring("to go on with these alone, remove runs/multirun.json"));
+    const Outcome outcome = place.resume("runs");
+    CHECK(outcome.status == 2);
+    CHECK(is_one_error_line(outcome.err));
+    CHECK_THAT(outcome.err, ContainsSubstring(part));
     CHECK(snapshot(above) == before);
-  }
+    return outcome.err;
+  };
+  // What was trained is not to be removed.
+  CHECK_THAT(
+      refused("runs: expected as many runs as multirun.json says, 3, found 2: to go on with these alone, "
+              "remove runs/multirun.json"),
+      !ContainsSubstring("start again"));
+  const auto trained = above / "0_attention" / "last.safetensors";
+  for (const fs::path member : {above / "0_attention", above / "1_attention"})
+    for (const fs::directory_entry& entry : fs::directory_iterator(member))
+      if (entry.path() != trained && entry.path().filename() != "config.json") fs::remove(entry.path());
+  CHECK_THAT(refused("found 2"), !ContainsSubstring("start again"));
+  fs::remove(trained);
+  refused(
+      "none was trained: remove it and start again; to go on with these alone, remove runs/multirun.json");
+  spill(above / "multirun.json", "");
+  refused("runs/multirun.json: damaged; expected {\"runs\":NUMBER}");
   fs::remove(above / "multirun.json");
   CHECK(place.resume("runs").status == 0);
+}
+
+TEST_CASE("resume: a copy of a run beside the runs of a multirun is none of them", "[apps][resume]") {
+  const Workplace place;
+  REQUIRE(place.train("runs", {"-m", "seed=1,2", "train.max_steps=1"}).status == 0);
+  const fs::path above = place.cwd / "runs";
+  for (const char* name : {"0_attention.bak", "00_attention", "2_attention", "1_"})
+    fs::copy(above / "0_attention", above / name);
+  fs::remove(above / "comparison.md");
+  const Outcome outcome = place.resume("runs");
+  CHECK(outcome.status == 0);
+  CHECK_THAT(outcome.out, ContainsSubstring("run 2 of 2: runs/1_attention is finished"));
+  CHECK_THAT(run_wedge(place.cwd, {"eval", "checkpoint=runs"}).err,
+             ContainsSubstring("expected one of them: runs/0_attention, runs/1_attention\n"));
+
+  fs::copy(above / "0_attention", above / "0_grassmann");
+  const Outcome two = place.resume("runs");
+  CHECK(two.status == 2);
+  CHECK(is_one_error_line(two.err));
+  CHECK_THAT(two.err,
+             ContainsSubstring("both are run 0 of a multirun: move the one that is a copy elsewhere"));
+}
+
+TEST_CASE("resume: a signal while a run of a multirun is validated ends the multirun", "[apps][resume]") {
+  const Workplace place;
+  write_tiny_corpus(place.cwd / "tokens.safetensors", 40, 100'000);
+  const std::vector<std::string> more = {"-m", "seed=1,2", "train.batch_size=1", "train.num_epochs=1"};
+  const fs::path log = place.temp / "log", above = place.cwd / "runs";
+  const pid_t child = place.start(place.words("runs", more), log);
+  for (int i = 0; i < 3000 && slurp(log).find("step 4/4") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  ::kill(child, SIGTERM);
+  int raw = 0;
+  REQUIRE(::waitpid(child, &raw, 0) == child);
+  REQUIRE(WIFEXITED(raw));
+  CHECK(WEXITSTATUS(raw) == 143);
+  CHECK_THAT(slurp(log),
+             ContainsSubstring("wedge: stopped by SIGTERM after step 4 of 4; to go on: wedge train "
+                               "resume=runs\n") &&
+                 !ContainsSubstring("run 2 of 2"));
+  CHECK(fs::exists(above / "0_attention/state_4.safetensors"));
+  CHECK_FALSE(fs::exists(above / "1_attention/metrics.jsonl"));
+
+  REQUIRE(place.train("whole", more).status == 0);
+  REQUIRE(place.resume("runs").status == 0);
+  for (const char* name : {"0_attention", "1_attention"})
+    CHECK(end_of({above / name}) == end_of({place.cwd / "whole" / name}));
+}
+
+TEST_CASE("resume: a signal at the very beginning of a multirun leaves one that can be gone on with",
+          "[apps][resume]") {
+  const Workplace place;
+  const pid_t child =
+      place.start(place.words("runs", {"-m", "seed=1,2", "train.num_epochs=100000"}), place.temp / "log");
+  REQUIRE(wait_for(place.cwd / "runs/multirun.json"));
+  ::kill(child, SIGINT);
+  int raw = 0;
+  REQUIRE(::waitpid(child, &raw, 0) == child);
+  REQUIRE(WIFEXITED(raw));
+  CHECK(WEXITSTATUS(raw) == 130);
+  CHECK_THAT(slurp(place.temp / "log"), ContainsSubstring("; to go on: wedge train resume=runs\n"));
+  CHECK(fs::exists(place.cwd / "runs/1_attention/config.json"));
+}
+
+TEST_CASE("interrupt: a guard within another leaves what was noted to the outer one", "[apps][resume]") {
+  using wedge::app::InterruptGuard;
+  {
+    const InterruptGuard outer;
+    {
+      const InterruptGuard inner;
+      ::raise(SIGTERM);
+      CHECK(inner.signal() == SIGTERM);
+    }
+    CHECK(outer.signal() == SIGTERM);
+    CHECK(InterruptGuard().signal() == SIGTERM);
+    CHECK(std::string(outer.name()) == "SIGTERM");
+  }
+  CHECK(InterruptGuard().signal() == 0);
+}
+
+TEST_CASE("resume: of a run and a multirun that start in one folder at once, one is refused",
+          "[apps][resume]") {
+  const Workplace place;
+  for (int round = 0; round < 10; ++round) {
+    const std::string name = "runs_" + std::to_string(round);
+    const pid_t single = place.start(place.words(name), place.temp / "log");
+    const pid_t many = place.start(place.words(name, {"-m", "seed=3,4"}), place.temp / "log2");
+    int status[2] = {};
+    REQUIRE(::waitpid(single, &status[0], 0) == single);
+    REQUIRE(::waitpid(many, &status[1], 0) == many);
+    REQUIRE((WIFEXITED(status[0]) && WIFEXITED(status[1])));
+    CHECK(WEXITSTATUS(status[0]) + WEXITSTATUS(status[1]) == 2);
+    const bool single_won = WEXITSTATUS(status[0]) == 0;
+    CHECK_THAT(slurp(place.temp / (single_won ? "log2" : "log")), ContainsSubstring(" already holds a run"));
+    CHECK(fs::exists(place.cwd / name / "results.json") == single_won);
+    CHECK(fs::exists(place.cwd / name / "multirun.json") == !single_won);
+  }
 }
 
 TEST_CASE("resume: of two multiruns that start in one folder at once, one is refused and writes nothing",

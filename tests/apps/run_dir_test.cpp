@@ -94,6 +94,20 @@ TEST_CASE("run folder: a file of the user's that is named like a run keeps no si
   CHECK_NOTHROW(check_run_folders({with_run_dir(temp / "run")}, false));
 }
 
+TEST_CASE("run folder: it is for the first that claims it", "[apps]") {
+  const TempDir temp;
+  const Config single = with_run_dir(temp / "single"), many = with_run_dir(temp / "many");
+  for (const Config* config : {&single, &many}) make_single_folder(*config, kNow);
+  claim_single_folder({temp / "single"}, single);
+  CHECK_THROWS_AS(claim_single_folder({temp / "single"}, single), Error);
+  CHECK_THROWS_AS(claim_multirun_folder(temp / "single", {single, single}), Error);
+  CHECK_FALSE(fs::exists(temp / "single/multirun.json"));
+  claim_multirun_folder(temp / "many", {many, many});
+  CHECK_THROWS_AS(claim_multirun_folder(temp / "many", {many, many}), Error);
+  CHECK_THROWS_AS(claim_single_folder({temp / "many"}, many), Error);
+  CHECK_FALSE(fs::exists(temp / "many/config.json"));
+}
+
 TEST_CASE("run folder: what is no folder is refused", "[apps]") {
   const TempDir temp;
   spill(temp / "file", "x");
