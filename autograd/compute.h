@@ -15,7 +15,7 @@ namespace wedge::compute {
 inline Exec exec_of(const Tensor& t) {
   if constexpr (kWithCuda)
     if (t.device() == Device::cuda) return {Device::cuda, cu::stream(), bf16_products()};
-  return {.device = t.device(), .rounds_factors = bf16_products_on_cpu()};
+  return {.device = t.device(), .bf16_products_on_cpu = bf16_products_on_cpu()};
 }
 
 // The weight as bfloat16 where products want it so and the tensor keeps such a copy, else null.

@@ -24,7 +24,7 @@ struct Exec {
   void* stream = nullptr;
   bool bf16_products = false;  // CUDA: products of float factors are of bfloat16 copies, sums in float32
   // CPU: the same, where the processor has a unit for them and that is faster (cpu/amx_tile.h).
-  bool rounds_factors = false;
+  bool bf16_products_on_cpu = false;
 };
 
 // Throws wedge::Error: `kernel` has no version for this type on this device.

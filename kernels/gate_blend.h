@@ -10,7 +10,7 @@ namespace wedge {
 
 // alpha = sigmoid([h ; g] Wᵀ + bias);  y = alpha h + (1 - alpha) g
 template <class T>
-struct GateForward {
+struct GateBlendForward {
   std::int64_t rows, D;
   const T* h;       // [rows, D]
   const T* g;       // [rows, D]
@@ -24,7 +24,7 @@ struct GateForward {
 
 // alpha = sigmoid(u + bias);  y = alpha h + (1 - alpha) g
 template <class T>
-struct GateBlendForward {
+struct BlendForward {
   std::int64_t rows, D;
   const T* h;     // [rows, D]
   const T* g;     // [rows, D]
@@ -36,7 +36,7 @@ struct GateBlendForward {
 // du = dy (h - g) alpha (1 - alpha);  dh (+)= dy alpha;  dg (+)= dy (1 - alpha);  dbias (+)= Σ du
 // dh, dg and dbias may be null.
 template <class T>
-struct GateBlendBackward {
+struct BlendBackward {
   std::int64_t rows, D;
   const T* h;      // [rows, D]
   const T* g;      // [rows, D]
@@ -50,14 +50,14 @@ struct GateBlendBackward {
   BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null; du may be null then
 };
 
-WEDGE_KERNEL(gate_forward, GateForward)
 WEDGE_KERNEL(gate_blend_forward, GateBlendForward)
-WEDGE_KERNEL(gate_blend_backward, GateBlendBackward)
+WEDGE_KERNEL(blend_forward, BlendForward)
+WEDGE_KERNEL(blend_backward, BlendBackward)
 
-// GateForward by one device's gemm and gate_blend_forward: [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the
+// GateBlendForward by one device's gemm and blend_forward: [h ; g] Wᵀ is h W_hᵀ + g W_gᵀ with W_h and W_g the
 // two halves of W's columns, so there is no concatenation in memory.
 template <class T, class Product, class Blend>
-void gate_in_parts(const GateForward<T>& n, const Product& multiply, const Blend& blend) {
+void gate_in_parts(const GateBlendForward<T>& n, const Product& multiply, const Blend& blend) {
   Gemm<T> product{.M = n.rows,
                   .N = n.D,
                   .K = n.D,
@@ -69,7 +69,7 @@ void gate_in_parts(const GateForward<T>& n, const Product& multiply, const Blend
   product.B = product.B.offset_by(n.D);
   product.beta = 1;
   multiply(product);
-  blend(GateBlendForward<T>{n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});
+  blend(BlendForward<T>{n.rows, n.D, n.h, n.g, n.bias, n.alpha, n.y});
 }
 
 }  // namespace wedge

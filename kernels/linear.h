@@ -19,18 +19,14 @@ struct LinearForward {
   const BFloat16 *x_rounded = nullptr, *weight_rounded = nullptr;
 };
 
-// dW (+)= dyᵀ x;  dbias (+)= Σ dy over the rows. With products of bfloat16 copies, dbias may be the sum of
-// dy's copy: which of the two is the same in every run.
+// dbias (+)= Σ dy over the rows
 template <class T>
-struct LinearBackwardWeight {
-  std::int64_t rows, K, N;
-  const T* dy;  // [rows, N]
-  const T* x;   // [rows, K]
-  T* dweight;   // [N, K] or null
-  T* dbias;     // [N] or null
-  bool dweight_add, dbias_add;
-  // Copies of the factors, as Gemm has them; where dy's is given, dy may be null, and dbias is its sum.
-  const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
+struct LinearDbias {
+  std::int64_t rows, N;
+  const T* dy;     // [rows, N], or null where its copy is given, which is summed then
+  Stat<T>* dbias;  // [N]
+  bool dbias_add;
+  const BFloat16* dy_rounded = nullptr;  // CUDA: [rows, N] or null
 };
 
 // u += bias (kept for backward);  y = gelu(u) = u Φ(u), exact. bias may be null.
@@ -75,7 +71,7 @@ struct GeluOfRoundedBackward {
 };
 
 WEDGE_KERNEL(linear_forward, LinearForward)
-WEDGE_KERNEL(linear_backward_weight, LinearBackwardWeight)
+WEDGE_KERNEL(linear_dbias, LinearDbias)
 WEDGE_KERNEL(bias_gelu_forward, BiasGeluForward)
 WEDGE_KERNEL(bias_gelu_backward, BiasGeluBackward)
 

@@ -65,22 +65,20 @@ struct RoundedLinear {
   // dW (+)= dyᵀ x, beside what follows
   void weight_gradient(const Exec& exec, const Factor& dy, const Factor& x, const GradSink& dw) const {
     if (!dw) return;
-    LinearBackwardWeight<float> args = gradients(dy.data());
-    args.x_rounded = x.data();
-    args.dweight = dw.tensor.data<float>();
-    args.dweight_add = dw.add;
+    const Gemm<float> product{.M = N,
+                              .N = K,
+                              .K = rows,
+                              .A = transposed<float>(nullptr, N, dy.data()),
+                              .B = {nullptr, K, x.data()},
+                              .C = {dw.tensor.data<float>(), K},
+                              .beta = dw.add ? 1.0f : 0.0f};
     compute::beside(exec, dw, {dy.tensor(), x.tensor()},
-                    [&](const Exec& aside) { linear_backward_weight<float>(aside, args); });
+                    [&](const Exec& aside) { gemm<float>(aside, product); });
   }
   // dbias (+)= Σ dy; of float32 `dy` if that is not null.
   void bias_gradient(const Exec& exec, const float* dy, const BFloat16* dy_rounded,
                      const GradSink& db) const {
-    if (!db) return;
-    LinearBackwardWeight<float> args = gradients(dy_rounded);
-    args.dy = dy;
-    args.dbias = db.tensor.data<float>();
-    args.dbias_add = db.add;
-    linear_backward_weight<float>(exec, args);
+    if (db) linear_dbias<float>(exec, {rows, N, dy, db.tensor.data<float>(), db.add, dy_rounded});
   }
   // dy W in bfloat16, [rows, K]
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight, BFloat16* dx) const {
@@ -96,22 +94,6 @@ struct RoundedLinear {
                        .B = {nullptr, K, weight},
                        .C = {dx.tensor.data<float>(), K},
                        .beta = dx.add ? 1.0f : 0.0f});
-  }
-
- private:
-  // None yet.
-  LinearBackwardWeight<float> gradients(const BFloat16* dy) const {
-    return {.rows = rows,
-            .K = K,
-            .N = N,
-            .dy = nullptr,
-            .x = nullptr,
-            .dweight = nullptr,
-            .dbias = nullptr,
-            .dweight_add = false,
-            .dbias_add = false,
-            .dy_rounded = dy,
-            .x_rounded = nullptr};
   }
 };
 

@@ -17,17 +17,17 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                y = Tensor::empty(h.shape(), h.dtype(), a.device());
   visit_floating(h.dtype(), "gate_blend", [&]<class T>(T) {
     const Exec exec = compute::exec_of(y);
-    gate_forward<T>(exec, {.rows = rows,
-                           .D = D,
-                           .h = a.data<T>(),
-                           .g = b.data<T>(),
-                           .weight = w.data<T>(),
-                           .bias = compute::data_or_null<T>(c),
-                           .alpha = alpha.data<T>(),
-                           .y = y.data<T>(),
-                           .h_rounded = compute::rounded_activation(exec, a),
-                           .g_rounded = compute::rounded_activation(exec, b),
-                           .weight_rounded = compute::rounded(exec, w)});
+    gate_blend_forward<T>(exec, {.rows = rows,
+                                 .D = D,
+                                 .h = a.data<T>(),
+                                 .g = b.data<T>(),
+                                 .weight = w.data<T>(),
+                                 .bias = compute::data_or_null<T>(c),
+                                 .alpha = alpha.data<T>(),
+                                 .y = y.data<T>(),
+                                 .h_rounded = compute::rounded_activation(exec, a),
+                                 .g_rounded = compute::rounded_activation(exec, b),
+                                 .weight_rounded = compute::rounded(exec, w)});
   });
   return make_output(
       "gate_blend", y, {h, g, weight, bias},
@@ -44,20 +44,20 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
               du_copy.defined() ? Tensor() : Tensor::empty({rows, D}, alpha.dtype(), alpha.device());
           const T* const in_du = compute::data_or_null<T>(du);
           BFloat16* const du_rounded = compute::data_or_null<BFloat16>(du_copy);
-          gate_blend_backward<T>(exec, {.rows = rows,
-                                        .D = D,
-                                        .h = in_h,
-                                        .g = in_g,
-                                        .alpha = alpha.data<T>(),
-                                        .dy = ctx.grad().data<T>(),
-                                        .du = compute::data_or_null<T>(du),
-                                        .dh = compute::data_or_null<T>(dh),
-                                        .dg = compute::data_or_null<T>(dg),
-                                        .dbias = compute::data_or_null<T>(db),
-                                        .dh_add = dh.add,
-                                        .dg_add = dg.add,
-                                        .dbias_add = db.add,
-                                        .du_rounded = du_rounded});
+          blend_backward<T>(exec, {.rows = rows,
+                                   .D = D,
+                                   .h = in_h,
+                                   .g = in_g,
+                                   .alpha = alpha.data<T>(),
+                                   .dy = ctx.grad().data<T>(),
+                                   .du = compute::data_or_null<T>(du),
+                                   .dh = compute::data_or_null<T>(dh),
+                                   .dg = compute::data_or_null<T>(dg),
+                                   .dbias = compute::data_or_null<T>(db),
+                                   .dh_add = dh.add,
+                                   .dg_add = dg.add,
+                                   .dbias_add = db.add,
+                                   .du_rounded = du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
           const GemmOperand<T> W{in_w, 2 * D, compute::rounded(exec, w.get("gate_blend"))};
           for (const bool is_g : {false, true}) {

@@ -47,25 +47,16 @@ template <class T>
 void product_backward(const BackwardContext& ctx, const LinearShape& s, const OutputGradient<T>& dy,
                       const Tensor& x, const Tensor& weight, const GradSink& db) {
   const Exec exec = compute::exec_of(x);
-  LinearBackwardWeight<T> args{.rows = s.rows,
-                               .K = s.K,
-                               .N = s.N,
-                               .dy = dy.values,
-                               .x = x.data<T>(),
-                               .dweight = nullptr,
-                               .dbias = compute::data_or_null<T>(db),
-                               .dweight_add = false,
-                               .dbias_add = db.add,
-                               .dy_rounded = dy.rounded,
-                               .x_rounded = nullptr};
-  if (db) linear_backward_weight<T>(exec, args);
+  if (db) linear_dbias<T>(exec, {s.rows, s.N, dy.values, db.tensor.data<T>(), db.add, dy.rounded});
   if (const GradSink dw = ctx.sink(1)) {
-    args.dweight = dw.tensor.data<T>();
-    args.dweight_add = dw.add;
-    args.dbias = nullptr;
-    args.x_rounded = compute::rounded_activation(exec, x);
-    compute::beside(exec, dw, {dy.tensor, x},
-                    [&](const Exec& aside) { linear_backward_weight<T>(aside, args); });
+    const Gemm<T> product{.M = s.N,
+                          .N = s.K,
+                          .K = s.rows,
+                          .A = transposed(dy.values, s.N, dy.rounded),
+                          .B = {x.data<T>(), s.K, compute::rounded_activation(exec, x)},
+                          .C = {dw.tensor.data<T>(), s.K},
+                          .beta = dw.add ? T(1) : T(0)};
+    compute::beside(exec, dw, {dy.tensor, x}, [&](const Exec& aside) { gemm<T>(aside, product); });
   }
   if (const GradSink dx = ctx.sink(0))
     gemm<T>(exec, {.M = s.rows,

@@ -6,7 +6,7 @@
 namespace wedge::cpu {
 
 template <class T>
-void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
+void blend_forward(const Exec&, const BlendForward<T>& args) {
   const std::int64_t D = args.D;
   parallel_rows(args.rows, D, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -20,7 +20,7 @@ void gate_blend_forward(const Exec&, const GateBlendForward<T>& args) {
 }
 
 template <class T>
-void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
+void blend_backward(const Exec&, const BlendBackward<T>& args) {
   const std::int64_t D = args.D;
   sum_row_blocks<T>(
       args.rows, D,
@@ -40,16 +40,16 @@ void gate_blend_backward(const Exec&, const GateBlendBackward<T>& args) {
 }
 
 template <class T>
-void gate_forward(const Exec& exec, const GateForward<T>& args) {
+void gate_blend_forward(const Exec& exec, const GateBlendForward<T>& args) {
   gate_in_parts<T>(
       args, [&](const Gemm<T>& product) { cpu::gemm<T>(exec, product); },
-      [&](const GateBlendForward<T>& blend) { cpu::gate_blend_forward<T>(exec, blend); });
+      [&](const BlendForward<T>& blend) { cpu::blend_forward<T>(exec, blend); });
 }
 
 }  // namespace wedge::cpu
 
 namespace wedge {
-WEDGE_INSTANTIATE_CPU(gate_forward, GateForward)
 WEDGE_INSTANTIATE_CPU(gate_blend_forward, GateBlendForward)
-WEDGE_INSTANTIATE_CPU(gate_blend_backward, GateBlendBackward)
+WEDGE_INSTANTIATE_CPU(blend_forward, BlendForward)
+WEDGE_INSTANTIATE_CPU(blend_backward, BlendBackward)
 }  // namespace wedge

@@ -23,17 +23,8 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 }
 
 template <class T>
-void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
-  if (args.dweight != nullptr)
-    cpu::gemm<T>(exec, {.M = args.N,
-                        .N = args.K,
-                        .K = args.rows,
-                        .A = transposed(args.dy, args.N),
-                        .B = {args.x, args.K},
-                        .C = {args.dweight, args.K},
-                        .beta = args.dweight_add ? T(1) : T(0)});
-  if (args.dbias != nullptr)
-    cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias, args.dbias_add});
+void linear_dbias(const Exec& exec, const LinearDbias<T>& args) {
+  cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias, args.dbias_add});
 }
 
 template <class T>
@@ -66,7 +57,7 @@ void bias_gelu_backward(const Exec&, const BiasGeluBackward<T>& args) {
 
 namespace wedge {
 WEDGE_INSTANTIATE_CPU(linear_forward, LinearForward)
-WEDGE_INSTANTIATE_CPU(linear_backward_weight, LinearBackwardWeight)
+WEDGE_INSTANTIATE_CPU(linear_dbias, LinearDbias)
 WEDGE_INSTANTIATE_CPU(bias_gelu_forward, BiasGeluForward)
 WEDGE_INSTANTIATE_CPU(bias_gelu_backward, BiasGeluBackward)
 }  // namespace wedge

@@ -241,7 +241,7 @@ void one(const Exec& exec, const Gemm<T>& g) {
   const bool few = g.M <= kFewRows && !(g.A.transposed && g.B.transposed);
   if (few || g.K == 0) return few_rows(g);
   if constexpr (std::is_same_v<T, float>) {
-    if (exec.rounds_factors && AmxTile<1>::pays(g.M, g.N, g.K) && has_amx())
+    if (exec.bf16_products_on_cpu && AmxTile<1>::pays(g.M, g.N, g.K) && has_amx())
       return Product<AmxTile<1>>(g).run();
     if (AmxTile<3>::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile<3>>(g).run();
   }

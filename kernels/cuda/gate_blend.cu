@@ -14,7 +14,7 @@ namespace wedge::cu {
 namespace {
 
 template <class T>
-__global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
+__global__ void blend_forward_kernel(BlendForward<T> a) {
   const ColumnTile<> tile(a.rows, a.D);
   const float bias = a.bias != nullptr && tile.column < a.D ? to_float(a.bias[tile.column]) : 0;
   struct Element {
@@ -33,7 +33,7 @@ __global__ void gate_blend_forward_kernel(GateBlendForward<T> a) {
 }
 
 template <class T>
-__global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partials) {
+__global__ void blend_backward_kernel(BlendBackward<T> a, float* partials) {
   const ColumnTile<> tile(a.rows, a.D);
   struct Element {
     float dy, h, g, alpha;
@@ -58,33 +58,33 @@ __global__ void gate_blend_backward_kernel(GateBlendBackward<T> a, float* partia
 }  // namespace
 
 template <class T>
-void gate_blend_forward(const Exec& exec, const GateBlendForward<T>& args) {
+void blend_forward(const Exec& exec, const BlendForward<T>& args) {
   if (args.rows == 0 || args.D == 0) return;
-  launch("gate_blend_forward", gate_blend_forward_kernel<T>, tile_grid(args.rows, args.D), kTileThreads, 0,
-         exec.stream, args);
+  launch("blend_forward", blend_forward_kernel<T>, tile_grid(args.rows, args.D), kTileThreads, 0, exec.stream,
+         args);
 }
 
 template <class T>
-void gate_blend_backward(const Exec& exec, const GateBlendBackward<T>& args) {
+void blend_backward(const Exec& exec, const BlendBackward<T>& args) {
   if (args.D == 0) return;
   const ColumnSums<1> sums(args.rows, args.D);
-  launch("gate_blend_backward", gate_blend_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
-         args, sums.partials());
+  launch("blend_backward", blend_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args,
+         sums.partials());
   if (args.dbias != nullptr) sums.add_up(exec, "gate_blend_dbias", ColumnSum{args.dbias, args.dbias_add});
 }
 
 template <class T>
-void gate_forward(const Exec& exec, const GateForward<T>& args) {
+void gate_blend_forward(const Exec& exec, const GateBlendForward<T>& args) {
   if (gate_product<T>(exec, args)) return;
   gate_in_parts<T>(
       args, [&](const Gemm<T>& product) { cu::gemm<T>(exec, product); },
-      [&](const GateBlendForward<T>& blend) { cu::gate_blend_forward<T>(exec, blend); });
+      [&](const BlendForward<T>& blend) { cu::blend_forward<T>(exec, blend); });
 }
 
 }  // namespace wedge::cu
 
 namespace wedge {
-WEDGE_INSTANTIATE_CUDA(gate_forward, GateForward)
 WEDGE_INSTANTIATE_CUDA(gate_blend_forward, GateBlendForward)
-WEDGE_INSTANTIATE_CUDA(gate_blend_backward, GateBlendBackward)
+WEDGE_INSTANTIATE_CUDA(blend_forward, BlendForward)
+WEDGE_INSTANTIATE_CUDA(blend_backward, BlendBackward)
 }  // namespace wedge

@@ -35,7 +35,7 @@ template <class Tile, class T>
 struct GateInputs {
   Two<T> h[Tile::kAtOnce][Tile::kMma][2], g[Tile::kAtOnce][Tile::kMma][2], bias[Tile::kAtOnce];
 
-  __device__ void load(const GateForward<T>& n, std::int64_t row, std::int64_t d) {
+  __device__ void load(const GateBlendForward<T>& n, std::int64_t row, std::int64_t d) {
     WEDGE_UNROLL
     for (int j = 0; j < Tile::kAtOnce; ++j) {
       const bool column = d + j * 8 < n.D;
@@ -56,7 +56,7 @@ struct GateInputs {
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
-    gate_product_kernel(GateForward<T> n, const BFloat16* h, const BFloat16* g, const BFloat16* w) {
+    gate_product_kernel(GateBlendForward<T> n, const BFloat16* h, const BFloat16* g, const BFloat16* w) {
   auto* const stages = dynamic_shared<BFloat16>();  // [stages, rows + columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
   // Blocks of the same rows are neighbours.
@@ -133,7 +133,7 @@ std::int64_t tiles_of(std::int64_t rows, std::int64_t D) {
 }  // namespace
 
 template <class T>
-bool gate_product(const Exec& exec, const GateForward<T>& n) {
+bool gate_product(const Exec& exec, const GateBlendForward<T>& n) {
   const BFloat16 *h = n.h_rounded, *g = n.g_rounded, *w = n.weight_rounded;
   if constexpr (std::is_same_v<T, BFloat16>) h = n.h, g = n.g, w = n.weight;
   if (n.rows == 0 || n.D == 0 || n.D % kChunk != 0 || h == nullptr || g == nullptr || w == nullptr)
@@ -147,7 +147,7 @@ bool gate_product(const Exec& exec, const GateForward<T>& n) {
   return true;
 }
 
-template bool gate_product(const Exec&, const GateForward<float>&);
-template bool gate_product(const Exec&, const GateForward<BFloat16>&);
+template bool gate_product(const Exec&, const GateBlendForward<float>&);
+template bool gate_product(const Exec&, const GateBlendForward<BFloat16>&);
 
 }  // namespace wedge::cu

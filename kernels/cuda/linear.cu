@@ -82,16 +82,8 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 }
 
 template <class T>
-void linear_backward_weight(const Exec& exec, const LinearBackwardWeight<T>& args) {
-  if (args.dweight != nullptr)
-    cu::gemm<T>(exec, {.M = args.N,
-                       .N = args.K,
-                       .K = args.rows,
-                       .A = transposed(args.dy, args.N, args.dy_rounded),
-                       .B = {args.x, args.K, args.x_rounded},
-                       .C = {args.dweight, args.K},
-                       .beta = args.dweight_add ? 1.0f : 0.0f});
-  if (args.dbias == nullptr || args.N == 0) return;
+void linear_dbias(const Exec& exec, const LinearDbias<T>& args) {
+  if (args.N == 0) return;
   const ColumnSums<1> sums(args.rows, args.N);
   const auto sum = [&]<class Dy>(const Dy* dy) {
     launch("linear_dbias", linear_dbias_kernel<Dy>, sums.grid(), kTileThreads, 0, exec.stream, args.rows,
@@ -121,7 +113,7 @@ void bias_gelu_backward(const Exec& exec, const BiasGeluBackward<T>& args) {
 
 namespace wedge {
 WEDGE_INSTANTIATE_CUDA(linear_forward, LinearForward)
-WEDGE_INSTANTIATE_CUDA(linear_backward_weight, LinearBackwardWeight)
+WEDGE_INSTANTIATE_CUDA(linear_dbias, LinearDbias)
 WEDGE_INSTANTIATE_CUDA(bias_gelu_forward, BiasGeluForward)
 WEDGE_INSTANTIATE_CUDA(bias_gelu_backward, BiasGeluBackward)
 }  // namespace wedge

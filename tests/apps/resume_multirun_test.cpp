@@ -83,7 +83,7 @@ TEST_CASE("resume: a multirun that was killed while it was set up is not taken f
               "remove runs/multirun.json"),
       !ContainsSubstring("start again"));
   const auto trained = above / "0_attention" / "last.safetensors";
-  for (const fs::path member : {above / "0_attention", above / "1_attention"})
+  for (const fs::path& member : {above / "0_attention", above / "1_attention"})
     for (const fs::directory_entry& entry : fs::directory_iterator(member))
       if (entry.path() != trained && entry.path().filename() != "config.json") fs::remove(entry.path());
   CHECK_THAT(refused("found 2"), !ContainsSubstring("start again"));

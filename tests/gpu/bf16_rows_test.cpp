@@ -263,7 +263,7 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
       const Operand alpha("alpha", draw.normal(shape), naive(with_bias + 1));
       const Operand y("y", unset(shape), naive(with_bias + 4));
       check_kernel({&alpha, &y}, [&]<class T>(const Side<T>& on) {
-        gate_blend_forward<T>(on.exec, {s.rows, s.D, on(h), on(g), on(bias), on(alpha), on(y)});
+        blend_forward<T>(on.exec, {s.rows, s.D, on(h), on(g), on(bias), on(alpha), on(y)});
       });
       const Operand kept(alpha.on(Device::cpu)), dy(draw.normal(shape));
       for (const bool add : {false, true})
@@ -276,33 +276,33 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
           const Operand dbias =
               all ? Operand("dbias", before(add, draw.normal({s.D})), kFloat32, DType::f32) : Operand();
           check_kernel({&du, &dh, &dg, &dbias}, [&]<class T>(const Side<T>& on) {
-            gate_blend_backward<T>(on.exec, {.rows = s.rows,
-                                             .D = s.D,
-                                             .h = on(h),
-                                             .g = on(g),
-                                             .alpha = on(kept),
-                                             .dy = on(dy),
-                                             .du = on(du),
-                                             .dh = on(dh),
-                                             .dg = on(dg),
-                                             .dbias = on(dbias),
-                                             .dh_add = add,
-                                             .dg_add = add,
-                                             .dbias_add = add});
+            blend_backward<T>(on.exec, {.rows = s.rows,
+                                        .D = s.D,
+                                        .h = on(h),
+                                        .g = on(g),
+                                        .alpha = on(kept),
+                                        .dy = on(dy),
+                                        .du = on(du),
+                                        .dh = on(dh),
+                                        .dg = on(dg),
+                                        .dbias = on(dbias),
+                                        .dh_add = add,
+                                        .dg_add = add,
+                                        .dbias_add = add});
           });
           // In bfloat16 alone, of float32 tensors.
           const Operand rounded("du, rounded", unset(shape), naive(1));
           const Operand h32(h.on(Device::cpu), DType::f32), g32(g.on(Device::cpu), DType::f32);
           const Operand alpha32(kept.on(Device::cpu), DType::f32), dy32(dy.on(Device::cpu), DType::f32);
           check_kernel<float>({&rounded}, [&]<class T>(const Side<T>& on) {
-            GateBlendBackward<T> args{};
+            BlendBackward<T> args{};
             args.rows = s.rows, args.D = s.D;
             args.h = on(h32), args.g = on(g32), args.alpha = on(alpha32), args.dy = on(dy32);
             if (on.exec.device == Device::cuda)
               args.du_rounded = on(rounded);
             else
               args.du = on(rounded);
-            gate_blend_backward<T>(on.exec, args);
+            blend_backward<T>(on.exec, args);
           });
         }
     }

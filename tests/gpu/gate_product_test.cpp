@@ -14,14 +14,14 @@ template <class T>
 void forward(const Side<T>& on, const RowsOfState& s, const Operand& h, const Operand& g,
              const Operand& weight, const Operand& bias, const Operand& alpha, const Operand& y,
              const Operand* copies, [[maybe_unused]] bool in_one) {
-  GateForward<T> args{.rows = s.rows,
-                      .D = s.D,
-                      .h = on(h),
-                      .g = on(g),
-                      .weight = on(weight),
-                      .bias = on(bias),
-                      .alpha = on(alpha),
-                      .y = on(y)};
+  GateBlendForward<T> args{.rows = s.rows,
+                           .D = s.D,
+                           .h = on(h),
+                           .g = on(g),
+                           .weight = on(weight),
+                           .bias = on(bias),
+                           .alpha = on(alpha),
+                           .y = on(y)};
   if (copies != nullptr && on.exec.device == Device::cuda) {
     args.h_rounded = on(copies[0]);
     args.g_rounded = on(copies[1]);
@@ -29,10 +29,10 @@ void forward(const Side<T>& on, const RowsOfState& s, const Operand& h, const Op
   }
 #if defined(WEDGE_EMULATOR)
   const std::uint64_t calls = emulator::calls();
-  gate_forward<T>(on.exec, args);
+  gate_blend_forward<T>(on.exec, args);
   if (on.exec.device == Device::cuda) CHECK((emulator::calls() - calls == 1) == in_one);
 #else
-  gate_forward<T>(on.exec, args);
+  gate_blend_forward<T>(on.exec, args);
 #endif
 }
 
@@ -118,15 +118,15 @@ TEST_CASE("gpu: the gate's rows are the same in large tiles and in small ones", 
   check_rows_alone(s.rows, 131, [&](std::int64_t first, std::int64_t count) {
     const Tensor out = Tensor::full({2, count, s.D}, NAN, DType::bf16, Device::cuda);
     auto* const alpha = Tensor(out).data<BFloat16>();
-    gate_forward<BFloat16>({.device = Device::cuda, .stream = cu::stream()},
-                           {.rows = count,
-                            .D = s.D,
-                            .h = h.data<BFloat16>() + first * s.D,
-                            .g = g.data<BFloat16>() + first * s.D,
-                            .weight = weight.data<BFloat16>(),
-                            .bias = bias.data<BFloat16>(),
-                            .alpha = alpha,
-                            .y = alpha + count * s.D});
+    gate_blend_forward<BFloat16>({.device = Device::cuda, .stream = cu::stream()},
+                                 {.rows = count,
+                                  .D = s.D,
+                                  .h = h.data<BFloat16>() + first * s.D,
+                                  .g = g.data<BFloat16>() + first * s.D,
+                                  .weight = weight.data<BFloat16>(),
+                                  .bias = bias.data<BFloat16>(),
+                                  .alpha = alpha,
+                                  .y = alpha + count * s.D});
     return out.permute({1, 0, 2}).contiguous();
   });
 }

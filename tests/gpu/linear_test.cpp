@@ -90,6 +90,28 @@ TEST_CASE("gpu: a linear layer's product with its bias", "[gpu][bf16][linear]") 
 
 namespace {
 
+// A gradient of the output with its copy, x with its copy, and where dW and dbias go, if they are wanted.
+template <class T>
+struct Backward {
+  const T *dy, *x;
+  T* dw;
+  Stat<T>* db;
+  bool dw_add = false, db_add = false;
+  const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
+
+  void run(const Exec& exec, const Size& s) const {
+    if (dw != nullptr)
+      gemm<T>(exec, {.M = s.N,
+                     .N = s.K,
+                     .K = s.rows,
+                     .A = transposed(dy, s.N, dy_rounded),
+                     .B = {x, s.K, x_rounded},
+                     .C = {dw, s.K},
+                     .beta = dw_add ? 1.0f : 0.0f});
+    if (db != nullptr) linear_dbias<T>(exec, {s.rows, s.N, dy, db, db_add, dy_rounded});
+  }
+};
+
 // dW and dbias, of which `wanted` has bits 1 and 2.
 template <class OnGpu>
 void check_backward(const Size& s, int wanted, bool dw_add, bool db_add, std::int64_t shift, bool at_hand,
@@ -110,20 +132,17 @@ void check_backward(const Size& s, int wanted, bool dw_add, bool db_add, std::in
   check_kernel<OnGpu>({&dw, &db},
                       [&]<class T>(const Side<T>& on) {
                         const bool from_bf16 = std::is_same_v<T, BFloat16>;
-                        LinearBackwardWeight<T> args{.rows = s.rows,
-                                                     .K = s.K,
-                                                     .N = s.N,
-                                                     .dy = on(from_bf16 ? dy_bf16 : dy.values),
-                                                     .x = on(from_bf16 ? x_bf16 : x.values),
-                                                     .dweight = on(dw),
-                                                     .dbias = on(db),
-                                                     .dweight_add = dw_add,
-                                                     .dbias_add = db_add};
+                        Backward<T> args{.dy = on(from_bf16 ? dy_bf16 : dy.values),
+                                         .x = on(from_bf16 ? x_bf16 : x.values),
+                                         .dw = on(dw),
+                                         .db = on(db),
+                                         .dw_add = dw_add,
+                                         .db_add = db_add};
                         if (on.exec.device == Device::cuda) {
                           args.dy_rounded = on(dy.copy);
                           args.x_rounded = on(x.copy);
                         }
-                        linear_backward_weight<T>(on.exec, args);
+                        args.run(on.exec, s);
                       },
                       {.bf16_products = bf16_products});
 }
@@ -157,18 +176,10 @@ TEST_CASE("gpu: dbias of a gradient that is rounded for the product", "[gpu][bf1
       check_kernel<float>({&dw, &db},
                           [&]<class T>(const Side<T>& on) {
                             const bool on_cpu = on.exec.device == Device::cpu;
-                            LinearBackwardWeight<T> args{.rows = s.rows,
-                                                         .K = s.K,
-                                                         .N = s.N,
-                                                         .dy = nullptr,
-                                                         .x = on(x),
-                                                         .dweight = on(dw),
-                                                         .dbias = on(db),
-                                                         .dweight_add = false,
-                                                         .dbias_add = false};
+                            Backward<T> args{.dy = nullptr, .x = on(x), .dw = on(dw), .db = on(db)};
                             if (given || on_cpu) args.dy = on(dy);
                             if (!on_cpu) args.dy_rounded = on(copy);
-                            linear_backward_weight<T>(on.exec, args);
+                            args.run(on.exec, s);
                           },
                           {.bf16_products = true});
     }
@@ -190,17 +201,13 @@ TEST_CASE("gpu: a linear layer's products in a graph", "[gpu][bf16][linear][grap
       linear_forward<float>(on.exec, {s.rows, s.K, s.N, nullptr, nullptr, on(b), on(y), on(x), on(w)});
     };
     const auto backward = [&] {
-      linear_backward_weight<float>(on.exec, {.rows = s.rows,
-                                              .K = s.K,
-                                              .N = s.N,
-                                              .dy = on(dy_values),
-                                              .x = nullptr,
-                                              .dweight = on(dw),
-                                              .dbias = on(db),
-                                              .dweight_add = false,
-                                              .dbias_add = false,
-                                              .dy_rounded = on(dy),
-                                              .x_rounded = on(x)});
+      const Backward<float> args{.dy = on(dy_values),
+                                 .x = nullptr,
+                                 .dw = on(dw),
+                                 .db = on(db),
+                                 .dy_rounded = on(dy),
+                                 .x_rounded = on(x)};
+      args.run(on.exec, s);
     };
     const MemoryPool pool;
     const MemoryPool::Scope scope(pool);

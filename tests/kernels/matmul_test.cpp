@@ -248,7 +248,7 @@ void check_rounded(Gemm<float> g) {
     g.A.data = left.data();
     g.B.data = right.data();
     g.C.data = c.data();
-    cpu::gemm<float>(Exec{.rounds_factors = rounds}, g);
+    cpu::gemm<float>(Exec{.bf16_products_on_cpu = rounds}, g);
     return c;
   };
   std::vector<float> a = drawn<float>(M * K, 1), b = drawn<float>(K * N, 2);
@@ -310,7 +310,7 @@ TEMPLATE_TEST_CASE("a product has the same bits with any number of threads", "[m
       for (const int threads : {1, 2, 3, 7}) {
         const Threads count(threads);
         std::vector<TestType> c(static_cast<std::size_t>(M * N));
-        cpu::gemm<TestType>(Exec{.rounds_factors = rounds},
+        cpu::gemm<TestType>(Exec{.bf16_products_on_cpu = rounds},
                             {.M = M,
                              .N = N,
                              .K = K,
