@@ -38,6 +38,14 @@ std::vector<double> numbers(const Json& json, const char* key, const std::filesy
   return list;
 }
 
+// The keys that say what of a place is read: runs that differ in them have different corpora by right.
+std::string what_is_read(const RunResult& run) {
+  std::string values;
+  for (const Key& key : config_keys())
+    if (key.group() == "data" && key.kind == KeyKind::result) values += " " + get_key(run.config, key).dump();
+  return values;
+}
+
 }  // namespace
 
 Json to_json(const RunResult& result) {
@@ -88,18 +96,22 @@ void make_comparable(const std::vector<RunResult*>& runs) {
       if (key.kind == KeyKind::place) places.push_back(get_key(run.config, key));
     return places;
   };
-  std::map<std::string, Json> places;          // of each corpus
-  std::map<std::string, std::string> corpora;  // of each place, the first
-  std::set<std::string> shared;                // places with more than one
-  for (const RunResult* run : runs) {
-    if (!run->corpus || !places.try_emplace(*run->corpus, places_of(*run)).second) continue;
-    const std::string here = places[*run->corpus].dump();
-    if (!corpora.try_emplace(here, *run->corpus).second) shared.insert(here);
-  }
+  std::map<std::string, Json> places;  // of each corpus
   for (RunResult* run : runs) {
     for (const Key& key : config_keys())
       if (key.in_checkpoint() && !has_key(run->config, key))
         set_key(run->config, key, get_key(Config{}, key));
+    if (run->corpus) places.try_emplace(*run->corpus, places_of(*run));
+  }
+  std::map<std::string, std::string> corpora;  // of each place and the keys of what is read there, the first
+  std::set<std::string> shared;                // places that hold more than such keys tell apart
+  for (const RunResult* run : runs) {
+    if (!run->corpus) continue;
+    const std::string place = places[*run->corpus].dump();
+    const auto [first, is_new] = corpora.try_emplace(place + what_is_read(*run), *run->corpus);
+    if (first->second != *run->corpus) shared.insert(place);
+  }
+  for (RunResult* run : runs) {
     if (!run->corpus) continue;
     const Json& first = places[*run->corpus];
     std::size_t place = 0;

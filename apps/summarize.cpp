@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <deque>
+#include <set>
 
 #include "tensor/check.h"
 
@@ -36,28 +38,81 @@ bool natural_less(const std::string& a, const std::string& b) {
   return a.size() - i < b.size() - j;
 }
 
+// Collects the files of one name in a tree. Links are followed after all else, so that a run which is there
+// twice is called by its own folder; a folder is seen once, and a link to one above the root leads nowhere
+// new: there is no end to walking in circles.
+class Search {
+ public:
+  Search(const fs::path& root, const std::string& name) : name_(name) {
+    std::error_code ignored;  // of a folder that is not there or not ours, which walk() names
+    root_ = fs::canonical(root, ignored);
+    walk(root);
+    while (!links_.empty()) {
+      const fs::path link = links_.front();
+      links_.pop_front();
+      if (!is_above_root(fs::canonical(link, ignored))) walk(link);
+    }
+  }
+
+  std::vector<fs::path> found;
+
+ private:
+  bool is_above_root(const fs::path& folder) const {
+    return std::mismatch(folder.begin(), folder.end(), root_.begin(), root_.end()).first == folder.end();
+  }
+
+  void walk(const fs::path& folder) {
+    std::error_code error;
+    if (!seen_.insert(fs::canonical(folder, error)).second && !error) return;
+    std::vector<fs::path> folders, links;
+    fs::directory_iterator entry(folder, error), end;
+    for (; !error && entry != end; entry.increment(error)) {
+      std::error_code ignored;  // a link that leads nowhere is named when it is read
+      if (entry->is_directory(ignored))
+        (entry->is_symlink(ignored) ? links : folders).push_back(entry->path());
+      else if (entry->path().filename() == name_)
+        found.push_back(entry->path());
+    }
+    WEDGE_CHECK(!error, "cannot read {}: {}", folder.string(), error.message());
+    // Of two links to one folder the first is followed, whatever the order on the disk.
+    std::sort(links.begin(), links.end());
+    std::sort(folders.begin(), folders.end());
+    links_.insert(links_.end(), links.begin(), links.end());
+    for (const fs::path& below : folders) walk(below);
+  }
+
+  std::string name_;
+  fs::path root_;
+  std::set<fs::path> seen_;
+  std::deque<fs::path> links_;
+};
+
 }  // namespace
 
 std::vector<fs::path> find_files(const fs::path& root, const std::string& name) {
   std::error_code error;
   WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
-  std::vector<fs::path> found;
-  fs::recursive_directory_iterator entry(root, error), end;
-  std::error_code ignored;  // a link that leads nowhere is named when it is read
-  for (; !error && entry != end; entry.increment(error))
-    if (entry->path().filename() == name && !entry->is_directory(ignored)) found.push_back(entry->path());
-  WEDGE_CHECK(!error, "cannot read {}: {}", root.string(), error.message());
-  std::sort(found.begin(), found.end(), [&](const fs::path& a, const fs::path& b) {
-    return natural_less(a.lexically_relative(root).generic_string(),
-                        b.lexically_relative(root).generic_string());
-  });
+  std::vector<fs::path> found = Search(root, name).found;
+  const auto place = [&](const fs::path& file) {
+    return file.parent_path().lexically_relative(root).generic_string();
+  };
+  std::sort(found.begin(), found.end(),
+            [&](const fs::path& a, const fs::path& b) { return natural_less(place(a), place(b)); });
   return found;
 }
 
-std::vector<LabelledResult> find_results(const fs::path& root) {
+std::string label_of(const fs::path& folder, const fs::path& root, bool one_of_several) {
+  const auto bare = [](const fs::path& path) { return path.has_filename() ? path : path.parent_path(); };
+  if (one_of_several) return bare(folder.lexically_normal()).generic_string();
+  const fs::path below = folder.lexically_relative(root);
+  return below == "." ? bare(fs::absolute(root).lexically_normal()).filename().string()
+                      : below.generic_string();
+}
+
+std::vector<LabelledResult> find_results(const fs::path& root, bool one_of_several) {
   std::vector<LabelledResult> found;
   for (const fs::path& file : find_files(root, "results.json"))
-    found.push_back({file.parent_path().lexically_relative(root).generic_string(), read_result(file)});
+    found.push_back({label_of(file.parent_path(), root, one_of_several), read_result(file)});
   WEDGE_CHECK(!found.empty(), "no results.json in {} or below", root.string());
   return found;
 }

@@ -9,13 +9,18 @@
 
 namespace wedge::app {
 
-// Every file of that name in `root` and below, in natural order (2_x before 10_x). Links to folders are not
-// followed. Throws wedge::Error when `root` is no folder or cannot be read.
+// Every file of that name in `root` and below, in natural order (2_x before 10_x). Links to folders are
+// followed, each folder is seen once. Throws wedge::Error when `root` is no folder, or naming the folder that
+// cannot be read.
 std::vector<std::filesystem::path> find_files(const std::filesystem::path& root, const std::string& name);
 
-// Every file named results.json in `root` and below, labelled by its folder relative to `root`, in natural
-// order (2_x before 10_x). Links to folders are not followed. Throws wedge::Error when `root` is no folder, a
-// file cannot be understood, or there is none.
-std::vector<LabelledResult> find_results(const std::filesystem::path& root);
+// What a run in `folder`, found from `root`, is called: its path from there, or of the root itself its name;
+// with the root's path before it where there are several.
+std::string label_of(const std::filesystem::path& folder, const std::filesystem::path& root,
+                     bool one_of_several);
+
+// Every results.json that find_files() finds, labelled as label_of() says. Throws wedge::Error as it does, and
+// when a file cannot be understood, or there is none.
+std::vector<LabelledResult> find_results(const std::filesystem::path& root, bool one_of_several = false);
 
 }  // namespace wedge::app

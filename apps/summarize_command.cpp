@@ -15,7 +15,7 @@ Makes the comparison table from every results.json in DIR and below, prints it a
 Where a model appears more than once, a column names the run and the keys that differ, and runs that
 differ in the seed alone get a row with mean ± sample standard deviation.
 
-  DIR             where to look (default: runs); --root DIR says the same
+  DIR             where to look (default: runs), links to folders included; --root DIR says the same
   --out FILE.md   where to write; without it the table is only printed
 
 example:
@@ -29,11 +29,7 @@ int run_summarize(const Words& words) {
   if (roots.empty()) roots = {"runs"};
   std::vector<LabelledResult> results;
   for (const std::string& root : roots)
-    for (LabelledResult& result : find_results(root)) {
-      // Runs of several roots are told apart by them.
-      if (roots.size() > 1) result.label = result.label == "." ? root : root + "/" + result.label;
-      results.push_back(std::move(result));
-    }
+    for (LabelledResult& result : find_results(root, roots.size() > 1)) results.push_back(std::move(result));
   const std::string table = comparison_table(results);
   if (const auto out = words.text("--out")) write_file(*out, table);
   print(table);

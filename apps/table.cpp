@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "apps/config_keys.h"
+#include "apps/display_text.h"
 #include "apps/format.h"
 
 namespace wedge::app {
@@ -22,13 +22,25 @@ struct Spread {
   double mean = 0, deviation = 0;
 };
 
+// Deviations are squared in units of the largest value: perplexities can be as large as a double holds.
 Spread spread_of(const std::vector<double>& values) {
   Spread spread;
-  for (double x : values) spread.mean += x / static_cast<double>(values.size());
-  for (double x : values) spread.deviation += (x - spread.mean) * (x - spread.mean);
-  if (values.size() > 1)
-    spread.deviation = std::sqrt(spread.deviation / static_cast<double>(values.size() - 1));
+  double largest = 0, squares = 0;
+  for (double x : values) {
+    spread.mean += x / static_cast<double>(values.size());
+    largest = std::max(largest, std::abs(x));
+  }
+  if (values.size() < 2 || largest == 0) return spread;
+  for (double x : values) squares += std::pow((x - spread.mean) / largest, 2);
+  spread.deviation = largest * std::sqrt(squares / static_cast<double>(values.size() - 1));
   return spread;
+}
+
+// Where one is infinite the mean is, and nothing can be said of a spread.
+std::string format_perplexities(const std::vector<double>& values) {
+  const Spread spread = spread_of(values);
+  if (!std::isfinite(spread.mean)) return format_perplexity(spread.mean);
+  return fmt::format("{} ± {}", format_perplexity(spread.mean), format_perplexity(spread.deviation));
 }
 
 // " (key=value ...)", or nothing where that would be too long to help.
@@ -65,14 +77,8 @@ std::string cell(const std::string& text) {
   return safe;
 }
 
-// Characters, not bytes: ± has two.
-std::size_t display_width(const std::string& text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 std::string pad(const std::string& text, std::size_t width, bool right) {
-  const std::string spaces(width - std::min(width, display_width(text)), ' ');
+  const std::string spaces(width - std::min(width, count_characters(text)), ' ');
   return right ? spaces + text : text + spaces;
 }
 
@@ -83,7 +89,7 @@ std::string render(std::vector<Row> rows, std::size_t text_columns) {
     for (std::string& text : row) text = cell(text);
   std::vector<std::size_t> widths(rows.front().size(), 3);
   for (const Row& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], count_characters(row[i]));
   std::string out;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     for (std::size_t i = 0; i < widths.size(); ++i)
@@ -106,26 +112,57 @@ std::string format_rate(std::optional<double> rate) {
   return rate ? fmt::format("{:.0f}", *rate) : kNone;
 }
 
-// The row of runs that differ in the seed alone; `differing` are the keys that tell the table's runs apart.
-Row mean_row(const std::vector<const LabelledResult*>& group, std::vector<const Key*> differing) {
-  std::vector<double> losses, perplexities, rates;
-  for (const LabelledResult* r : group) {
-    losses.push_back(r->result.best_val_loss);
-    perplexities.push_back(std::exp(r->result.best_val_loss));
-    if (r->result.tokens_per_second) rates.push_back(*r->result.tokens_per_second);
+using Group = std::vector<const LabelledResult*>;
+
+// Runs that differ in the seed alone, by their seeds.
+std::map<std::string, Group> by_seed(const Group& group) {
+  std::map<std::string, Group> seeds;
+  for (const LabelledResult* r : group)
+    seeds[get_key(r->result.config, find_key("seed")).dump()].push_back(r);
+  return seeds;
+}
+
+// The mean over each seed's runs, which are one experiment however often it was run.
+template <class Value>
+std::vector<double> values_of(const std::map<std::string, Group>& seeds, const Value& value_of) {
+  std::vector<double> values;
+  for (const auto& [seed, runs] : seeds) {
+    double mean = 0;
+    for (const LabelledResult* r : runs) mean += value_of(r->result) / static_cast<double>(runs.size());
+    values.push_back(mean);
   }
+  return values;
+}
+
+// The row of runs that differ in the seed alone; `differing` are the keys that tell the table's runs apart.
+Row mean_row(const Group& group, std::vector<const Key*> differing) {
+  const auto seeds = by_seed(group);
+  const auto losses = values_of(seeds, [](const RunResult& r) { return r.best_val_loss; });
+  const auto perplexities = values_of(seeds, [](const RunResult& r) { return std::exp(r.best_val_loss); });
+  const auto rates = values_of(seeds, [](const RunResult& r) { return r.tokens_per_second.value_or(0); });
+  const bool all_rates =
+      std::ranges::all_of(group, [](const auto* r) { return r->result.tokens_per_second.has_value(); });
   std::erase(differing, &find_key("seed"));
-  std::string label = fmt::format("mean of {} seeds", group.size());
+  std::string label = fmt::format("mean of {} seeds", seeds.size());
+  if (group.size() > seeds.size()) label += fmt::format(", {} runs", group.size());
   label += differing.size() > kMaxKeysInLabel ? fmt::format(", {} and on", group.front()->label)
                                               : describe_keys_of(group.front()->result, differing);
-  const Spread loss = spread_of(losses), perplexity = spread_of(perplexities);
-  const bool all_rates = rates.size() == group.size();
+  const Spread loss = spread_of(losses);
   return {model_name(group.front()->result.strategy),
           label,
           format_params(group.front()->result.num_params),
           fmt::format("{:.4f} ± {:.4f}", loss.mean, loss.deviation),
-          fmt::format("{} ± {}", format_perplexity(perplexity.mean), format_perplexity(perplexity.deviation)),
+          format_perplexities(perplexities),
           format_rate(all_rates ? std::optional(spread_of(rates).mean) : std::nullopt)};
+}
+
+// The first of these runs, and how many more there are.
+std::string whose(const std::vector<std::string>& labels) {
+  constexpr std::size_t kMost = 3;
+  const std::size_t named = std::min(labels.size(), kMost);
+  std::string text = fmt::format("of {}", fmt::join(labels.begin(), labels.begin() + named, ", "));
+  if (labels.size() > named) text += fmt::format(" and {} more", labels.size() - named);
+  return text;
 }
 
 }  // namespace
@@ -151,20 +188,23 @@ std::string comparison_table(const std::vector<LabelledResult>& results) {
 Table comparison_of(const std::vector<LabelledResult>& given) {
   const std::vector<LabelledResult> results = comparable(given);
   std::map<std::string, int> count_of_model;
+  std::map<double, std::vector<std::string>> floors;  // and whose they are
   bool with_run = false;
-  for (const LabelledResult& r : results) with_run |= ++count_of_model[r.result.strategy] > 1;
+  for (const LabelledResult& r : results) {
+    with_run |= ++count_of_model[r.result.strategy] > 1;
+    if (r.result.floor) floors[*r.result.floor].push_back(r.label);
+  }
+  with_run |= floors.size() > 1;
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
   const std::vector<const Key*> differing = differing_keys(configs_of(results));
-  std::vector<std::pair<std::string, std::vector<const LabelledResult*>>> groups;  // in order of appearance
-  std::set<double> floors;
+  std::vector<std::pair<std::string, Group>> groups;  // in order of appearance
   for (const LabelledResult& r : results) {
     const RunResult& result = r.result;
     rows.push_back({model_name(result.strategy), r.label + describe_keys_of(result, differing),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});
-    if (result.floor) floors.insert(*result.floor);
     const std::string identity = identity_without_seed(result);
     if (identity.empty()) continue;
     auto group =
@@ -172,14 +212,11 @@ Table comparison_of(const std::vector<LabelledResult>& given) {
     if (group == groups.end()) group = groups.insert(groups.end(), {identity, {}});
     group->second.push_back(&r);
   }
-  for (const auto& [identity, group] : groups) {
-    std::set<std::string> seeds;
-    for (const LabelledResult* r : group) seeds.insert(get_key(r->result.config, find_key("seed")).dump());
-    if (seeds.size() > 1 && seeds.size() == group.size()) rows.push_back(mean_row(group, differing));
-  }
-  for (double floor : floors)
-    rows.push_back({"floor of the corpus", kNone, kNone, fmt::format("{:.4f}", floor),
-                    format_perplexity(std::exp(floor)), kNone});
+  for (const auto& [identity, group] : groups)
+    if (by_seed(group).size() > 1) rows.push_back(mean_row(group, differing));
+  for (const auto& [floor, labels] : floors)
+    rows.push_back({"floor of the corpus", floors.size() > 1 ? whose(labels) : kNone, kNone,
+                    fmt::format("{:.4f}", floor), format_perplexity(std::exp(floor)), kNone});
   if (!with_run)
     for (Row& row : rows) row.erase(row.begin() + 1);
   return {std::move(rows), with_run ? 2u : 1u};

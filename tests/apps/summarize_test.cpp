@@ -90,6 +90,51 @@ TEST_CASE("summarize: no folder, no results", "[apps]") {
   CHECK_THROWS_WITH(find_results(temp / "none"), ContainsSubstring("is not a folder"));
 }
 
+TEST_CASE("summarize: links to folders are followed, in no circle", "[apps]") {
+  const TempDir temp;
+  put(temp / "elsewhere/x/0_grassmann", kPyTorch);
+  put(temp / "tree/1_grassmann", kPyTorch);
+  put(temp / "tree/1_grassmann/below", kPyTorch);
+  fs::create_directory_symlink("../elsewhere/x/0_grassmann", temp / "tree/a");
+  fs::create_directory_symlink("1_grassmann", temp / "tree/0_again");  // is there already
+  fs::create_directory_symlink("..", temp / "tree/up");                // holds all this
+  fs::create_directory_symlink(".", temp / "tree/self");
+  fs::create_directory_symlink("../../tree", temp / "elsewhere/x/back");  // from below a link
+  fs::create_directory_symlink("../elsewhere", temp / "tree/z");
+  fs::create_directory_symlink("nowhere", temp / "tree/broken");
+  std::vector<std::string> labels;
+  for (const LabelledResult& found : find_results(temp / "tree")) labels.push_back(found.label);
+  CHECK(labels == std::vector<std::string>{"1_grassmann", "1_grassmann/below", "a"});
+  // The root itself may be one.
+  fs::create_directory_symlink("tree", temp / "link");
+  CHECK(find_results(temp / "link").size() == 3);
+}
+
+TEST_CASE("summarize: the folder that cannot be read is named", "[apps]") {
+  const TempDir temp;
+  put(temp / "tree/run", kPyTorch);
+  fs::create_directories(temp / "tree/closed");
+  fs::permissions(temp / "tree/closed", fs::perms::none);
+  std::error_code error;
+  if (fs::directory_iterator(temp / "tree/closed", error); !error) {
+    WARN("skipped: this user reads all folders");
+    return;
+  }
+  CHECK_THROWS_WITH(find_results(temp / "tree"),
+                    ContainsSubstring("cannot read " + (temp / "tree/closed").string() + ": "));
+  fs::permissions(temp / "tree/closed", fs::perms::owner_all);
+}
+
+TEST_CASE("summarize: runs are called by their folders", "[apps]") {
+  CHECK(label_of("tie/0_attention", "tie/", false) == "0_attention");
+  CHECK(label_of("tie/0_attention", "tie/", true) == "tie/0_attention");
+  CHECK(label_of("tie", "tie/", true) == "tie");
+  CHECK(label_of("a/tie", "a/tie/", false) == "tie");
+  CHECK(label_of("./x", ".", false) == "x");
+  CHECK(label_of("./x", ".", true) == "x");
+  CHECK(label_of(".", ".", false) == fs::current_path().filename().string());
+}
+
 TEST_CASE("summarize: the command prints the table and writes it", "[apps][command]") {
   const TempDir temp;
   const fs::path cwd = temp / "cwd";
@@ -109,6 +154,7 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
   const auto both = test::run_wedge(cwd, {"summarize", "tree", "other"});
   CHECK(both.status == 0);
   CHECK_THAT(both.out, ContainsSubstring("| tree/run ") && ContainsSubstring("| other "));
+  CHECK(test::run_wedge(cwd, {"summarize", "tree/", "other/"}).out == both.out);
 
   // Of a link, what it leads to is written.
   fs::create_directories(cwd / "elsewhere");

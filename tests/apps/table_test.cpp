@@ -1,5 +1,7 @@
 #include "apps/table.h"
 
+#include <fmt/format.h>
+
 #include "apps/compose.h"
 #include "tests/support/catch.h"
 
@@ -113,6 +115,54 @@ TEST_CASE("table: a mean says of which configuration", "[apps]") {
                         result("3", "attention", 4.0, {"seed=2", "train.batch_size=16"})});
   CHECK(table.find("| mean of 2 seeds (train.batch_size=8) ") != std::string::npos);
   CHECK(table.find("| mean of 2 seeds (train.batch_size=16) ") != std::string::npos);
+}
+
+TEST_CASE("table: perplexities too large for a double, or for its square", "[apps]") {
+  const auto table_of = [](double a, double b) {
+    return comparison_table(
+        {result("0", "attention", a, {"seed=1"}), result("1", "attention", b, {"seed=2"})});
+  };
+  CHECK(table_of(4e9, 4e9).find(" | 4000000000.0000 ± 0.0000 |          inf |") != std::string::npos);
+  CHECK(table_of(2, 800).find("|          inf |") != std::string::npos);
+  CHECK(table_of(2, 800).find("nan") == std::string::npos);
+  CHECK(table_of(700, 690).find("| 5.071e+303 ± 7.171e+303 |") != std::string::npos);
+}
+
+TEST_CASE("table: runs of different floors say whose each is", "[apps]") {
+  std::vector<LabelledResult> runs;
+  for (int i = 0; i < 6; ++i) {
+    runs.push_back(result(fmt::format("run_{}", i), i == 0 ? "grassmann" : "attention", 2.0));
+    runs.back().result.floor = i == 0 ? 1.25 : 1.5;
+  }
+  const std::string many = comparison_table(runs);
+  CHECK(many.find("| floor of the corpus | of run_0 ") != std::string::npos);
+  CHECK(many.find("| floor of the corpus | of run_1, run_2, run_3 and 2 more |") != std::string::npos);
+  runs.resize(2);  // one run a model
+  CHECK(comparison_table(runs).find("| floor of the corpus | of run_1 ") != std::string::npos);
+}
+
+TEST_CASE("table: a corpus that another key of data tells apart needs no checksum", "[apps]") {
+  std::vector<LabelledResult> runs;
+  for (const int rows : {60, 80})
+    for (const int seed : {1, 2}) {
+      runs.push_back(result(fmt::format("{}", runs.size()), "attention", 1.0 + seed,
+                            {fmt::format("data.max_samples_train={}", rows), fmt::format("seed={}", seed)}));
+      runs.back().result.corpus = fmt::format("corpus_of_{}", rows);
+    }
+  const std::string table = comparison_table(runs);
+  CHECK(table.find("| 3 (data.max_samples_train=80 seed=2) ") != std::string::npos);
+  CHECK(table.find("| mean of 2 seeds (data.max_samples_train=60) ") != std::string::npos);
+  runs.back().result.corpus = "another";
+  const std::string mixed = comparison_table(runs);
+  CHECK(mixed.find("(corpus another)") != std::string::npos);
+  CHECK(mixed.find("| mean of 2 seeds (data.max_samples_train=80") == std::string::npos);
+}
+
+TEST_CASE("table: a seed counts once in a mean, however many runs have it", "[apps]") {
+  const std::string table =
+      comparison_table({result("0", "attention", 1.0, {"seed=1"}), result("1", "attention", 1.0, {"seed=1"}),
+                        result("2", "attention", 3.0, {"seed=2"})});
+  CHECK(table.find("| mean of 2 seeds, 3 runs |      12.59 | 2.0000 ± 1.4142 |") != std::string::npos);
 }
 
 TEST_CASE("table: the same run twice is not two seeds", "[apps]") {
