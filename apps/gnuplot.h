@@ -32,15 +32,15 @@ struct Bar {
   double value = 0;
   std::string text;  // what stands beside it
   std::size_t color = 0;
-  bool hollow = false;  // of somebody else
+  bool hollow = false;              // of somebody else
+  std::optional<double> line = {};  // a dashed vertical line across its row
 };
 
 // Horizontal bars, the first on top.
 struct Bars {
   std::string title, x_label;
   std::vector<Bar> bars;
-  std::optional<double> line;  // a dashed vertical line
-  bool logarithmic = false;    // values differ by orders of magnitude: the axis begins at a power of ten
+  bool logarithmic = false;  // values differ by orders of magnitude: the axis begins at a power of ten
 };
 
 // gnuplot is not installed.
@@ -49,7 +49,9 @@ class NoGnuplot : public Error {
   using Error::Error;
 };
 
-// The picture's bytes. Throws NoGnuplot, and wedge::Error when gnuplot refuses.
+// The picture's bytes. Texts may be any bytes; long ones are shortened, and the picture grows with the number
+// of labels and their length. Throws NoGnuplot, and wedge::Error when gnuplot refuses or the disk for temporary
+// files is full.
 std::string draw(const Curves& curves, ImageFormat format);
 std::string draw(const Bars& bars, ImageFormat format);
 

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "data/unicode.h"
+#include <algorithm>
+
+#include "apps/display_text.h"
 
 namespace wedge::app {
 
@@ -21,18 +23,6 @@ void insert_after_each(std::string& text, const std::string& before, const std::
   for (std::size_t at = text.find(before); at != std::string::npos;
        at = text.find(before, at + before.size() + inserted.size()))
     text.insert(at + before.size(), inserted);
-}
-
-// Names of files are any bytes; a page is UTF-8. What is not becomes U+FFFD.
-std::string valid_utf8(std::string_view text) {
-  std::string valid;
-  while (const auto bad = data::find_invalid_utf8(text)) {
-    valid += text.substr(0, *bad);
-    valid += "\uFFFD";
-    text.remove_prefix(*bad + 1);
-  }
-  valid += text;
-  return valid;
 }
 
 }  // namespace
@@ -91,9 +81,17 @@ void HtmlPage::svg(const std::string& svg) {
   const std::size_t begin = svg.find("<svg");
   std::string inner = begin == std::string::npos ? svg : svg.substr(begin);
   const std::string prefix = fmt::format("p{}_", ++pictures_);
-  for (const char* before : {"id=\"", "id='", "xlink:href=\"#", "xlink:href='#", "url(#"})
-    insert_after_each(inner, before, prefix);
-  body_ += "<figure>" + inner + "</figure>\n";
+  body_ += "<figure>";
+  for (std::size_t at = 0; at < inner.size();) {
+    const std::size_t end = std::min(inner.find(inner[at] == '<' ? '>' : '<', at), inner.size());
+    std::string part = inner.substr(at, end - at);
+    if (inner[at] == '<')  // a tag: between them are texts, which may look like one
+      for (const char* before : {"id=\"", "id='", "xlink:href=\"#", "xlink:href='#", "url(#"})
+        insert_after_each(part, before, prefix);
+    body_ += part;
+    at = end;
+  }
+  body_ += "</figure>\n";
 }
 
 void HtmlPage::fold(const std::string& summary, const std::string& text) {
@@ -102,6 +100,7 @@ void HtmlPage::fold(const std::string& summary, const std::string& text) {
 }
 
 std::string HtmlPage::finish() const {
+  // Names of files are any bytes; a page is UTF-8.
   return valid_utf8(
       fmt::format("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                   "<meta name=\"viewport\" content=\"width=device-width\"><title>{}</title>"

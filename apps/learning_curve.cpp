@@ -78,7 +78,8 @@ std::optional<double> limit_of(const Curves& picture) {
       low = std::min(low, s.y[i]);
     }
   if (!(high > low) || !std::isfinite(high - low)) return {};
-  return high + 0.05 * (high - low);
+  const double limit = high + 0.05 * (high - low);
+  return std::isfinite(limit) ? std::optional(limit) : std::nullopt;
 }
 
 }  // namespace
@@ -124,18 +125,10 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
   return curve;
 }
 
-std::vector<LearningCurve> find_curves(const fs::path& root) {
-  const RunFolder itself{root};
-  std::error_code error;
-  WEDGE_CHECK(fs::is_directory(root, error), "{} is not a folder", root.string());
-  if (is_there(itself.metrics())) {
-    const fs::path name = fs::absolute(root).lexically_normal();
-    return {read_curve(itself, (name.has_filename() ? name : name.parent_path()).filename().string())};
-  }
+std::vector<LearningCurve> find_curves(const fs::path& root, bool one_of_several) {
   std::vector<LearningCurve> curves;
   for (const fs::path& file : find_files(root, "metrics.jsonl"))
-    curves.push_back(
-        read_curve({file.parent_path()}, file.parent_path().lexically_relative(root).generic_string()));
+    curves.push_back(read_curve({file.parent_path()}, label_of(file.parent_path(), root, one_of_several)));
   WEDGE_CHECK(!curves.empty(), "{} holds no metrics.jsonl, nor does a folder below it", root.string());
   return curves;
 }
@@ -169,17 +162,21 @@ Curves picture_of(const std::vector<LearningCurve>& curves) {
 }
 
 Bars best_of(const std::vector<LearningCurve>& curves) {
-  Bars bars{"Best validation perplexity", "perplexity", {}, {}};
+  Bars bars{"Best validation perplexity", "perplexity", {}};
   const std::vector<std::string> legend = legend_of(curves);
   std::set<std::string> published;
+  std::set<double> floors;
   std::vector<Bar> of_others;
   for (std::size_t i = 0; i < curves.size(); ++i) {
     if (!curves[i].result) continue;
     const RunResult& result = *curves[i].result;
     const double perplexity = std::exp(result.best_val_loss);
-    if (!std::isfinite(perplexity)) continue;  // no axis reaches so far
-    bars.bars.push_back({legend[i], perplexity, format_perplexity(perplexity), i, false});
-    if (result.floor) bars.line = std::exp(*result.floor);
+    if (!std::isnormal(perplexity)) continue;  // no axis reaches so far
+    std::optional<double> floor = result.floor;
+    if (floor) floor = std::exp(*floor);
+    if (floor && !std::isnormal(*floor)) floor.reset();
+    if (floor) floors.insert(*floor);
+    bars.bars.push_back({legend[i], perplexity, format_perplexity(perplexity), i, false, floor});
     for (const Published& other : published_for(result.config)) {
       const std::string label = fmt::format("{}: {}", model_name(other.strategy), other.source);
       if (other.strategy == result.strategy && published.insert(label).second)
@@ -187,19 +184,20 @@ Bars best_of(const std::vector<LearningCurve>& curves) {
     }
   }
   bars.bars.insert(bars.bars.end(), of_others.begin(), of_others.end());
-  double smallest = bars.line.value_or(INFINITY), largest = 0;
+  double smallest = floors.empty() ? INFINITY : *floors.begin(), largest = 0;
   for (const Bar& bar : bars.bars) {
     smallest = std::min(smallest, bar.value);
     largest = std::max(largest, bar.value);
   }
   bars.logarithmic = largest > 100 * smallest;
   if (bars.logarithmic) bars.x_label += ", logarithmic";
-  if (bars.line) bars.title += " (dashed: the floor of the corpus)";
+  if (floors.size() == 1) bars.title += " (dashed: the floor of the corpus)";
+  if (floors.size() > 1) bars.title += " (dashed: the floor of each run's corpus)";
   return bars;
 }
 
 Bars throughput_of(const std::vector<LearningCurve>& curves) {
-  Bars bars{"Training throughput", "tokens/s", {}, {}};
+  Bars bars{"Training throughput", "tokens/s", {}};
   const std::vector<std::string> legend = legend_of(curves);
   for (std::size_t i = 0; i < curves.size(); ++i)
     if (curves[i].result && curves[i].result->tokens_per_second) {

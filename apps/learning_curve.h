@@ -27,9 +27,9 @@ struct LearningCurve {
 // understood.
 LearningCurve read_curve(const RunFolder& folder, const std::string& label);
 
-// The runs that are meant by a folder: itself if it holds metrics.jsonl, else all below it that do, labelled
-// by their path from it, in natural order. Throws wedge::Error when there is none.
-std::vector<LearningCurve> find_curves(const std::filesystem::path& root);
+// The runs in a folder and below, labelled as label_of() says, in natural order. Throws wedge::Error as
+// find_files() does, and when there is none.
+std::vector<LearningCurve> find_curves(const std::filesystem::path& root, bool one_of_several = false);
 
 // In all pictures a run is called by its label and by the keys that tell it from the others.
 //

@@ -17,7 +17,8 @@ std::string plot_help() {
 Draws learning_curves (training and validation loss by epoch) and best (the best validation perplexities,
 and published ones of the same experiment), each as SVG and PNG, through gnuplot (Debian: gnuplot-nox).
 
-  RUN          a run's folder, finished or not; or one above several, such as a multirun's
+  RUN          a run's folder, finished or not; or one above several, such as a multirun's: all runs in it
+               and below are drawn
   out=FOLDER   where the pictures go (default: RUN, or with several the current folder)
 
 examples:
@@ -33,12 +34,7 @@ int run_plot(const Words& words) {
 
   std::vector<LearningCurve> curves;
   for (const fs::path& root : roots)
-    for (LearningCurve& curve : find_curves(root)) {
-      // Runs of several roots are told apart by them.
-      const bool itself = is_there(RunFolder{root}.metrics());
-      if (roots.size() > 1) curve.label = itself ? root.string() : (root / curve.label).string();
-      curves.push_back(std::move(curve));
-    }
+    for (LearningCurve& curve : find_curves(root, roots.size() > 1)) curves.push_back(std::move(curve));
   // All is drawn before the first is written.
   std::vector<std::pair<fs::path, std::string>> pictures;
   const auto add = [&](const auto& picture, const std::string& name) {

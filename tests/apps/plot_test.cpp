@@ -137,6 +137,16 @@ TEST_CASE("html: what comes from outside is text", "[apps][plot]") {
   CHECK_THAT(html, !ContainsSubstring("<script"));
 }
 
+TEST_CASE("html: a picture's names are its own, its texts as they were", "[apps][plot]") {
+  if (!have_gnuplot()) return;
+  const std::string label = "> id=\"a\" url(#b) xlink:href='#c'";
+  HtmlPage page("page");
+  page.picture(Bars{"title", "x", {{label, 1, "1.00"}}});
+  const std::string html = page.finish();
+  CHECK_THAT(html, ContainsSubstring("<text>" + label + "</text>") && ContainsSubstring("id=\"p1_gnuplot") &&
+                       !ContainsSubstring("id=\"gnuplot"));
+}
+
 TEST_CASE("bars: few marks, written alike, and a logarithmic axis where values are far apart",
           "[apps][plot]") {
   if (!have_gnuplot()) return;
@@ -159,10 +169,10 @@ TEST_CASE("bars: few marks, written alike, and a logarithmic axis where values a
   CHECK(apart.bars.size() == 2);
   CHECK_THAT(draw(apart, ImageFormat::svg), ContainsSubstring(">1e+02<") && ContainsSubstring(">1e+06<"));
 
-  const Bars rates{"Training throughput", "tokens/s", {{"a", 2154700, "2154700"}, {"b", 95529, "95529"}}, {}};
+  const Bars rates{"Training throughput", "tokens/s", {{"a", 2154700, "2154700"}, {"b", 95529, "95529"}}};
   CHECK_THAT(draw(rates, ImageFormat::svg),
              ContainsSubstring(">500000<") && ContainsSubstring(">2000000<") && !ContainsSubstring("e+06"));
-  const Bars small{"x", "y", {{"a", 0.003, "0.003"}}, {}};
+  const Bars small{"x", "y", {{"a", 0.003, "0.003"}}};
   CHECK_THAT(draw(small, ImageFormat::svg), ContainsSubstring(">0.001<") && ContainsSubstring(">0.002<"));
 }
 
@@ -183,6 +193,21 @@ TEST_CASE("pictures call runs by what tells them apart", "[apps][plot]") {
   curves.pop_back();
   CHECK(picture_of(curves).series[0].label == "validation");
   CHECK(picture_of(curves).title == "Loss: TransformerLM, run_0");
+}
+
+TEST_CASE("best perplexities: each run has its own floor", "[apps][plot]") {
+  std::vector<LearningCurve> curves(3);
+  for (LearningCurve& curve : curves) curve.result.emplace().best_val_loss = 2;
+  curves[0].result->floor = 1;
+  curves[1].result->floor = 1;
+  CHECK(best_of(curves).bars[0].line == std::exp(1.0));
+  CHECK_FALSE(best_of(curves).bars[2].line);
+  CHECK_THAT(best_of(curves).title, ContainsSubstring("the floor of the corpus"));
+  curves[1].result->floor = 0.5;
+  CHECK(best_of(curves).bars[0].line == std::exp(1.0));
+  CHECK(best_of(curves).bars[1].line == std::exp(0.5));
+  CHECK_THAT(best_of(curves).title, ContainsSubstring("the floor of each run's corpus"));
+  if (have_gnuplot()) CHECK(!draw(best_of(curves), ImageFormat::svg).empty());
 }
 
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
