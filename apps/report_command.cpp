@@ -1,4 +1,6 @@
 // wedge report: one page that tells what a tree of runs found out.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -10,6 +12,8 @@
 #include "apps/html.h"
 #include "apps/learning_curve.h"
 #include "apps/published.h"
+#include "apps/run_dir.h"
+#include "apps/summarize.h"
 #include "apps/table.h"
 #include "apps/words.h"
 #include "tensor/check.h"
@@ -52,6 +56,47 @@ Table differences(const std::vector<LabelledResult>& results, const std::vector<
   return table;
 }
 
+// The runs of multiruns that stand in line: a configuration, and no metrics yet.
+std::vector<std::string> not_begun(const fs::path& root) {
+  std::vector<std::string> labels;
+  for (const fs::path& file : find_files(root, "config.json")) {
+    const RunFolder run{file.parent_path()};
+    if (!is_there(run.metrics()) && is_there(run.path / ".." / "multirun.json"))
+      labels.push_back(label_of(run.path, root, false));
+  }
+  return labels;
+}
+
+void add_configuration(HtmlPage& page, const std::vector<LabelledResult>& results) {
+  page.heading("Configuration");
+  const std::vector<LabelledResult> compared = comparable(results);
+  if (const auto keys = differing_keys(configs_of(compared)); !keys.empty())
+    page.table(differences(compared, keys));
+  else if (results.size() > 1)
+    page.paragraph("Apart from the mixer, all runs are configured alike.");
+  for (const LabelledResult& r : results)
+    if (r.result.config.is_object()) page.fold("Everything of " + r.label, r.result.config.dump(2));
+}
+
+void add_results(HtmlPage& page, const std::vector<LabelledResult>& results,
+                 const std::vector<LearningCurve>& curves) {
+  if (const Bars best = best_of(curves); !best.bars.empty())
+    page.picture(best);
+  else
+    page.paragraph("No perplexity is small enough to be drawn.");
+  page.heading("Published figures");
+  if (const Table table = published_beside(results); table.rows.size() > 1)
+    page.table(table);
+  else
+    page.paragraph("None are known for experiments like these.");
+  page.heading("Throughput");
+  if (const Bars bars = throughput_of(curves); !bars.bars.empty())
+    page.picture(bars);
+  else
+    page.paragraph("No run says how fast it was.");
+  add_configuration(page, results);
+}
+
 }  // namespace
 
 std::string report_help() {
@@ -76,44 +121,28 @@ int run_report(const Words& words) {
 
   const std::vector<LearningCurve> curves = find_curves(root);
   std::vector<LabelledResult> results;
-  std::string unfinished;
+  std::vector<std::string> unfinished;
   for (const LearningCurve& curve : curves) {
     if (curve.result)
       results.push_back({curve.label, *curve.result});
     else
-      unfinished += (unfinished.empty() ? "" : ", ") + curve.label;
+      unfinished.push_back(curve.label);
   }
+  const std::vector<std::string> waiting = not_begun(root);
 
   HtmlPage page(fmt::format("wedge: {}", root.string()));
   if (!results.empty()) {
     page.heading("Comparison");
     page.table(comparison_of(results));
   }
-  if (!unfinished.empty()) page.paragraph("Not finished: " + unfinished + ".");
+  if (!unfinished.empty()) page.paragraph(fmt::format("Not finished: {}.", fmt::join(unfinished, ", ")));
+  if (!waiting.empty()) page.paragraph(fmt::format("Not begun: {}.", fmt::join(waiting, ", ")));
   page.heading("Learning curves");
   if (const Curves picture = picture_of(curves); !picture.series.empty())
     page.picture(picture);
   else
     page.paragraph("No run has done a step yet.");
-  if (!results.empty()) {
-    page.picture(best_of(curves));
-    page.heading("Published figures");
-    if (const Table table = published_beside(results); table.rows.size() > 1)
-      page.table(table);
-    else
-      page.paragraph("None are known for experiments like these.");
-    page.heading("Throughput");
-    if (const Bars bars = throughput_of(curves); !bars.bars.empty()) page.picture(bars);
-    page.heading("Configuration");
-    const std::vector<LabelledResult> compared = comparable(results);
-    if (const auto keys = differing_keys(configs_of(compared)); !keys.empty()) {
-      page.table(differences(compared, keys));
-    } else {
-      page.paragraph("Apart from the mixer, all runs are configured alike.");
-    }
-    for (const LabelledResult& r : results)
-      if (r.result.config.is_object()) page.fold("Everything of " + r.label, r.result.config.dump(2));
-  }
+  if (!results.empty()) add_results(page, results, curves);
   const fs::path file = words.text("out").value_or(root / "report.html");
   write_file(file, page.finish());
   print(file.string() + "\n");

@@ -210,6 +210,44 @@ TEST_CASE("best perplexities: each run has its own floor", "[apps][plot]") {
   if (have_gnuplot()) CHECK(!draw(best_of(curves), ImageFormat::svg).empty());
 }
 
+TEST_CASE("plot and report: a root that is a run, what has not begun, and what no axis reaches",
+          "[apps][plot][command]") {
+  if (!have_gnuplot()) return;
+  const TempDir temp;
+  const fs::path cwd = temp / "cwd";
+  const auto put = [&](const std::string& folder, double loss) {
+    fs::create_directories(cwd / folder);
+    spill(cwd / folder / "metrics.jsonl", "{\"epoch\":1,\"val_loss\":2}\n");
+    const Json results = {{"strategy", "attention"}, {"num_params", 1}, {"best_val_loss", loss}};
+    spill(cwd / folder / "results.json", results.dump());
+  };
+  put("root", 4e9);
+  Outcome report = run_wedge(cwd, {"report", "root"});
+  CAPTURE(report.err);
+  CHECK(report.status == 0);
+  std::string html = slurp(cwd / "root/report.html");
+  CHECK_THAT(html, ContainsSubstring("No perplexity is small enough to be drawn.") &&
+                       ContainsSubstring(">inf<") && !ContainsSubstring("all runs are configured alike"));
+
+  put("root/below", 2);
+  fs::create_directories(cwd / "root/many/0_attention");
+  fs::create_directories(cwd / "root/many/1_attention");
+  spill(cwd / "root/many/multirun.json", "{\"runs\":2}\n");
+  for (const char* member : {"0_attention", "1_attention"})
+    spill(cwd / "root/many" / member / "config.json", "{}\n");
+  spill(cwd / "root/many/0_attention/metrics.jsonl", "");
+  report = run_wedge(cwd, {"report", "root"});
+  CHECK(report.status == 0);
+  html = slurp(cwd / "root/report.html");
+  CHECK_THAT(html, ContainsSubstring("<td>root</td>") && ContainsSubstring("<td>below</td>") &&
+                       ContainsSubstring("Not finished: many/0_attention.") &&
+                       ContainsSubstring("Not begun: many/1_attention.") &&
+                       ContainsSubstring("all runs are configured alike"));
+  CHECK(find_curves(cwd / "root").size() == 3);
+  CHECK(run_wedge(cwd, {"plot", "root"}).status == 0);
+  CHECK_THAT(slurp(cwd / "root/best.svg"), ContainsSubstring("<text>below"));
+}
+
 TEST_CASE("plot and report commands", "[apps][plot][command]") {
   if (!have_gnuplot()) return;
   const TempDir temp;
