@@ -4,7 +4,7 @@
 
 #include "apps/conf/presets.h"
 #include "apps/config_keys.h"
-#include "apps/words.h"
+#include "apps/files.h"
 #include "data/unicode.h"
 #include "tensor/check.h"
 

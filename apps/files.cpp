@@ -61,6 +61,12 @@ std::filesystem::path target_of(const std::filesystem::path& path) {
 
 }  // namespace
 
+void check_expanded(std::string_view name, std::string_view path) {
+  WEDGE_CHECK(path != "~" && !path.starts_with("~/"),
+              "{}: expected a path, got {}, whose ~ the shell has not replaced; write $HOME{}", name, path,
+              path.substr(1));
+}
+
 bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));

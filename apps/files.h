@@ -12,6 +12,10 @@
 
 namespace wedge::app {
 
+// Throws wedge::Error for a path that begins with a ~ which the shell was to replace: it does so at the beginning
+// of a word, and after the = of some.
+void check_expanded(std::string_view name, std::string_view path);
+
 // Whether anything has this name, be it a link that leads nowhere: to be named when it is read.
 bool is_there(const std::filesystem::path& path);
 

@@ -8,6 +8,7 @@
 #include "apps/conf/presets.h"
 #include "apps/config.h"
 #include "apps/config_keys.h"
+#include "apps/files.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -49,12 +50,6 @@ bool takes_path(std::string_view bare) {
 }
 
 }  // namespace
-
-void check_expanded(std::string_view name, std::string_view path) {
-  WEDGE_CHECK(path != "~" && !path.starts_with("~/"),
-              "{}: expected a path, got {}, whose ~ the shell has not replaced; write $HOME{}", name, path,
-              path.substr(1));
-}
 
 Words::Words(const Command& command, const std::vector<std::string>& arguments) : command_(command.name) {
   const std::vector<std::string_view> own = own_words_of(command);

@@ -13,10 +13,6 @@
 
 namespace wedge::app {
 
-// Throws wedge::Error for a path that begins with a ~ which the shell was to replace: it does so at the beginning
-// of a word, and after the = of some.
-void check_expanded(std::string_view name, std::string_view path);
-
 class Words {
  public:
   // Of a word of the command's own whose name begins with -- the value may also be the next argument. Throws
