@@ -23,8 +23,8 @@ struct LinearForward {
 template <class T>
 struct LinearDbias {
   std::int64_t rows, N;
-  const T* dy;     // [rows, N], or null where its copy is given, which is summed then
-  Stat<T>* dbias;  // [N]
+  const T* dy;  // [rows, N], or null where its copy is given, which is summed then
+  T* dbias;     // [N]
   bool dbias_add;
   const BFloat16* dy_rounded = nullptr;  // CUDA: [rows, N] or null
 };

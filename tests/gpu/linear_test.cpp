@@ -95,7 +95,7 @@ template <class T>
 struct Backward {
   const T *dy, *x;
   T* dw;
-  Stat<T>* db;
+  T* db;
   bool dw_add = false, db_add = false;
   const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
 
