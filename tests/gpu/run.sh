@@ -81,8 +81,8 @@ build() {
       tests/autograd/token_position_test.cpp tests/support/gpu.cpp tests/support/main.cpp; } > build-gpu/programs.txt
   local benches="train_step_bench"
   [ ! -e "$packages/benchmark" ] || benches+=" ops_bench mixer_bench"
-  { ls bench/{arguments,machine_rates,stopwatch,gpu_clock}.cpp
-    [ ! -e "$packages/benchmark" ] || echo bench/harness.cpp; } > build-gpu/bench.txt
+  find bench -maxdepth 1 -name '*.cpp' ! -name '*_bench.cpp' ! -name harness.cpp > build-gpu/bench.txt
+  [ ! -e "$packages/benchmark" ] || echo bench/harness.cpp >> build-gpu/bench.txt
   printf 'bench/%s.cpp\n' $benches > build-gpu/benches.txt
   # A file is compiled again when it, or any header, is newer than its object.
   local newest
