@@ -11,6 +11,7 @@
 #include "apps/format.h"
 #include "apps/generator.h"
 #include "apps/help.h"
+#include "apps/sampler.h"
 #include "apps/threads.h"
 #include "apps/words.h"
 #include "data/text_codec.h"

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
-#include "apps/sampler.h"
 #include "models/language_model.h"
 
 namespace wedge::app {

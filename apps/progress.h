@@ -1,10 +1,8 @@
 // What a training run tells while it runs.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 
 namespace wedge::app {

@@ -1,7 +1,6 @@
 #include "autograd/compute.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/matmul.h"
 

@@ -1,6 +1,5 @@
 #include "apps/conf/presets.h"
 
-#include <algorithm>
 
 #include "apps/config_keys.h"
 #include "models/mixers.h"

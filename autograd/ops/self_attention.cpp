@@ -1,11 +1,9 @@
-#include <algorithm>
 
 #include "autograd/compute.h"
 #include "autograd/ops.h"
 #include "autograd/ops/factor.h"
 #include "kernels/causal_attention.h"
 #include "kernels/linear.h"
-#include "kernels/matmul.h"
 
 namespace wedge {
 namespace {

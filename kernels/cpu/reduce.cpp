@@ -1,7 +1,6 @@
 #include "kernels/reduce.h"
 
 #include <limits>
-#include <vector>
 
 #include "kernels/cpu/parallel.h"
 

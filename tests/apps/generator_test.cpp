@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "apps/config.h"
+#include "apps/sampler.h"
 #include "tests/apps/command_runner.h"
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
