@@ -19,11 +19,15 @@ namespace wedge::app {
 
 namespace {
 
-// N of the open stream that /dev/fd/N, or another name of it, means. What such a path leads to may be a regular
-// file, which others write to through the same stream.
+// The open stream that `path` means: N of /dev/fd/N, or standard output or error by any name of theirs, which
+// may be a regular file that others write to through the same stream.
 std::optional<int> descriptor_of(const std::filesystem::path& path) {
-  if (path == "/dev/stdout") return STDOUT_FILENO;
-  if (path == "/dev/stderr") return STDERR_FILENO;
+  struct stat at_path {
+  }, open{};
+  for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
+    if (::stat(path.c_str(), &at_path) == 0 && ::fstat(fd, &open) == 0 && at_path.st_dev == open.st_dev &&
+        at_path.st_ino == open.st_ino)
+      return fd;
   const std::filesystem::path folder = path.parent_path();
   if (folder != "/dev/fd" && folder != "/proc/self/fd") return {};
   const std::string name = path.filename().string();

@@ -12,8 +12,8 @@
 
 namespace wedge::app {
 
-// Throws wedge::Error for a path that begins with a ~ which the shell was to replace: it does so at the beginning
-// of a word, and after the = of some.
+// Throws wedge::Error for a path that begins with a ~ which the shell was to replace: it does so at the
+// beginning of a word, and after the = of some.
 void check_expanded(std::string_view name, std::string_view path);
 
 // Whether anything has this name, be it a link that leads nowhere: to be named when it is read.
@@ -24,8 +24,8 @@ std::string read_file(const std::filesystem::path& path);
 
 // Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does; of a link, what it leads
 // to. Throws wedge::Error as it does, and for a link that leads nowhere; what was there is then as it was.
-// What can't be replaced is written to: a pipe, a device, and the open stream that /dev/stdout, /dev/stderr or
-// /dev/fd/N means, after what was printed.
+// What can't be replaced is written to, after what was printed: a pipe, a device, and an open stream, as
+// /dev/fd/N or any name of standard output or error means one.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 // The same of several, none of which is replaced before all are written.

@@ -111,8 +111,8 @@ error, how many tokens a second that was. The same seed gives the same text.
 and these keys of wedge train:
 )" + describe_keys(keys_of(find_command("generate"))) +
          R"(
-Every token is read once: attention keeps its keys and values, the Grassmann model the last max(lags)
-reduced states. Past the checkpoint's data.max_context_len tokens, the last half of them
+Within the window every token is read once: attention keeps its keys and values, the Grassmann model the
+last max(lags) reduced states. Past the checkpoint's data.max_context_len tokens, the last half of them
 is read again as the beginning of a text, and so on.
 
 examples:

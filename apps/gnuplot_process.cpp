@@ -64,7 +64,8 @@ bool is_whole(const std::string& picture, ImageFormat format) {
 
 }  // namespace
 
-// After a 0 gnuplot reads three octal digits more, else two: with it, a digit that follows is never taken along.
+// After a 0 gnuplot reads three octal digits more, else two: with it, a digit that follows is never taken
+// along.
 std::string quoted_for_gnuplot(const std::string& text) {
   std::string quoted = "\"";
   for (const char c : one_line(text)) {

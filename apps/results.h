@@ -31,8 +31,9 @@ Json to_json(const RunResult& result);
 RunResult read_result(const std::filesystem::path& path);
 
 // Makes the runs' configurations such that equal experiments have equal ones. Where a corpus lies makes no
-// difference: runs of the same one get the first one's places, and where two corpora lie in one place, and
-// no other key of data tells them apart, its checksum is added to data.path. What an older file lacks gets its default.
+// difference: runs of the same one get the first one's places, and where two corpora lie in one place, and no
+// other key of data tells them apart, its checksum is added to data.path. What an older file lacks gets its
+// default.
 void make_comparable(const std::vector<RunResult*>& runs);
 
 }  // namespace wedge::app

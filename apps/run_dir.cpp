@@ -25,7 +25,8 @@ std::string member_name(std::size_t index, const Config& config) {
   return fmt::format("{}_{}", index, config.model.tensor_lifting_strategy);
 }
 
-// Whether a process that was killed before it wrote its configuration left `entry`: its log, still empty.
+// Whether `entry` is a log, still empty: what a process of an earlier version left that was killed at its
+// beginning.
 bool is_empty_log(const fs::directory_entry& entry) {
   std::error_code error;
   return entry.path().filename() == "metrics.jsonl" && fs::is_regular_file(entry.symlink_status(error)) &&

@@ -39,18 +39,19 @@ bool natural_less(const std::string& a, const std::string& b) {
 }
 
 // Collects the files of one name in a tree. Links are followed after all else, so that a run which is there
-// twice is called by its own folder; a folder is seen once, and a link to one above the root leads nowhere
-// new: there is no end to walking in circles.
+// twice is called by its own folder; a folder is seen once, and a link to one above the root is not followed:
+// so no walk is without end. What cannot be read is an error in the tree, and passed over behind a link, which
+// may lead anywhere.
 class Search {
  public:
   Search(const fs::path& root, const std::string& name) : name_(name) {
     std::error_code ignored;  // of a folder that is not there or not ours, which walk() names
     root_ = fs::canonical(root, ignored);
-    walk(root);
+    walk(root, false);
     while (!links_.empty()) {
       const fs::path link = links_.front();
       links_.pop_front();
-      if (!is_above_root(fs::canonical(link, ignored))) walk(link);
+      if (!is_above_root(fs::canonical(link, ignored))) walk(link, true);
     }
   }
 
@@ -61,7 +62,7 @@ class Search {
     return std::mismatch(folder.begin(), folder.end(), root_.begin(), root_.end()).first == folder.end();
   }
 
-  void walk(const fs::path& folder) {
+  void walk(const fs::path& folder, bool behind_link) {
     std::error_code error;
     if (!seen_.insert(fs::canonical(folder, error)).second && !error) return;
     std::vector<fs::path> folders, links;
@@ -73,12 +74,12 @@ class Search {
       else if (entry->path().filename() == name_)
         found.push_back(entry->path());
     }
-    WEDGE_CHECK(!error, "cannot read {}: {}", folder.string(), error.message());
+    WEDGE_CHECK(!error || behind_link, "cannot read {}: {}", folder.string(), error.message());
     // Of two links to one folder the first is followed, whatever the order on the disk.
     std::sort(links.begin(), links.end());
     std::sort(folders.begin(), folders.end());
     links_.insert(links_.end(), links.begin(), links.end());
-    for (const fs::path& below : folders) walk(below);
+    for (const fs::path& below : folders) walk(below, behind_link);
   }
 
   std::string name_;

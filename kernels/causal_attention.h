@@ -17,7 +17,7 @@ struct CausalAttentionForward {
   std::int64_t B, L, H, D;
   const T* qkv;                   // [B, L, 3 D]
   T* o;                           // [B, L, D] =
-  Stat<T>* lse;                   // [B, H, L] =; on the CPU or null
+  Stat<T>* lse;                   // [B, H, L] =, or null on the CPU
   BFloat16* o_rounded = nullptr;  // CUDA: [B, L, D] = o, or null
 };
 

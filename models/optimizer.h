@@ -24,8 +24,8 @@ class AdamW {
   // dtypes or devices differ.
   AdamW(NamedParameters parameters, AdamWOptions options);
 
-  // One update with the gradients that backward left. A parameter without a gradient counts as gradient zero. When the norm is not
-  // finite nothing is changed and no step counted. Waits for nothing.
+  // One update with the gradients that backward left. A parameter without a gradient counts as gradient zero.
+  // When the norm is not finite nothing is changed and no step counted. Waits for nothing.
   void step(double learning_rate);
   // The same with a learning rate that is read where the parameters are, float64 [1], when the step is done:
   // so a step that was captured in a graph can be replayed.

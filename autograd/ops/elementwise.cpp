@@ -89,11 +89,12 @@ Variable div(const Variable& a, const Variable& b) {
   const Tensor y = compute::binary(BinaryOp::div, a.value(), b.value(), "div");
   return make_output(
       "div", y, {a, b}, [denominator = Saved(b.value()), quotient = Saved(y)](const BackwardContext& ctx) {
-        // d(a/b) = da / b - (a/b) / b db; not dy / b times a/b, which overflows where a is 0 and b small.
+        // d(a/b) = da / b - (a/b) db / b. dy times a/b first: where either is 0, that stays 0, however small b
+        // is.
         const Tensor& b = denominator.get("div");
         if (ctx.wants(1)) {
-          const Tensor slope = compute::binary(BinaryOp::div, quotient.get("div"), b, "div");
-          ctx.accumulate(1, compute::scale(compute::binary(BinaryOp::mul, ctx.grad(), slope, "div"), -1));
+          const Tensor product = compute::binary(BinaryOp::mul, ctx.grad(), quotient.get("div"), "div");
+          ctx.accumulate(1, compute::scale(compute::binary(BinaryOp::div, product, b, "div"), -1));
         }
         if (ctx.wants(0)) ctx.accumulate(0, compute::binary(BinaryOp::div, ctx.grad(), b, "div"));
       });

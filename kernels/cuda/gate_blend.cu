@@ -70,7 +70,7 @@ void blend_backward(const Exec& exec, const BlendBackward<T>& args) {
   const ColumnSums<1> sums(args.rows, args.D);
   launch("blend_backward", blend_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args,
          sums.partials());
-  if (args.dbias != nullptr) sums.add_up(exec, "gate_blend_dbias", ColumnSum{args.dbias, args.dbias_add});
+  if (args.dbias != nullptr) sums.add_up(exec, "blend_dbias", ColumnSum{args.dbias, args.dbias_add});
 }
 
 template <class T>

@@ -110,7 +110,7 @@ TEST_CASE("summarize: links to folders are followed, in no circle", "[apps]") {
   CHECK(find_results(temp / "link").size() == 3);
 }
 
-TEST_CASE("summarize: the folder that cannot be read is named", "[apps]") {
+TEST_CASE("summarize: the folder that cannot be read is named, unless a link led there", "[apps]") {
   const TempDir temp;
   put(temp / "tree/run", kPyTorch);
   fs::create_directories(temp / "tree/closed");
@@ -122,6 +122,10 @@ TEST_CASE("summarize: the folder that cannot be read is named", "[apps]") {
   }
   CHECK_THROWS_WITH(find_results(temp / "tree"),
                     ContainsSubstring("cannot read " + (temp / "tree/closed").string() + ": "));
+  fs::create_directories(temp / "other");
+  put(temp / "other/run", kPyTorch);
+  fs::create_directory_symlink(temp / "tree", temp / "other/link");
+  CHECK(find_results(temp / "other").size() == 2);
   fs::permissions(temp / "tree/closed", fs::perms::owner_all);
 }
 
@@ -169,18 +173,24 @@ TEST_CASE("summarize: the command prints the table and writes it", "[apps][comma
 
   // Into the stream itself, whatever it leads to; twice, as it is printed too.
   const std::string twice = outcome.out + outcome.out;
-  for (const char* out : {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+  fs::create_symlink("/dev/stdout", cwd / "output");
+  for (const char* out :
+       {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1", "output"}) {
     const std::string line = std::string(R"("$wedge" summarize tree --out )") + out;
     CHECK(test::run_shell(cwd, "(echo header; " + line + "; echo footer) > log; cat log").out ==
           "header\n" + twice + "footer\n");
     CHECK(test::run_shell(cwd, line + " | cat").out == twice);
   }
+  fs::remove(cwd / "output");
   CHECK(test::run_shell(cwd, R"("$wedge" summarize tree --out /dev/null)").out == outcome.out);
   const auto unread = test::run_shell(cwd, R"(mkfifo pipe; "$wedge" summarize tree --out pipe)");
   CHECK(unread.status == 2);
   CHECK_THAT(unread.err, ContainsSubstring("pipe: cannot write: "));
-  CHECK(test::run_shell(cwd, R"(cat pipe & sleep 0.2; "$wedge" summarize tree --out pipe > /dev/null; wait)")
-            .out == outcome.out);
+  CHECK(
+      test::run_shell(
+          cwd,
+          R"(cat pipe & until "$wedge" summarize tree --out pipe > /dev/null 2>&1; do sleep 0.01; done; wait)")
+          .out == outcome.out);
   fs::remove(cwd / "pipe");
 
   // A tree with a broken file leaves the table of before as it was.

@@ -148,8 +148,9 @@ TEST_CASE("train command: metrics that were removed meanwhile are missed", "[app
   const Outcome outcome = run_shell(
       here.cwd,
       R"("$wedge" train )" +
-          joined(tiny_run("tokens.safetensors", {"experiment.run_dir=run", "train.num_epochs=20"})) +
-          R"( & while [ ! -e run/last.safetensors ]; do sleep 0.01; done; rm run/metrics.jsonl; wait $!)");
+          joined(tiny_run("tokens.safetensors", {"experiment.run_dir=run", "train.num_epochs=100"})) +
+          R"( & while [ ! -e run/last.safetensors ] && kill -0 $!; do sleep 0.01; done
+              rm run/metrics.jsonl; wait $!)");
   CHECK(outcome.status == 0);
   CHECK(outcome.err == "wedge: run/metrics.jsonl was removed while the run wrote it: its lines are lost\n");
 }

@@ -136,10 +136,12 @@ TEST_CASE("the gate keeps what is small beside what it shuts out", "[tape]") {
   CHECK(blend(1e6, 0.123, -40) == Approx(0.123).epsilon(1e-6));
 }
 
-TEST_CASE("a quotient of 0 has a gradient where its divisor is small", "[tape]") {
-  const Variable a = parameter(Tensor::zeros({1})), b = parameter(Tensor::full({1}, 1e-30));
-  (a / b).backward(Tensor::full({1}, 1e10));
-  CHECK(b.grad().item() == 0);
+TEST_CASE("where a quotient or its gradient is 0, a small divisor's gradient is 0", "[tape]") {
+  for (const auto& [a, dy] : {std::pair{0.0, 1e10}, {1.0, 0.0}}) {
+    const Variable b = parameter(Tensor::full({1}, 1e-30));
+    (Variable(Tensor::full({1}, a)) / b).backward(Tensor::full({1}, dy));
+    CHECK(b.grad().item() == 0);
+  }
 }
 
 TEST_CASE("a mask that is not drawn does not watch its counter", "[tape]") {
