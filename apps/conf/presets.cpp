@@ -1,6 +1,5 @@
 #include "apps/conf/presets.h"
 
-
 #include "apps/config_keys.h"
 #include "models/mixers.h"
 #include "tensor/check.h"
