@@ -22,12 +22,12 @@ namespace {
 // The open stream that `path` means: N of /dev/fd/N, or standard output or error by any name of theirs, which
 // may be a regular file that others write to through the same stream.
 std::optional<int> descriptor_of(const std::filesystem::path& path) {
-  struct stat at_path {
-  }, open{};
-  for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
-    if (::stat(path.c_str(), &at_path) == 0 && ::fstat(fd, &open) == 0 && at_path.st_dev == open.st_dev &&
-        at_path.st_ino == open.st_ino)
-      return fd;
+  struct stat at_path {};
+  struct stat open {};
+  if (::stat(path.c_str(), &at_path) == 0)
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
+      if (::fstat(fd, &open) == 0 && at_path.st_dev == open.st_dev && at_path.st_ino == open.st_ino)
+        return fd;
   const std::filesystem::path folder = path.parent_path();
   if (folder != "/dev/fd" && folder != "/proc/self/fd") return {};
   const std::string name = path.filename().string();

@@ -6,6 +6,7 @@
 #include "apps/checkpoint_data.h"
 #include "apps/commands.h"
 #include "apps/console.h"
+#include "apps/display_text.h"
 #include "apps/files.h"
 #include "apps/gnuplot.h"
 #include "apps/help.h"
@@ -15,15 +16,6 @@
 namespace wedge::app {
 
 namespace fs = std::filesystem;
-
-namespace {
-
-// What is no UTF-8, which JSON cannot hold, as U+FFFD.
-std::string as_utf8(const std::string& text) {
-  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-}  // namespace
 
 std::string inspect_help() {
   return R"(usage: wedge inspect checkpoint=FILE_OR_RUN_DIR [data.split=SPLIT] [key=value]...
@@ -68,7 +60,7 @@ int run_inspect(const Words& words) {
   loaded.model->set_training(false);
   const Inspection inspection = inspect(*loaded.model, blocks);
 
-  const std::string name = as_utf8(loaded.checkpoint.path.string());
+  const std::string name = valid_utf8(loaded.checkpoint.path.string());  // as JSON must be
   Json json = {{"checkpoint", name},
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", data::name_of(loaded.split)}};

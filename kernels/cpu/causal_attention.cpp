@@ -43,17 +43,17 @@ void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::i
                       .alpha = head.scale});
 }
 
-// scores = softmax(scores); returns log Σ exp(scores). Backward makes the weights anew in the same way:
+// scores = softmax(scores); lse, if there is one, = log Σ exp(scores). Backward makes the weights anew in the same way:
 // exp(S - lse) would lose what lse rounds away, the more the larger the scores are.
 template <class T>
-T softmax_row(std::int64_t n, T* scores) {
+void softmax_row(std::int64_t n, T* scores, T* lse = nullptr) {
   const FlushDenormals flush;
   auto row = as_array(scores, n);
   const T max = row.maxCoeff();
   exp_run(n, scores, max, scores);
   const T sum = row.sum();
   row *= T(1) / sum;
-  return max + std::log(sum);
+  if (lse != nullptr) *lse = max + std::log(sum);
 }
 
 }  // namespace
@@ -71,8 +71,8 @@ void causal_attention_forward(const Exec& exec, const CausalAttentionForward<T>&
         scores_of(exec, head, first, queries, keys, scores);
         for (std::int64_t i = 0; i < queries; ++i) {
           const std::int64_t seen = first + i + 1;
-          const T lse = softmax_row(seen, scores + i * keys);
-          if (args.lse != nullptr) args.lse[task * args.L + first + i] = lse;
+          softmax_row(seen, scores + i * keys,
+                      args.lse != nullptr ? args.lse + task * args.L + first + i : nullptr);
           std::fill(scores + i * keys + seen, scores + (i + 1) * keys, T(0));
         }
         cpu::gemm<T>(exec, {.M = queries,

@@ -9,6 +9,7 @@
 #include "apps/learning_curve.h"
 #include "data/unicode.h"
 #include "tests/apps/command_runner.h"
+#include "tests/apps/pictures.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
@@ -19,18 +20,6 @@ using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
-
-bool have_gnuplot() {
-  const bool have = std::system("gnuplot --version > /dev/null 2>&1") == 0;
-  if (!have) WARN("skipped: no gnuplot");
-  return have;
-}
-
-std::size_t count(const std::string& text, const std::string& word) {
-  std::size_t n = 0;
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++n;
-  return n;
-}
 
 Curves curves_with(const std::vector<std::string>& labels) {
   Curves curves{"title", "x", "y", {}, {}};

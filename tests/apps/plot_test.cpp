@@ -9,6 +9,7 @@
 #include "apps/published.h"
 #include "data/unicode.h"
 #include "tests/apps/command_runner.h"
+#include "tests/apps/pictures.h"
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
@@ -18,22 +19,6 @@ using namespace wedge::app;
 using namespace wedge::test;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
-
-namespace {
-
-bool have_gnuplot() {
-  const bool have = std::system("gnuplot --version > /dev/null 2>&1") == 0;
-  if (!have) WARN("skipped: no gnuplot");
-  return have;
-}
-
-std::size_t count(const std::string& text, const std::string& word) {
-  std::size_t n = 0;
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++n;
-  return n;
-}
-
-}  // namespace
 
 TEST_CASE("learning curve: steps are placed by the part of the epochs that is done", "[apps][plot]") {
   const TempDir temp;
