@@ -43,7 +43,7 @@ void scores_of(const Exec& exec, const Head<T>& head, std::int64_t first, std::i
                       .alpha = head.scale});
 }
 
-// scores = softmax(scores); lse, if there is one, = log Σ exp(scores). Backward makes the weights anew in the same way:
+// scores = softmax(scores); lse, if there is one, = log Σ exp(scores). Backward makes the weights in the same way:
 // exp(S - lse) would lose what lse rounds away, the more the larger the scores are.
 template <class T>
 void softmax_row(std::int64_t n, T* scores, T* lse = nullptr) {

@@ -1,6 +1,9 @@
 // wedge train resume=... of a multirun.
 #include <fmt/format.h>
 
+#include <memory>
+
+#include "apps/files.h"
 #include "apps/interrupt.h"
 #include "tests/apps/workplace.h"
 #include "tests/support/catch.h"
@@ -157,6 +160,29 @@ TEST_CASE("resume: a signal at the very beginning of a multirun leaves one that 
   CHECK(WEXITSTATUS(raw) == 130);
   CHECK_THAT(slurp(place.temp / "log"), ContainsSubstring("; to go on: wedge train resume=runs\n"));
   CHECK(fs::exists(place.cwd / "runs/1_attention/config.json"));
+}
+
+TEST_CASE("resume: a signal that came before a run of a multirun keeps that from beginning",
+          "[apps][resume]") {
+  const Workplace place;
+  const fs::path above = place.cwd / "runs";
+  fs::create_directories(above);
+  auto held = std::make_unique<wedge::app::FolderLock>(above);  // where it waits, signals are noted already
+  const pid_t child = place.start(place.words("runs", {"-m", "seed=1,2"}), place.temp / "log");
+  const std::string waits = fmt::format("-> FLOCK  ADVISORY  WRITE {} ", child);
+  for (int i = 0; i < 3000 && slurp("/proc/locks").find(waits) == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  REQUIRE(slurp("/proc/locks").find(waits) != std::string::npos);
+  ::kill(child, SIGTERM);
+  held.reset();
+  int raw = 0;
+  REQUIRE(::waitpid(child, &raw, 0) == child);
+  REQUIRE(WIFEXITED(raw));
+  CHECK(WEXITSTATUS(raw) == 143);
+  CHECK_THAT(slurp(place.temp / "log"),
+             ContainsSubstring("stopped by SIGTERM before run 1 of 2; to go on: wedge train resume=runs\n"));
+  CHECK_FALSE(fs::exists(above / "0_attention/metrics.jsonl"));
+  CHECK(place.resume("runs").status == 0);
 }
 
 TEST_CASE("interrupt: a guard within another leaves what was noted to the outer one", "[apps][resume]") {
