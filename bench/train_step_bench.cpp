@@ -95,9 +95,23 @@ void multiply_all(const std::vector<bench::LinearProduct>& products, const Opera
   for (const auto& [name, M, N, K, count] : products)
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t pitch = cpu::logit_stride<float>(N);  // N itself but for logits
-      gemm<T>(exec, {.M = M, .N = N, .K = K, .A = {x, K}, .B = transposed(w, K), .C = {y, pitch}});
-      gemm<T>(exec, {.M = M, .N = K, .K = N, .A = {y, pitch}, .B = {w, K}, .C = {dx, K}});
-      gemm<T>(exec, {.M = N, .N = K, .K = M, .A = transposed(y, pitch), .B = {x, K}, .C = {dw, K}});
+      const GemmOperand<T> of_x{x, K}, of_w{w, K}, w_across = transposed(w, K);
+      GemmOperand<T> of_y{y, pitch};
+      // The head's logits and their gradient are bfloat16 then, in the same place.
+      auto* const y_rounded = reinterpret_cast<BFloat16*>(y);
+      bool rounded = false;
+      if constexpr (std::is_same_v<T, float>) {
+        rounded = name == "head" && cpu::rounds_products(exec, M, N, K);
+        if (rounded)
+          cpu::rounded_gemm({.M = M, .N = N, .K = K, .A = of_x, .B = w_across, .C = {y_rounded, pitch}});
+      }
+      if (rounded)
+        of_y = {nullptr, pitch, y_rounded};
+      else
+        gemm<T>(exec, {.M = M, .N = N, .K = K, .A = of_x, .B = w_across, .C = {y, pitch}});
+      gemm<T>(exec, {.M = M, .N = K, .K = N, .A = of_y, .B = of_w, .C = {dx, K}});
+      of_y.transposed = true;
+      gemm<T>(exec, {.M = N, .N = K, .K = M, .A = of_y, .B = of_x, .C = {dw, K}});
     }
 }
 

@@ -18,10 +18,10 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 //   G = (softmax(logits) - onehot(target)) / T;  dx = G W;  dweight = Gᵀ x
 // On the CPU, probabilities below the smallest normal number are zero in the gradients.
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
-// On the GPU, where gradients are wanted, G takes the logits' place and logits have its precision, with
-// bfloat16 products bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN); maxima,
-// exponentials and sums are float32 always, and logits are where only the loss is wanted. There G of the last
-// rows (usually all) can be kept, so that backward makes their part of dweight later.
+// Where gradients are wanted, G takes the logits' place and logits have its precision, with bfloat16 products
+// bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN on the GPU); maxima,
+// exponentials and sums are float32 always, and logits are where only the loss is wanted. On the GPU G of the
+// last rows (usually all) can be kept, so that backward makes their part of dweight later.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;

@@ -13,7 +13,8 @@ template <class T>
 struct GemmOperand {
   const T* data;
   std::int64_t ld;  // leading dimension: elements between rows
-  // With Exec::bf16_products: the same as bfloat16, laid out alike, if that is at hand; data may be null then.
+  // With Exec::bf16_products, or where cpu::rounds_factors(): the same as bfloat16, laid out alike, if that is
+  // at hand; data may be null then.
   const BFloat16* rounded = nullptr;
   bool transposed = false;  // A lies there as [K, M], B as [N, K]
   std::int64_t stride = 0;  // elements between matrices of the batch
@@ -54,6 +55,14 @@ struct Gemm {
 };
 
 WEDGE_KERNEL(gemm, Gemm)
+
+namespace cpu {
+// Whether a product of one batch is made of factors rounded to bfloat16 (Exec::bf16_products_on_cpu).
+bool rounds_factors(const Exec& exec, std::int64_t M, std::int64_t N, std::int64_t K);
+// Whether it can be rounded to bfloat16 too, to nearest, ties to even: by rounded_gemm(), with beta 0.
+bool rounds_products(const Exec& exec, std::int64_t M, std::int64_t N, std::int64_t K);
+void rounded_gemm(const Gemm<float, BFloat16>& g);
+}  // namespace cpu
 
 namespace cu {
 // GPU memory that cuBLAS works in, 32 MiB for each stream that has had products; no tensor's

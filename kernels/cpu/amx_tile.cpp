@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/cpu/tile.h"
@@ -33,16 +34,19 @@ constexpr int kSide = 16;  // of a register: rows, and words of a row
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef std::uint32_t Words __attribute__((vector_size(64)));
+typedef std::uint16_t Halves __attribute__((vector_size(32)));
+template <class V>
 struct __attribute__((packed, may_alias)) Anywhere {
-  Floats v;
+  V v;
 };
 
 #if defined(WEDGE_AMX_EMULATOR)
 bool ask() {
   return true;
 }
-void stream(float* at, const Floats& x) {
-  *reinterpret_cast<Floats*>(at) = x;
+template <class V>
+void stream(void* at, const V& x) {
+  *static_cast<V*>(at) = x;
 }
 void configure() {}
 void release() {}
@@ -59,8 +63,9 @@ bool ask() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
-WEDGE_AMX_TARGET inline void stream(float* at, const Floats& x) {
-  _mm512_stream_ps(at, (__m512)x);
+template <class V>
+WEDGE_AMX_TARGET inline void stream(void* at, const V& x) {
+  _mm512_stream_si512(static_cast<__m512i*>(at), (__m512i)x);
 }
 // Not on the stack: to GCC, _tile_loadconfig reads eight bytes.
 struct alignas(64) Configuration {
@@ -91,44 +96,59 @@ WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, con
   return (Words)low >> 16 | ((Words)high & 0xffff0000u);
 }
 
+// The 16 numbers at an address, a bfloat16 each in the upper half of a word: as they are, or rounded.
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Floats load(const float* at) {
+  return reinterpret_cast<const Anywhere<Floats>*>(at)->v;
+}
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words load_rounded(const float* at) {
+  return (Words)rounded_to_even(load(at)) >> 16;
+}
+WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words load_rounded(const BFloat16* at) {
+  return __builtin_convertvector(reinterpret_cast<const Anywhere<Halves>*>(at)->v, Words);
+}
+
 // One register of each part: 16 rows of A, or 16 columns of B, for 32 steps, which lie side by side in memory
 // or, if not AlongDepth, below each other. Row i of the register comes from row i of memory, or is column i
 // of it with Transposed. NaN is left in `rest` where a number is not finite, or next to that.
-template <int kParts, bool AlongDepth, bool Transposed>
-WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const float* in, std::int64_t ld, std::uint32_t* out,
-                                            Floats& rest) {
+template <int kParts, bool AlongDepth, bool Transposed, class In>
+WEDGE_AMX_TARGET WEDGE_UNCHECKED void split(const In* in, std::int64_t ld, std::uint32_t* out, Floats& rest) {
   const std::int64_t second = AlongDepth ? kSide : kSide * ld;  // from the first 16 steps to the others
   if constexpr (AlongDepth) {  // the next steps, and the next panel, which the processor does not foresee
+    constexpr std::int64_t line = 64 / sizeof(In);
 #pragma GCC unroll 16
     for (int i = 0; i < kSide; ++i)
-      for (const std::int64_t ahead : {std::int64_t{2 * kSide}, 2 * kSide * ld}) {
-        __builtin_prefetch(in + i * ld + ahead);
-        __builtin_prefetch(in + i * ld + ahead + kSide);
-      }
+      for (const std::int64_t ahead : {std::int64_t{2 * kSide}, 2 * kSide * ld})
+        for (std::int64_t at = 0; at < 2 * kSide; at += line) __builtin_prefetch(in + i * ld + ahead + at);
   }
-  Floats first[kSide], then[kSide];
+  if constexpr (kParts == 1) {
+    Words words[kSide];
 #pragma GCC unroll 16
-  for (int i = 0; i < kSide; ++i) first[i] = reinterpret_cast<const Anywhere*>(in + i * ld)->v;
-  if constexpr (Transposed) swap_blocks<kSide / 2>(first, std::make_integer_sequence<int, kSide>());
+    for (int i = 0; i < kSide; ++i)
+      words[i] = load_rounded(in + i * ld) | load_rounded(in + second + i * ld) << 16;
+    if constexpr (Transposed) swap_blocks<kSide / 2>(words, std::make_integer_sequence<int, kSide>());
 #pragma GCC unroll 16
-  for (int i = 0; i < kSide; ++i) then[i] = reinterpret_cast<const Anywhere*>(in + second + i * ld)->v;
-  if constexpr (Transposed) swap_blocks<kSide / 2>(then, std::make_integer_sequence<int, kSide>());
+    for (int i = 0; i < kSide; ++i) *reinterpret_cast<Words*>(out + i * kSide) = words[i];
+  } else {
+    Floats first[kSide], then[kSide];
 #pragma GCC unroll 16
-  for (int i = 0; i < kSide; ++i) {
-    if constexpr (kParts == 1) {
-      *reinterpret_cast<Words*>(out + i * kSide) = pair(rounded_to_even(first[i]), rounded_to_even(then[i]));
-      continue;
+    for (int i = 0; i < kSide; ++i) first[i] = load(in + i * ld);
+    if constexpr (Transposed) swap_blocks<kSide / 2>(first, std::make_integer_sequence<int, kSide>());
+#pragma GCC unroll 16
+    for (int i = 0; i < kSide; ++i) then[i] = load(in + second + i * ld);
+    if constexpr (Transposed) swap_blocks<kSide / 2>(then, std::make_integer_sequence<int, kSide>());
+#pragma GCC unroll 16
+    for (int i = 0; i < kSide; ++i) {
+      const Floats hi0 = rounded(first[i]), hi1 = rounded(then[i]);
+      const Floats rest0 = first[i] - hi0, rest1 = then[i] - hi1;
+      const Floats mid0 = rounded(rest0), mid1 = rounded(rest1);
+      const Floats lo0 = rest0 - mid0, lo1 = rest1 - mid1;
+      Words* const to = reinterpret_cast<Words*>(out + i * kSide);
+      constexpr std::int64_t part = AmxTile<kParts>::kPart / kSide;
+      to[0] = pair(hi0, hi1);
+      to[part] = pair(mid0, mid1);
+      to[2 * part] = pair(lo0, lo1);
+      rest += lo0 + lo1;
     }
-    const Floats hi0 = rounded(first[i]), hi1 = rounded(then[i]);
-    const Floats rest0 = first[i] - hi0, rest1 = then[i] - hi1;
-    const Floats mid0 = rounded(rest0), mid1 = rounded(rest1);
-    const Floats lo0 = rest0 - mid0, lo1 = rest1 - mid1;
-    Words* const to = reinterpret_cast<Words*>(out + i * kSide);
-    constexpr std::int64_t part = AmxTile<kParts>::kPart / kSide;
-    to[0] = pair(hi0, hi1);
-    to[part] = pair(mid0, mid1);
-    to[2 * part] = pair(lo0, lo1);
-    rest += lo0 + lo1;
   }
 }
 
@@ -153,16 +173,15 @@ void keep_floats(const float* in, std::int64_t ld, bool along_depth, std::int64_
 }
 
 // Of A, rows become rows of registers, and lie so in memory along depth; of B, steps do.
-template <class Tile, bool IsRows>
-void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
+template <class Tile, bool IsRows, class In>
+void pack(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
           std::uint32_t* out) {
   constexpr std::int64_t unit = Tile::kDepthUnit;
+  constexpr int kParts = Tile::kUnit / Tile::kPart;
   const std::int64_t units = Tile::units(depth), panels = (count + kSideOfPanel - 1) / kSideOfPanel;
   const std::int64_t stride = Tile::row_stride(depth);
-  const auto split_one = along_depth ? split<Tile::kUnit / Tile::kPart, true, !IsRows>
-                                     : split<Tile::kUnit / Tile::kPart, false, IsRows>;
-  constexpr bool splits = Tile::kUnit > Tile::kPart;
-  for (std::int64_t p = 0; p < panels && splits; ++p) kept_as_floats(out + p * stride, units) = 0;
+  const auto split_one = along_depth ? split<kParts, true, !IsRows, In> : split<kParts, false, IsRows, In>;
+  for (std::int64_t p = 0; p < panels && kParts > 1; ++p) kept_as_floats(out + p * stride, units) = 0;
   // In the order in which it lies in memory.
   for (std::int64_t t = 0; t < units * panels; ++t) {
     const std::int64_t p = along_depth ? t / units : t % panels, u = along_depth ? t % units : t / panels;
@@ -170,14 +189,14 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
     Floats rest = {};
     for (int half = 0; half < 2; ++half) {
       const std::int64_t r = p * kSideOfPanel + half * kSide, k = u * unit;
-      const float* const from = in + (along_depth ? r * ld + k : k * ld + r);
+      const In* const from = in + (along_depth ? r * ld + k : k * ld + r);
       std::uint32_t* const to = panel + u * Tile::kUnit + half * kSide * kSide;
       const std::int64_t rows = std::min<std::int64_t>(count - r, kSide), steps = std::min(depth - k, unit);
       if (rows == kSide && steps == unit) {
         split_one(from, ld, to, rest);
         continue;
       }
-      alignas(64) float copy[unit * kSide] = {};  // zeros at the edges
+      alignas(64) In copy[unit * kSide] = {};  // zeros at the edges
       for (std::int64_t i = 0; i < rows; ++i)
         for (std::int64_t j = 0; j < steps; ++j)
           copy[along_depth ? i * unit + j : j * kSide + i] = from[along_depth ? i * ld + j : j * ld + i];
@@ -185,12 +204,13 @@ void pack(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth
     }
     float sum = 0;
     for (int i = 0; i < kSide; ++i) sum += rest[i];
-    if (splits && std::isnan(sum)) kept_as_floats(panel, units) = 1;
+    if (kParts > 1 && std::isnan(sum)) kept_as_floats(panel, units) = 1;
   }
-  for (std::int64_t p = 0; p < panels && splits; ++p)
-    if (kept_as_floats(out + p * stride, units))
-      keep_floats(in + p * kSideOfPanel * (along_depth ? ld : 1), ld, along_depth, depth,
-                  count - p * kSideOfPanel, out + p * stride);
+  if constexpr (kParts > 1)
+    for (std::int64_t p = 0; p < panels; ++p)
+      if (kept_as_floats(out + p * stride, units))
+        keep_floats(in + p * kSideOfPanel * (along_depth ? ld : 1), ld, along_depth, depth,
+                    count - p * kSideOfPanel, out + p * stride);
 }
 
 // Element r of step k of a panel.
@@ -264,13 +284,50 @@ WEDGE_AMX_TARGET inline void multiply_unit(const std::uint32_t* a, const std::ui
   multiply_loaded();
 }
 
+// Rows of a whole tile, alpha sums + beta C.
+WEDGE_AMX_TARGET inline void store_rows(const float* sums, float alpha, float beta, float* C,
+                                        std::int64_t ldc, bool past_caches) {
+  for (int i = 0; i < kSideOfPanel; ++i)
+    for (int j = 0; j < kSideOfPanel; j += kSide) {
+      float* const c = C + i * ldc + j;
+      Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * kSideOfPanel + j);
+      if (past_caches) {
+        stream(c, sum);
+        continue;
+      }
+      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere<Floats>*>(c)->v;
+      reinterpret_cast<Anywhere<Floats>*>(c)->v = sum;
+    }
+}
+// The same, rounded: C is only written.
+WEDGE_AMX_TARGET inline void store_rows(const float* sums, float alpha, float, BFloat16* C, std::int64_t ldc,
+                                        bool past_caches) {
+  typedef std::uint16_t Line __attribute__((vector_size(64)));
+  for (int i = 0; i < kSideOfPanel; ++i) {
+    const auto* const row = reinterpret_cast<const Floats*>(sums + i * kSideOfPanel);
+    // Of each word the upper half, of the first 16 words and then of the others.
+    const auto halves = [](const Floats& x) __attribute__((always_inline)) {
+      return (Line)rounded_to_even(x);
+    };
+    const Line low = halves(alpha * row[0]), high = halves(alpha * row[1]);
+    const Line line =
+        __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35,
+                                37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
+    if (past_caches)
+      stream(C + i * ldc, line);
+    else
+      reinterpret_cast<Anywhere<Line>*>(C + i * ldc)->v = line;
+  }
+}
+
 // AmxTile::multiply(); clang takes no target from a member's definition.
-template <class Tile>
+template <class Tile, class Out>
 WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const std::uint32_t* a,
-                                                      const std::uint32_t* b, float alpha, float beta,
-                                                      float* C, std::int64_t ldc, int rows, int columns,
+                                                      const std::uint32_t* b, float alpha, float beta, Out* C,
+                                                      std::int64_t ldc, int rows, int columns,
                                                       bool past_caches) {
   constexpr int kParts = Tile::kUnit / Tile::kPart;
+  constexpr bool rounds = std::is_same_v<Out, BFloat16>;
   const std::int64_t units = Tile::units(depth);
   const bool whole = rows == Tile::kRows && columns == Tile::kColumns;
   alignas(64) float sums[Tile::kRows * Tile::kColumns];
@@ -290,8 +347,8 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const 
       // sums, one that meets a store every second unit less than 200 (bench/notes/matmul_cpu.md).
       if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
     }
-    const bool in_place = whole && alpha == 1 && beta == 0 && !past_caches;
-    float* const to = in_place ? C : sums;
+    const bool in_place = !rounds && whole && alpha == 1 && beta == 0 && !past_caches;
+    float* const to = in_place ? reinterpret_cast<float*>(C) : sums;
     const std::int64_t ld = in_place ? ldc : Tile::kColumns;
     _tile_stored(0, to, 4 * ld);
     _tile_stored(1, to + kSide, 4 * ld);
@@ -301,24 +358,11 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const 
   } else {
     multiply_floats(units, a, b, sums);
   }
-  if (!whole) {
-    for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < columns; ++j) {
-        float& c = C[i * ldc + j];
-        c = alpha * sums[i * Tile::kColumns + j] + (beta == 0 ? 0.f : beta * c);
-      }
-    return;
-  }
-  for (int i = 0; i < Tile::kRows; ++i)
-    for (int j = 0; j < Tile::kColumns; j += kSide) {
-      float* const c = C + i * ldc + j;
-      Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * Tile::kColumns + j);
-      if (past_caches) {
-        stream(c, sum);
-        continue;
-      }
-      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere*>(c)->v;
-      reinterpret_cast<Anywhere*>(c)->v = sum;
+  if (whole) return store_rows(sums, alpha, beta, C, ldc, past_caches);
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) {
+      Out& c = C[i * ldc + j];
+      c = Out(alpha * sums[i * Tile::kColumns + j] + (beta == 0 ? 0.f : beta * static_cast<float>(c)));
     }
 }
 
@@ -330,19 +374,22 @@ bool has_amx() {
 }
 
 template <int kParts>
-void AmxTile<kParts>::pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+template <class In>
+void AmxTile<kParts>::pack_rows(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth,
                                 std::int64_t count, Packed* out) {
   pack<AmxTile, true>(in, ld, along_depth, depth, count, out);
 }
 template <int kParts>
-void AmxTile<kParts>::pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+template <class In>
+void AmxTile<kParts>::pack_columns(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth,
                                    std::int64_t count, Packed* out) {
   pack<AmxTile, false>(in, ld, along_depth, depth, count, out);
 }
 
 template <int kParts>
+template <class Out>
 void AmxTile<kParts>::multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
-                               float* C, std::int64_t ldc, int rows, int columns, bool past_caches) {
+                               Out* C, std::int64_t ldc, int rows, int columns, bool past_caches) {
   multiply_panels<AmxTile>(depth, a, b, alpha, beta, C, ldc, rows, columns, past_caches);
 }
 
@@ -361,11 +408,14 @@ bool has_amx() {
   return false;
 }
 template <int kParts>
-void AmxTile<kParts>::pack_rows(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+template <class In>
+void AmxTile<kParts>::pack_rows(const In*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
 template <int kParts>
-void AmxTile<kParts>::pack_columns(const float*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
+template <class In>
+void AmxTile<kParts>::pack_columns(const In*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
 template <int kParts>
-void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, float*, std::int64_t,
+template <class Out>
+void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, Out*, std::int64_t,
                                int, int, bool) {}
 template <int kParts>
 AmxTile<kParts>::Session::Session() {}
@@ -374,7 +424,21 @@ AmxTile<kParts>::Session::~Session() {}
 
 #endif
 
-template struct AmxTile<1>;
-template struct AmxTile<3>;
+#define WEDGE_PACKS(kParts, In)                                                                          \
+  template void AmxTile<kParts>::pack_rows(const In*, std::int64_t, bool, std::int64_t, std::int64_t,    \
+                                           Packed*);                                                     \
+  template void AmxTile<kParts>::pack_columns(const In*, std::int64_t, bool, std::int64_t, std::int64_t, \
+                                              Packed*);
+#define WEDGE_MULTIPLIES(kParts, Out)                                                                     \
+  template void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, Out*, \
+                                          std::int64_t, int, int, bool);
+WEDGE_PACKS(3, float)
+WEDGE_PACKS(1, float)
+WEDGE_PACKS(1, BFloat16)
+WEDGE_MULTIPLIES(3, float)
+WEDGE_MULTIPLIES(1, float)
+WEDGE_MULTIPLIES(1, BFloat16)
+template class AmxTile<1>::Session;
+template class AmxTile<3>::Session;
 
 }  // namespace wedge::cpu

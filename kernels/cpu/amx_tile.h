@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "tensor/dtype.h"
+
 namespace wedge::cpu {
 
 // Whether the processor has the unit and the system lets this process use it; not with WEDGE_AMX=0 in the
@@ -47,14 +49,17 @@ struct AmxTile {
     return padded(M) * padded(N) * padded(K) / (kParts == 3 ? 2 : 8) + 16 * (M + N) * padded(K) <= M * N * K;
   }
 
-  // As pack_panels().
-  static void pack_rows(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+  // As pack_panels(); one part also of numbers that are bfloat16 already.
+  template <class In>
+  static void pack_rows(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth,
                         std::int64_t count, Packed* out);
-  static void pack_columns(const float* in, std::int64_t ld, bool along_depth, std::int64_t depth,
+  template <class In>
+  static void pack_columns(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth,
                            std::int64_t count, Packed* out);
-  // As multiply_tile().
-  static void multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
-                       float* C, std::int64_t ldc, int rows, int columns, bool past_caches);
+  // As multiply_tile(); of one part, C may be BFloat16 with beta 0: sums rounded to nearest, ties to even.
+  template <class Out>
+  static void multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta, Out* C,
+                       std::int64_t ldc, int rows, int columns, bool past_caches);
 
   // As VectorTile's.
   class Session {
@@ -65,7 +70,5 @@ struct AmxTile {
     Session& operator=(const Session&) = delete;
   };
 };
-extern template struct AmxTile<1>;
-extern template struct AmxTile<3>;
 
 }  // namespace wedge::cpu

@@ -40,13 +40,12 @@ struct Panels {
   using Packed = typename Tile::Packed;
   static constexpr int R = IsRows ? Tile::kRows : Tile::kColumns;
   const T* data;
+  const BFloat16* rounded;
   std::int64_t ld;
   bool along_depth;  // the steps of K lie side by side
 
-  explicit Panels(const GemmOperand<T>& x) : data(x.data), ld(x.ld), along_depth(x.transposed != IsRows) {}
-  const T* at(std::int64_t row, std::int64_t k) const {
-    return data + (along_depth ? row * ld + k : k * ld + row);
-  }
+  explicit Panels(const GemmOperand<T>& x)
+      : data(x.data), rounded(x.rounded), ld(x.ld), along_depth(x.transposed != IsRows) {}
   static constexpr std::int64_t stride(std::int64_t depth) {
     return IsRows ? Tile::row_stride(depth) : Tile::column_stride(depth);
   }
@@ -61,10 +60,19 @@ struct Panels {
         const std::int64_t steps = std::min(depth, k1 - k),
                            count = std::min((p + together) * R, rows) - p * R;
         Packed* const to = packed + (k - k0) / depth * block + p * stride(steps);
-        if constexpr (IsRows)
-          Tile::pack_rows(at(row + p * R, k), ld, along_depth, steps, count, to);
-        else
-          Tile::pack_columns(at(row + p * R, k), ld, along_depth, steps, count, to);
+        const std::int64_t r = row + p * R, at = along_depth ? r * ld + k : k * ld + r;
+        const auto pack_from = [&](const auto* in) {
+          if constexpr (IsRows)
+            Tile::pack_rows(in + at, ld, along_depth, steps, count, to);
+          else
+            Tile::pack_columns(in + at, ld, along_depth, steps, count, to);
+        };
+        if constexpr (std::is_same_v<Tile, AmxTile<1>>)
+          if (rounded != nullptr) {
+            pack_from(rounded);
+            continue;
+          }
+        pack_from(data);
       }
   }
 };
@@ -100,14 +108,14 @@ struct Cut {
 };
 
 // One product, piece by piece: what a piece is made of is packed, then multiplied.
-template <class Tile>
+template <class Tile, class Out = typename Tile::Value>
 class Product {
   using T = typename Tile::Value;
   using Packed = typename Tile::Packed;
   static constexpr int MR = Tile::kRows, NR = Tile::kColumns;
 
  public:
-  explicit Product(const Gemm<T>& g) : g_(g), a_(g.A), b_(g.B), cut_(g.M, g.N, g.K) {}
+  explicit Product(const Gemm<T, Out>& g) : g_(g), a_(g.A), b_(g.B), cut_(g.M, g.N, g.K) {}
 
   void run() const {
     const std::int64_t shared_size = cut_.by_rows ? g_.N : g_.M, own_size = cut_.by_rows ? g_.M : g_.N;
@@ -181,16 +189,16 @@ class Product {
                    static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
   }
 
-  const Gemm<T>& g_;
+  const Gemm<T, Out>& g_;
   const Panels<Tile, true> a_;
   const Panels<Tile, false> b_;
   const Cut<Tile> cut_;
   const Scratch<Packed> packed_a_{cut_.blocks() * cut_.a_block()}, packed_b_{cut_.blocks() * cut_.b_block()};
   // Every element is written once, in whole lines of cache: they need not be read for that.
   const bool past_caches_ = Tile::kCanStream && g_.beta == T(0) && g_.K <= cut_.depth &&
-                            g_.M * g_.N * static_cast<std::int64_t>(sizeof(T)) >= kPastCaches &&
+                            g_.M * g_.N * static_cast<std::int64_t>(sizeof(Out)) >= kPastCaches &&
                             reinterpret_cast<std::uintptr_t>(g_.C.data) % 64 == 0 &&
-                            g_.C.ld * sizeof(T) % 64 == 0;
+                            g_.C.ld * sizeof(Out) % 64 == 0;
 };
 
 // A few rows, as in decoding, meet every element of B few times: packing would cost more than the product.
@@ -241,14 +249,23 @@ void one(const Exec& exec, const Gemm<T>& g) {
   const bool few = g.M <= kFewRows && !(g.A.transposed && g.B.transposed);
   if (few || g.K == 0) return few_rows(g);
   if constexpr (std::is_same_v<T, float>) {
-    if (exec.bf16_products_on_cpu && AmxTile<1>::pays(g.M, g.N, g.K) && has_amx())
-      return Product<AmxTile<1>>(g).run();
+    if (rounds_factors(exec, g.M, g.N, g.K)) return Product<AmxTile<1>>(g).run();
     if (AmxTile<3>::pays(g.M, g.N, g.K) && has_amx()) return Product<AmxTile<3>>(g).run();
   }
   Product<VectorTile<T>>(g).run();
 }
 
 }  // namespace
+
+bool rounds_factors(const Exec& exec, std::int64_t M, std::int64_t N, std::int64_t K) {
+  return exec.bf16_products_on_cpu && K > 0 && AmxTile<1>::pays(M, N, K) && has_amx();
+}
+bool rounds_products(const Exec& exec, std::int64_t M, std::int64_t N, std::int64_t K) {
+  return rounds_factors(exec, M, N, K) && K <= AmxTile<1>::kDepth;
+}
+void rounded_gemm(const Gemm<float, BFloat16>& g) {
+  Product<AmxTile<1>, BFloat16>(g).run();
+}
 
 template <class T>
 void gemm(const Exec& exec, const Gemm<T>& g) {

@@ -229,6 +229,41 @@ TEST_CASE("products of float32 are as exact as sums of float32 one after another
 
 namespace {
 
+std::vector<BFloat16> rounded_copy(const std::vector<float>& values) {
+  std::vector<BFloat16> copy;
+  for (const float x : values) copy.emplace_back(x);
+  return copy;
+}
+bool same_bits(float x, float y) {
+  return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y) ||
+         (std::isnan(x) && std::isnan(y));
+}
+
+// `got` is the product of a and b, whose factors were rounded on the way: that of copies that are rounded
+// already, one or both, has its bits, and rounded it is what rounded_gemm() makes.
+void check_of_rounded(Gemm<float> g, const std::vector<float>& a, const std::vector<float>& b,
+                      const std::vector<float>& got) {
+  const Exec exec{.bf16_products_on_cpu = true};
+  const std::vector<BFloat16> ra = rounded_copy(a), rb = rounded_copy(b);
+  REQUIRE(cpu::rounds_factors(exec, g.M, g.N, g.K));
+  for (const auto& [a_is, b_is] : {std::pair{true, false}, {false, true}, {true, true}}) {
+    std::vector<float> c = drawn<float>(g.M * g.N, 3);
+    g.A.data = a_is ? nullptr : a.data();
+    g.A.rounded = a_is ? ra.data() : nullptr;
+    g.B.data = b_is ? nullptr : b.data();
+    g.B.rounded = b_is ? rb.data() : nullptr;
+    g.C.data = c.data();
+    cpu::gemm<float>(exec, g);
+    CAPTURE(a_is, b_is);
+    REQUIRE(std::ranges::equal(c, got, same_bits));
+  }
+  if (g.beta != 0 || !cpu::rounds_products(exec, g.M, g.N, g.K)) return;
+  std::vector<BFloat16> c(static_cast<std::size_t>(g.M * g.N));
+  cpu::rounded_gemm({g.M, g.N, g.K, g.A, g.B, {c.data(), g.N}, g.alpha});
+  for (std::size_t i = 0; i < c.size(); ++i)
+    REQUIRE(same_bits(static_cast<float>(c[i]), static_cast<float>(BFloat16(got[i]))));
+}
+
 // Of sizes that gain by it, where the processor has the unit, the product of rounded factors; of others what
 // it is without.
 void check_rounded(Gemm<float> g) {
@@ -265,6 +300,7 @@ void check_rounded(Gemm<float> g) {
   };
   const std::vector<float> ra = rounded(a), rb = rounded(b), before = drawn<float>(M * N, 3);
   const std::vector<float> got = run(a, b, true), again = run(ra, rb, true);
+  check_of_rounded(g, a, b, got);
   for (std::int64_t i = 0; i < M; ++i)
     for (std::int64_t j = 0; j < N; ++j) {
       double sum = 0, terms = 0;
