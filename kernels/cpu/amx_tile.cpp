@@ -284,57 +284,50 @@ WEDGE_AMX_TARGET inline void multiply_unit(const std::uint32_t* a, const std::ui
   multiply_loaded();
 }
 
-// Rows of a whole tile, alpha sums + beta C.
-WEDGE_AMX_TARGET inline void store_rows(const float* sums, float alpha, float beta, float* C,
-                                        std::int64_t ldc, bool past_caches) {
+// A whole tile, alpha sums + beta C.
+WEDGE_AMX_TARGET inline void store(const float* sums, float alpha, float beta, const TileOfC<float>& c) {
   for (int i = 0; i < kSideOfPanel; ++i)
     for (int j = 0; j < kSideOfPanel; j += kSide) {
-      float* const c = C + i * ldc + j;
+      float* const to = c.data + i * c.ld + j;
       Floats sum = alpha * *reinterpret_cast<const Floats*>(sums + i * kSideOfPanel + j);
-      if (past_caches) {
-        stream(c, sum);
+      if (c.past_caches) {
+        stream(to, sum);
         continue;
       }
-      if (beta != 0) sum += beta * reinterpret_cast<const Anywhere<Floats>*>(c)->v;
-      reinterpret_cast<Anywhere<Floats>*>(c)->v = sum;
+      if (beta != 0) sum += beta * load(to);
+      reinterpret_cast<Anywhere<Floats>*>(to)->v = sum;
     }
 }
 // The same, rounded: C is only written.
-WEDGE_AMX_TARGET inline void store_rows(const float* sums, float alpha, float, BFloat16* C, std::int64_t ldc,
-                                        bool past_caches) {
+WEDGE_AMX_TARGET inline void store(const float* sums, float alpha, float, const TileOfC<BFloat16>& c) {
   typedef std::uint16_t Line __attribute__((vector_size(64)));
   for (int i = 0; i < kSideOfPanel; ++i) {
     const auto* const row = reinterpret_cast<const Floats*>(sums + i * kSideOfPanel);
     // Of each word the upper half, of the first 16 words and then of the others.
-    const auto halves = [](const Floats& x) __attribute__((always_inline)) {
-      return (Line)rounded_to_even(x);
-    };
-    const Line low = halves(alpha * row[0]), high = halves(alpha * row[1]);
+    const auto low = (Line)rounded_to_even(alpha * row[0]), high = (Line)rounded_to_even(alpha * row[1]);
     const Line line =
         __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35,
                                 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
-    if (past_caches)
-      stream(C + i * ldc, line);
+    if (c.past_caches)
+      stream(c.data + i * c.ld, line);
     else
-      reinterpret_cast<Anywhere<Line>*>(C + i * ldc)->v = line;
+      reinterpret_cast<Anywhere<Line>*>(c.data + i * c.ld)->v = line;
   }
 }
 
 // AmxTile::multiply(); clang takes no target from a member's definition.
 template <class Tile, class Out>
 WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const std::uint32_t* a,
-                                                      const std::uint32_t* b, float alpha, float beta, Out* C,
-                                                      std::int64_t ldc, int rows, int columns,
-                                                      bool past_caches) {
+                                                      const std::uint32_t* b, float alpha, float beta,
+                                                      const TileOfC<Out>& c) {
   constexpr int kParts = Tile::kUnit / Tile::kPart;
-  constexpr bool rounds = std::is_same_v<Out, BFloat16>;
   const std::int64_t units = Tile::units(depth);
-  const bool whole = rows == Tile::kRows && columns == Tile::kColumns;
+  const bool whole = c.rows == Tile::kRows && c.columns == Tile::kColumns;
   alignas(64) float sums[Tile::kRows * Tile::kColumns];
   if (kParts == 1 || (!kept_as_floats(a, units) && !kept_as_floats(b, units))) {
-    for (int i = 0; i < rows && !past_caches; ++i) {
-      __builtin_prefetch(C + i * ldc, 1);
-      __builtin_prefetch(C + i * ldc + columns - 1, 1);
+    for (int i = 0; i < c.rows && !c.past_caches; ++i) {
+      __builtin_prefetch(c.data + i * c.ld, 1);
+      __builtin_prefetch(c.data + i * c.ld + c.columns - 1, 1);
     }
     asm volatile("" ::: "memory");  // GCC is not told that _tile_loadd reads memory
     _tile_zero(0);
@@ -347,22 +340,26 @@ WEDGE_AMX_TARGET WEDGE_UNCHECKED void multiply_panels(std::int64_t depth, const 
       // sums, one that meets a store every second unit less than 200 (bench/notes/matmul_cpu.md).
       if (u % 2 != 0) _tile_stored(0, sums, 4 * kSide);
     }
-    const bool in_place = !rounds && whole && alpha == 1 && beta == 0 && !past_caches;
-    float* const to = in_place ? reinterpret_cast<float*>(C) : sums;
-    const std::int64_t ld = in_place ? ldc : Tile::kColumns;
+    float* to = sums;
+    std::int64_t ld = Tile::kColumns;
+    if constexpr (std::is_same_v<Out, float>)
+      if (whole && alpha == 1 && beta == 0 && !c.past_caches) {
+        to = c.data;
+        ld = c.ld;
+      }
     _tile_stored(0, to, 4 * ld);
     _tile_stored(1, to + kSide, 4 * ld);
     _tile_stored(2, to + kSide * ld, 4 * ld);
     _tile_stored(3, to + kSide * ld + kSide, 4 * ld);
-    if (in_place) return;
+    if (to != sums) return;
   } else {
     multiply_floats(units, a, b, sums);
   }
-  if (whole) return store_rows(sums, alpha, beta, C, ldc, past_caches);
-  for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < columns; ++j) {
-      Out& c = C[i * ldc + j];
-      c = Out(alpha * sums[i * Tile::kColumns + j] + (beta == 0 ? 0.f : beta * static_cast<float>(c)));
+  if (whole) return store(sums, alpha, beta, c);
+  for (int i = 0; i < c.rows; ++i)
+    for (int j = 0; j < c.columns; ++j) {
+      Out& at = c.data[i * c.ld + j];
+      at = Out(alpha * sums[i * Tile::kColumns + j] + (beta == 0 ? 0.f : beta * static_cast<float>(at)));
     }
 }
 
@@ -389,8 +386,8 @@ void AmxTile<kParts>::pack_columns(const In* in, std::int64_t ld, bool along_dep
 template <int kParts>
 template <class Out>
 void AmxTile<kParts>::multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
-                               Out* C, std::int64_t ldc, int rows, int columns, bool past_caches) {
-  multiply_panels<AmxTile>(depth, a, b, alpha, beta, C, ldc, rows, columns, past_caches);
+                               const TileOfC<Out>& c) {
+  multiply_panels<AmxTile>(depth, a, b, alpha, beta, c);
 }
 
 template <int kParts>
@@ -415,8 +412,8 @@ template <class In>
 void AmxTile<kParts>::pack_columns(const In*, std::int64_t, bool, std::int64_t, std::int64_t, Packed*) {}
 template <int kParts>
 template <class Out>
-void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, Out*, std::int64_t,
-                               int, int, bool) {}
+void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float,
+                               const TileOfC<Out>&) {}
 template <int kParts>
 AmxTile<kParts>::Session::Session() {}
 template <int kParts>
@@ -429,9 +426,9 @@ AmxTile<kParts>::Session::~Session() {}
                                            Packed*);                                                     \
   template void AmxTile<kParts>::pack_columns(const In*, std::int64_t, bool, std::int64_t, std::int64_t, \
                                               Packed*);
-#define WEDGE_MULTIPLIES(kParts, Out)                                                                     \
-  template void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, Out*, \
-                                          std::int64_t, int, int, bool);
+#define WEDGE_MULTIPLIES(kParts, Out)                                                               \
+  template void AmxTile<kParts>::multiply(std::int64_t, const Packed*, const Packed*, float, float, \
+                                          const TileOfC<Out>&);
 WEDGE_PACKS(3, float)
 WEDGE_PACKS(1, float)
 WEDGE_PACKS(1, BFloat16)

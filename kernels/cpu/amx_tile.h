@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/tile.h"
 #include "tensor/dtype.h"
 
 namespace wedge::cpu {
@@ -58,8 +59,8 @@ struct AmxTile {
                            std::int64_t count, Packed* out);
   // As multiply_tile(); of one part, C may be BFloat16 with beta 0: sums rounded to nearest, ties to even.
   template <class Out>
-  static void multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta, Out* C,
-                       std::int64_t ldc, int rows, int columns, bool past_caches);
+  static void multiply(std::int64_t depth, const Packed* a, const Packed* b, float alpha, float beta,
+                       const TileOfC<Out>& c);
 
   // As VectorTile's.
   class Session {

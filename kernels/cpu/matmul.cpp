@@ -183,10 +183,10 @@ class Product {
     const std::int64_t steps = std::min(cut_.depth, p.k1 - k), block = (k - p.k0) / cut_.depth;
     const Packed* const a = packed_a_.data() + block * cut_.a_block() + i * Tile::row_stride(steps);
     const Packed* const b = packed_b_.data() + block * cut_.b_block() + j * Tile::column_stride(steps);
-    Tile::multiply(steps, a, b, g_.alpha, k == 0 ? g_.beta : T(1),
-                   g_.C.data + (p.m + i * MR) * g_.C.ld + p.n + j * NR, g_.C.ld,
-                   static_cast<int>(std::min<std::int64_t>(MR, p.rows - i * MR)),
-                   static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_);
+    const TileOfC<Out> c{g_.C.data + (p.m + i * MR) * g_.C.ld + p.n + j * NR, g_.C.ld,
+                         static_cast<int>(std::min<std::int64_t>(MR, p.rows - i * MR)),
+                         static_cast<int>(std::min<std::int64_t>(NR, p.columns - j * NR)), past_caches_};
+    Tile::multiply(steps, a, b, g_.alpha, k == 0 ? g_.beta : T(1), c);
   }
 
   const Gemm<T, Out>& g_;

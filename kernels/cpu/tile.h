@@ -32,18 +32,26 @@ inline constexpr int kTileRows = 6;
 template <class T>
 inline constexpr int kTileColumns = 2 * kLanes<T>;
 
-// C = alpha a b + beta C for the first `rows` x `columns` of a tile: a is [depth][kTileRows], b is
-// [depth][kTileColumns]. With beta 0, C is only written; then it may go past the caches where its rows are
-// aligned to vectors (`past_caches`).
+// What a tile is of C: its first `rows` x `columns`, rows `ld` elements apart.
+template <class T>
+struct TileOfC {
+  T* data;
+  std::int64_t ld;
+  int rows, columns;
+  bool past_caches;  // where C is only written and its rows are aligned to vectors
+};
+
+// C = alpha a b + beta C: a is [depth][kTileRows], b is [depth][kTileColumns]. With beta 0, C is only written.
 template <class T>
 WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, const T* b, T alpha, T beta,
-                                                T* C, std::int64_t ldc, int rows, int columns,
-                                                bool past_caches) {
+                                                const TileOfC<T>& c) {
   using V = typename Vector<T>::Type;
   constexpr int L = kLanes<T>;
   V sums[kTileRows][2] = {};
-  const bool whole = rows == kTileRows && columns == 2 * L;
-  past_caches = past_caches && whole;
+  T* const C = c.data;
+  const std::int64_t ldc = c.ld;
+  const int rows = c.rows, columns = c.columns;
+  const bool whole = rows == kTileRows && columns == 2 * L, past_caches = c.past_caches && whole;
   for (int i = 0; i < rows && !past_caches; ++i) {
     __builtin_prefetch(C + i * ldc, 1);
     __builtin_prefetch(C + i * ldc + columns - 1, 1);
@@ -180,9 +188,8 @@ struct VectorTile {
                            std::int64_t count, T* out) {
     pack_panels<kColumns>(in, ld, along_depth, depth, count, out);
   }
-  static void multiply(std::int64_t depth, const T* a, const T* b, T alpha, T beta, T* C, std::int64_t ldc,
-                       int rows, int columns, bool past_caches) {
-    multiply_tile<T>(depth, a, b, alpha, beta, C, ldc, rows, columns, past_caches);
+  static void multiply(std::int64_t depth, const T* a, const T* b, T alpha, T beta, const TileOfC<T>& c) {
+    multiply_tile<T>(depth, a, b, alpha, beta, c);
   }
   // multiply() is called within one's life; then what went past the caches is there for other threads.
   struct Session {
