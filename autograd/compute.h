@@ -5,6 +5,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/exec.h"
 #include "kernels/reduce.h"
+#include "tensor/bf16_copy.h"
 #include "tensor/cuda/gpu.h"
 #include "tensor/cuda/side_stream.h"
 #include "tensor/tensor.h"
@@ -20,17 +21,17 @@ inline Exec exec_of(const Tensor& t) {
 
 // The weight as bfloat16 where products want it so and the tensor keeps such a copy, else null.
 inline const BFloat16* rounded(const Exec& exec, const Tensor& weight, std::int64_t rows_multiple = 1) {
-  return exec.bf16_products ? weight.bf16_copy(rows_multiple) : nullptr;
+  return exec.bf16_products ? Bf16Copy(weight).weight(rows_multiple) : nullptr;
 }
 
 // The same of an activation that several products read, in forward and backward, or of a gradient.
 inline const BFloat16* rounded_activation(const Exec& exec, const Tensor& x) {
-  return exec.bf16_products ? x.bf16_activation() : nullptr;
+  return exec.bf16_products ? Bf16Copy(x).activation() : nullptr;
 }
 
 // Where a kernel that writes `y`, which products are to read, writes that copy in the same pass; or null.
 inline BFloat16* round_into(const Exec& exec, const Tensor& y) {
-  return exec.bf16_products ? y.bf16_for_writing() : nullptr;
+  return exec.bf16_products ? Bf16Copy(y).for_writing() : nullptr;
 }
 // The same for a gradient, where the op that it goes to multiplies it. Ask when all sinks are taken: two may
 // be one tensor.

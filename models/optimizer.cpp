@@ -4,6 +4,7 @@
 
 #include "autograd/compute.h"
 #include "kernels/adamw.h"
+#include "tensor/bf16_copy.h"
 
 namespace wedge {
 
@@ -49,7 +50,7 @@ void AdamW::step(const Tensor& learning_rate) {
       const Variable& p = parameters_[i].second;
       const Tensor grad = p.grad();
       tensors.push_back({p.value().numel(), p.value().data<T>(), grad.defined() ? grad.data<T>() : nullptr,
-                         first_[i].data<T>(), second_[i].data<T>(), p.value().bf16_target()});
+                         first_[i].data<T>(), second_[i].data<T>(), Bf16Copy(p.value()).target()});
     }
     auto* const squares = squared_norm_.data<double>();
     auto* const scalars = reinterpret_cast<AdamWScalars*>(scalars_.data<double>());
@@ -65,7 +66,7 @@ void AdamW::step(const Tensor& learning_rate) {
   });
   for (const auto& [name, p] : parameters_) {
     p.value().bump_version();
-    p.value().bf16_is_current();  // the step wrote the copy too, if there is one
+    Bf16Copy(p.value()).is_current();  // the step wrote the copy too, if there is one
   }
 }
 

@@ -31,7 +31,7 @@ class Storage {
 
   // A bfloat16 copy of this block's values: the version of the block that it was made from, and the capture
   // whose replays make it (tensor/cuda/graph.h), 0 if it was made outside of one. `values` may outlive the
-  // block (Tensor::bf16_values).
+  // block (Bf16Copy::values).
   struct Rounded {
     std::shared_ptr<Storage> values;
     std::uint32_t version = 0;

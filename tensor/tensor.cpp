@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "tensor/cuda/gpu.h"
-#include "tensor/cuda/graph.h"
 #include "tensor/rng.h"
 
 namespace wedge {
@@ -227,87 +226,9 @@ Tensor Tensor::to(Device device) const {
   return out;
 }
 
-const BFloat16* Tensor::bf16_copy(std::int64_t rows_multiple) const {
-  return bf16_copy_made_in(true, rows_multiple);
-}
-
 std::size_t Tensor::storage_bytes() const {
   const Storage::Rounded& rounded = storage_->rounded();
   return storage_->bytes() + (rounded.values != nullptr ? rounded.values->bytes() : 0);
-}
-
-std::int64_t Tensor::bf16_copy_rows() const {
-  const Storage::Rounded& rounded = storage_->rounded();
-  if (rounded.values == nullptr || numel_ == 0) return size(0);
-  return static_cast<std::int64_t>(rounded.values->bytes() / sizeof(BFloat16)) / (numel_ / size(0));
-}
-
-const BFloat16* Tensor::bf16_activation() const {
-  return bf16_copy_made_in(false, 1);
-}
-
-Tensor Tensor::bf16_values() const {
-  if (bf16_activation() == nullptr) return {};
-  Tensor values = *this;
-  values.storage_ = storage_->rounded().values;
-  values.dtype_ = DType::bf16;
-  return values;
-}
-
-bool Tensor::make_bf16_room(std::int64_t rows_multiple) const {
-  const bool whole = is_contiguous() && static_cast<std::size_t>(numel_) * sizeof(float) == storage_->bytes();
-  if (device() != Device::cuda || dtype_ != DType::f32 || !whole) return false;
-  Storage::Rounded& rounded = storage_->rounded();
-  if (rounded.values == nullptr) {
-    const auto bytes = static_cast<std::size_t>(numel_) * sizeof(BFloat16);
-    std::size_t padding = 0;
-    if constexpr (kWithCuda)  // in a capture zeros would come only with the replay
-      if (rank() > 0 && size(0) % rows_multiple != 0 && !cu::is_capturing())
-        padding = bytes / static_cast<std::size_t>(size(0)) *
-                  static_cast<std::size_t>(rows_multiple - size(0) % rows_multiple);
-    rounded.values = std::make_shared<Storage>(bytes + padding, device());
-    if constexpr (kWithCuda)
-      if (padding > 0) cu::fill_bytes(rounded.values->data() + bytes, 0, padding);
-    rounded.version = version() - 1;
-  }
-  return true;
-}
-
-const BFloat16* Tensor::bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const {
-  if (!make_bf16_room(rows_multiple)) return nullptr;
-  if constexpr (kWithCuda) {
-    Storage::Rounded& rounded = storage_->rounded();
-    const std::uint64_t capture = cu::capture_id();
-    const bool counts = rounded.capture == capture || (any_place && rounded.capture == 0);
-    if (rounded.version != version() || !counts) {
-      const cu::StridedCopy args{1, {numel_}, {1}, {1}, bf16_target(), raw()};
-      cu::copy_strided(args, DType::bf16, DType::f32);
-      if (rounded.version != version()) rounded.values->bump_version();
-      rounded.version = version();
-      rounded.capture = capture;
-    }
-  }
-  return bf16_target();
-}
-
-BFloat16* Tensor::bf16_for_writing() const {
-  if (!make_bf16_room(1)) return nullptr;
-  if constexpr (kWithCuda) {
-    storage_->rounded().version = version();
-    storage_->rounded().capture = cu::capture_id();
-    storage_->rounded().values->bump_version();
-  }
-  return bf16_target();
-}
-
-BFloat16* Tensor::bf16_target() const {
-  const Storage::Rounded& rounded = storage_->rounded();
-  return rounded.values == nullptr ? nullptr : reinterpret_cast<BFloat16*>(rounded.values->data());
-}
-
-void Tensor::bf16_is_current() const {
-  storage_->rounded().version = version();
-  storage_->rounded().capture = 0;
 }
 
 void Tensor::fill(double value) const {

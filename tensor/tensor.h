@@ -108,26 +108,7 @@ class Tensor {
     std::uint32_t version_ = 0;
   };
 
-  // The values as bfloat16, dense, of a float32 weight on a GPU; null of any other tensor, and of a view of
-  // a part of its storage. Kept beside the storage and made anew when that has changed, unless whoever changed
-  // it wrote to bf16_target() too and then called bf16_is_current(). Products like sizes that are multiples of
-  // 8: where this call allocates the copy, its first size is rounded up to `rows_multiple` with rows of zeros.
-  const BFloat16* bf16_copy(std::int64_t rows_multiple = 1) const;
-  // How many rows of that copy there are, with those of zeros: at least the first size.
-  std::int64_t bf16_copy_rows() const;
-  // The same for an activation. A graph's replay finds other values in it than its capture did, and nobody
-  // else writes the copy: in a capture, one that was made outside of it does not count.
-  const BFloat16* bf16_activation() const;
-  // That copy as a tensor of its own, undefined where there is none. It outlives this tensor; when the copy is
-  // made anew its version rises.
-  Tensor bf16_values() const;
-  // The same memory for a kernel that is about to write all of the tensor: it writes the copy as well, which
-  // counts as that of the present version from here on.
-  BFloat16* bf16_for_writing() const;
-  BFloat16* bf16_target() const;  // null where no copy was asked for yet
-  void bf16_is_current() const;
-
-  // Of the whole storage, with its bfloat16 copy.
+  // Of the whole storage, with its bfloat16 copy (tensor/bf16_copy.h).
   std::size_t storage_bytes() const;
   // How many elements the storage has from the first of this tensor on.
   std::int64_t capacity() const {
@@ -138,8 +119,7 @@ class Tensor {
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
-  const BFloat16* bf16_copy_made_in(bool any_place, std::int64_t rows_multiple) const;
-  bool make_bf16_room(std::int64_t rows_multiple) const;  // false where there can be no copy
+  friend class Bf16Copy;
   Tensor view(Shape shape, Strides strides, std::int64_t offset) const;
   Storage& storage() const {
     WEDGE_CHECK(storage_ != nullptr, "tensor: expected a tensor, got an undefined one");

@@ -36,7 +36,7 @@ class SavedFactor {
  public:
   // `factor` is activation_factor's of `x`.
   SavedFactor(const Factor& factor, const Tensor& x)
-      : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(x.bf16_values())),
+      : factor_(factor.tensor().dtype() == DType::bf16 ? factor : Factor(Bf16Copy(x).values())),
         watch_(x),
         watch_copy_(factor_.tensor()) {}
   const Factor& get(const char* op) const {

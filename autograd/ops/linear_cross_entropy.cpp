@@ -97,7 +97,7 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
         exec,
         {rows, V, D, in.data<T>(), w.data<T>(), ids.data<std::int32_t>(), loss.data<T>(),
          compute::data_or_null<T>(dx), compute::data_or_null<T>(dw), compute::rounded_activation(exec, in),
-         compute::rounded(exec, w, padded_classes(1)), w.bf16_copy_rows(), later.kept()});
+         compute::rounded(exec, w, padded_classes(1)), Bf16Copy(w).rows(), later.kept()});
   });
   const Saved factor = later.rows() > 0 ? Saved(in) : Saved();
   return make_output("linear_cross_entropy", loss, {x, weight},

@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "models/optimizer.h"
+#include "tensor/bf16_copy.h"
 #include "tensor/cuda/graph.h"
 #include "tensor/rng.h"
 #include "tests/support/catch.h"
@@ -16,10 +17,10 @@ namespace {
 const auto& on_gpu = test::random_on_gpu;
 
 std::vector<double> copy_of(const Tensor& weight) {
-  weight.bf16_copy();
+  Bf16Copy(weight).weight();
   // Read through a tensor of its own: the copy is only a pointer.
   const Tensor out = Tensor::empty(weight.shape(), DType::bf16, Device::cuda);
-  cu::copy_bytes(out.raw(), Device::cuda, weight.bf16_copy(), Device::cuda,
+  cu::copy_bytes(out.raw(), Device::cuda, Bf16Copy(weight).weight(), Device::cuda,
                  static_cast<std::size_t>(weight.numel()) * sizeof(BFloat16));
   return out.to_vector();
 }
@@ -49,7 +50,7 @@ TEST_CASE("gpu: a weight's bfloat16 copy follows every change of the weight", "[
     const Bf16ProductsGuard reduced;
     mean(square(linear(Variable(on_gpu({4, 7}, 3)), weight))).backward();
     optimizer.step(0.1);
-    CHECK(weight.value().bf16_target() != nullptr);
+    CHECK(Bf16Copy(weight.value()).target() != nullptr);
     CHECK(is_current());
     optimizer.zero_grad();
   }
@@ -89,7 +90,7 @@ TEST_CASE("gpu: a part of a weight has no kept copy, and serves all the same", "
   if (test::skip_without_gpu()) return;
   const Bf16ProductsGuard reduced;
   const Tensor weight = on_gpu({6, 5}, 1), x = on_gpu({2, 5}, 2);
-  CHECK(weight.slice(0, 1, 4).bf16_copy() == nullptr);
+  CHECK(Bf16Copy(weight.slice(0, 1, 4)).weight() == nullptr);
   CHECK(linear(x, weight.slice(0, 1, 4)).value().to_vector() ==
         linear(x, weight.slice(0, 1, 4).clone()).value().to_vector());
 }
@@ -99,8 +100,8 @@ TEST_CASE("gpu: a weight's bfloat16 copy has rows of zeros where they are asked 
   const GuardBands poisoned;
   const Tensor weight = on_gpu({70, 3}, 1);
   const auto all_rows = [](const Tensor& w) {
-    const Tensor out = Tensor::empty({w.bf16_copy_rows(), w.size(1)}, DType::bf16, Device::cuda);
-    cu::copy_bytes(out.raw(), Device::cuda, w.bf16_target(), Device::cuda,
+    const Tensor out = Tensor::empty({Bf16Copy(w).rows(), w.size(1)}, DType::bf16, Device::cuda);
+    cu::copy_bytes(out.raw(), Device::cuda, Bf16Copy(w).target(), Device::cuda,
                    static_cast<std::size_t>(out.numel()) * sizeof(BFloat16));
     return out.to_vector();
   };
@@ -109,19 +110,19 @@ TEST_CASE("gpu: a weight's bfloat16 copy has rows of zeros where they are asked 
     want.resize(72 * 3);
     return want;
   };
-  weight.bf16_copy(8);
-  CHECK(weight.bf16_copy_rows() == 72);
+  Bf16Copy(weight).weight(8);
+  CHECK(Bf16Copy(weight).rows() == 72);
   CHECK(all_rows(weight) == padded(weight));
   weight.copy_from(on_gpu({70, 3}, 2));  // made anew, and there as before
-  weight.bf16_copy();
+  Bf16Copy(weight).weight();
   CHECK(all_rows(weight) == padded(weight));
-  CHECK(weight.reshape({35, 6}).bf16_copy(8) == weight.bf16_target());
-  CHECK(weight.reshape({35, 6}).bf16_copy_rows() == 36);
+  CHECK(Bf16Copy(weight.reshape({35, 6})).weight(8) == Bf16Copy(weight).target());
+  CHECK(Bf16Copy(weight.reshape({35, 6})).rows() == 36);
   // Those who came first did not ask for them.
   const Tensor other = on_gpu({70, 3}, 3);
-  other.bf16_copy();
-  CHECK(other.bf16_copy(8) == other.bf16_target());
-  CHECK(other.bf16_copy_rows() == 70);
+  Bf16Copy(other).weight();
+  CHECK(Bf16Copy(other).weight(8) == Bf16Copy(other).target());
+  CHECK(Bf16Copy(other).rows() == 70);
 }
 
 // V is no multiple of 8; memory starts as NaN, which would show in all that padding columns reach.
@@ -148,7 +149,7 @@ TEST_CASE("gpu: the head's loss in a graph, with padded classes", "[gpu][bf16][g
   };
   body();
   const auto eager = results(loss);
-  CHECK(weight.value().bf16_copy_rows() == 72);
+  CHECK(Bf16Copy(weight.value()).rows() == 72);
   body();
   CHECK(results(loss) == eager);
   cu::Graph graph;
@@ -171,7 +172,7 @@ TEST_CASE("gpu: an activation is rounded once for all products that read it", "[
   if (test::skip_without_gpu()) return;
   const Bf16ProductsGuard reduced;
   const Tensor x = on_gpu({3, 5}, 1);
-  const BFloat16* const copy = x.bf16_activation();
+  const BFloat16* const copy = Bf16Copy(x).activation();
   REQUIRE(copy != nullptr);
   // What the products read is the copy: one that is not of the values shows in forward and in dweight.
   const Variable weight = parameter(on_gpu({4, 5}, 2));
@@ -184,20 +185,21 @@ TEST_CASE("gpu: an activation is rounded once for all products that read it", "[
   };
   const auto right = run(x);
   const Tensor other = on_gpu({3, 5}, 4), other_rounded = other.to(DType::bf16);
-  cu::copy_bytes(x.bf16_target(), Device::cuda, other_rounded.raw(), Device::cuda, 15 * sizeof(BFloat16));
+  cu::copy_bytes(Bf16Copy(x).target(), Device::cuda, other_rounded.raw(), Device::cuda,
+                 15 * sizeof(BFloat16));
   CHECK(run(x) == run(other));
   x.copy_from(x.clone());  // a new version of the same values
   CHECK(run(x) == right);
-  CHECK(x.bf16_activation() == copy);
+  CHECK(Bf16Copy(x).activation() == copy);
 }
 
 TEST_CASE("gpu: a copy that a tensor shares outlives the values", "[gpu][bf16]") {
   if (test::skip_without_gpu()) return;
   Tensor x = on_gpu({64, 16}, 1);
-  const Tensor values = x.bf16_values();
+  const Tensor values = Bf16Copy(x).values();
   REQUIRE(values.defined());
   CHECK(values.dtype() == DType::bf16);
-  CHECK(values.raw() == static_cast<const void*>(x.bf16_target()));
+  CHECK(values.raw() == static_cast<const void*>(Bf16Copy(x).target()));
   CHECK(values.to_vector() == x.to(DType::bf16).to_vector());
 
   const Tensor::Watch watch(x);
@@ -205,7 +207,7 @@ TEST_CASE("gpu: a copy that a tensor shares outlives the values", "[gpu][bf16]")
   x.copy_from(on_gpu({64, 16}, 2));
   CHECK(watch.changed());
   // Graphs know its address: it is where it was, with the values that are now.
-  CHECK(static_cast<const void*>(x.bf16_activation()) == values.raw());
+  CHECK(static_cast<const void*>(Bf16Copy(x).activation()) == values.raw());
   const auto last = x.to(DType::bf16).to_vector();
   CHECK(values.to_vector() == last);
 
@@ -215,7 +217,7 @@ TEST_CASE("gpu: a copy that a tensor shares outlives the values", "[gpu][bf16]")
   CHECK(allocated_bytes(Device::cuda) <= before - 64 * 16 * sizeof(float));
   const Tensor next = Tensor::full({64, 16}, NAN).to(Device::cuda);  // not where the copy is
   CHECK(values.to_vector() == last);
-  CHECK(!on_gpu({4, 4}, 3).slice(0, 1, 3).bf16_values().defined());
+  CHECK(!Bf16Copy(on_gpu({4, 4}, 3).slice(0, 1, 3)).values().defined());
 }
 
 // Their forward pass reads the copy of x alone, and that is what they keep of it.
@@ -320,13 +322,13 @@ TEST_CASE("gpu: what an op writes for products is its output rounded", "[gpu][bf
   const Bf16ProductsGuard reduced;
   const NoGradGuard no_grad;
   const auto is_rounded = [](const Variable& y) {
-    const BFloat16* const copy = y.value().bf16_target();
+    const BFloat16* const copy = Bf16Copy(y.value()).target();
     REQUIRE(copy != nullptr);
     const Tensor out = Tensor::empty(y.shape(), DType::bf16, Device::cuda);
     cu::copy_bytes(out.raw(), Device::cuda, copy, Device::cuda,
                    static_cast<std::size_t>(y.value().numel()) * sizeof(BFloat16));
     CHECK(out.to_vector() == y.value().to(DType::bf16).to_vector());
-    CHECK(y.value().bf16_activation() == copy);
+    CHECK(Bf16Copy(y.value()).activation() == copy);
   };
   for (const std::int64_t D : {6, 64}) {
     const Tensor x = on_gpu({2, 5, D}, 1), h = on_gpu({2, 5, D}, 2), weight = on_gpu({D}, 3),
