@@ -1,7 +1,11 @@
 #include "apps/inspection.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <functional>
 
 #include "kernels/plucker_linear.h"
 
@@ -104,6 +108,23 @@ void add_head(const double* weights, std::int64_t L, HeadInspection& sums) {
   }
 }
 
+// Tasks that take so many bytes each, on as many threads as there are and 2 GiB allow.
+void run_side_by_side(const std::vector<std::function<void()>>& tasks, std::int64_t bytes_each) {
+  const std::int64_t fitting = (std::int64_t{2} << 30) / std::max<std::int64_t>(1, bytes_each);
+  const auto threads = static_cast<int>(std::clamp<std::int64_t>(fitting, 1, omp_get_max_threads()));
+  std::exception_ptr failure;  // such as std::bad_alloc, which must not leave the loop by itself
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    try {
+      tasks[i]();
+    } catch (...) {
+#pragma omp critical(wedge_inspect_failure)
+      failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
 Drift drift_between(const GrassmannInspection& a, const GrassmannInspection& b) {
   // A mean direction of next to no length is rounding; one that is not known is NaN.
   const auto is_direction = [](const LagInspection& lag) { return length_of(lag.mean_direction) > 1e-12; };
@@ -158,6 +179,8 @@ Inspection inspect(const LanguageModel& model, const std::vector<std::vector<std
       }
     }
   }
+  std::vector<std::function<void()>> of_lags;
+  std::int64_t bytes_each = 0;
   const auto tokens = static_cast<double>(result.tokens), count = static_cast<double>(blocks.size());
   for (std::size_t k = 0; k < result.layers.size(); ++k) {
     for (HeadInspection& head : result.layers[k].heads) {
@@ -172,10 +195,15 @@ Inspection inspect(const LanguageModel& model, const std::vector<std::vector<std
     std::vector<double> norms;
     for (std::int64_t t = 0; t < states[k].count(); ++t) norms.push_back(length_of(states[k].at(t)));
     layer.state_norm = distribution_of(std::move(norms));
-    layer.effective_rank = rank_of_means(states[k], lags);
-    for (const std::int64_t lag : lags) layer.lags.push_back(inspect_lag(states[k], lag));
-    states[k] = {};
+    const std::int64_t rows = std::min(kRankRows, states[k].count()), P = states[k].num_features();
+    bytes_each = 8 * rows * (P + std::min(rows, P));  // a matrix of samples, and its smaller Gram matrix
+    of_lags.push_back([&layer, &z = states[k], lags] { layer.effective_rank = rank_of_means(z, lags); });
+    layer.lags.resize(lags.size());
+    for (std::size_t i = 0; i < lags.size(); ++i)
+      of_lags.push_back(
+          [&of_lag = layer.lags[i], &z = states[k], lag = lags[i]] { of_lag = inspect_lag(z, lag); });
   }
+  run_side_by_side(of_lags, bytes_each);
   if (is_grassmann(result))
     for (std::size_t k = 0; k + 1 < result.layers.size(); ++k)
       result.drift.push_back(drift_between(*result.layers[k].grassmann, *result.layers[k + 1].grassmann));

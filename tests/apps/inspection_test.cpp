@@ -344,6 +344,22 @@ TEST_CASE("inspection: effective rank and principal angles of matrices that are 
   CHECK(distribution_of({}).count == 0);
 }
 
+TEST_CASE("inspection: effective rank of matrices that are wider than a band", "[apps][inspect]") {
+  const auto [tall, wide] =
+      GENERATE(std::pair{1, 1}, std::pair{40, 33}, std::pair{70, 66}, std::pair{90, 97});
+  const std::int64_t independent = GENERATE(1000, 20);  // columns; the others repeat them
+  CAPTURE(tall, wide, independent);
+  Rng rng(static_cast<std::uint64_t>(tall));
+  const std::vector<double> values = Tensor::normal({tall, wide}, rng, 0, 1, DType::f64).to_vector();
+  Rows rows(static_cast<std::size_t>(tall));
+  std::vector<double> flat;
+  for (std::int64_t i = 0; i < tall; ++i)
+    for (std::int64_t j = 0; j < wide; ++j)
+      rows[static_cast<std::size_t>(i)].push_back(
+          flat.emplace_back(values[static_cast<std::size_t>(i * wide + j % independent)]));
+  CHECK(effective_rank(flat, wide) == Approx(rank_of(rows)).epsilon(1e-6));
+}
+
 TEST_CASE("inspection: states that collapse are counted", "[apps][inspect]") {
   ModelConfig config = small("grassmann");
   const auto model = std::make_unique<LanguageModel>(config, 3, DType::f64);
