@@ -64,6 +64,7 @@ std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
     legend.push_back(keys.empty() || keys.size() > kMaxKeys
                          ? curves[i].label
                          : fmt::format("{} ({})", curves[i].label, values));
+    if (curves[i].diverged) legend.back() += fmt::format(", diverged at step {}", curves[i].diverged->step);
   }
   return legend;
 }
@@ -110,6 +111,8 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
     } else if (has("epoch") && has("val_loss")) {
       curve.val_epochs.push_back(json["epoch"].get<double>());
       curve.val_losses.push_back(json["val_loss"]);
+    } else if (const auto divergence = divergence_from(json)) {
+      curve.diverged = divergence;
     } else {
       WEDGE_CHECK(lines.eof() && json.is_discarded(), "{}: line {} is not one of a run's metrics: {}",
                   folder.metrics().string(), number, line.substr(0, 60));

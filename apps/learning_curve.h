@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/divergence.h"
 #include "apps/gnuplot.h"
 #include "apps/results.h"
 #include "apps/run_dir.h"
@@ -17,7 +18,8 @@ struct LearningCurve {
   // Training loss of the steps, at the part of the epochs that was done by then; and of the epochs' ends.
   std::vector<double> step_epochs, step_losses;
   std::vector<double> val_epochs, val_losses;
-  std::optional<RunResult> result;    // of a run that is finished
+  std::optional<RunResult> result;  // of a run that is finished
+  std::optional<Divergence> diverged;
   Json config;                        // null where there is no config.json
   std::optional<std::string> corpus;  // checksum, of results.json or the newest state
 };

@@ -121,10 +121,12 @@ int run_report(const Words& words) {
 
   const std::vector<LearningCurve> curves = find_curves(root);
   std::vector<LabelledResult> results;
-  std::vector<std::string> unfinished;
+  std::vector<std::string> unfinished, diverged;
   for (const LearningCurve& curve : curves) {
     if (curve.result)
       results.push_back({curve.label, *curve.result});
+    else if (curve.diverged)
+      diverged.push_back(fmt::format("{} {}", curve.label, describe(*curve.diverged)));
     else
       unfinished.push_back(curve.label);
   }
@@ -135,6 +137,7 @@ int run_report(const Words& words) {
     page.heading("Comparison");
     page.table(comparison_of(results));
   }
+  for (const std::string& line : diverged) page.paragraph(line + ".");
   if (!unfinished.empty()) page.paragraph(fmt::format("Not finished: {}.", fmt::join(unfinished, ", ")));
   if (!waiting.empty()) page.paragraph(fmt::format("Not begun: {}.", fmt::join(waiting, ", ")));
   page.heading("Learning curves");

@@ -72,6 +72,10 @@ void RunFiles::log(const EpochReport& r, std::int64_t last_step) {
     tensorboard_->scalars(last_step, {{"loss/train_epoch", r.train_loss}, {"loss/validation", r.val_loss}});
 }
 
+void RunFiles::log(const Divergence& divergence) {
+  metrics_.append(to_json(divergence).dump());
+}
+
 void RunFiles::save_checkpoint(const LanguageModel& model, bool best) {
   if (best) save_weights(folder_.best(), model, metadata_);
   save_weights(folder_.last(), model, metadata_);

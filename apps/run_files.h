@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/config.h"
+#include "apps/divergence.h"
 #include "apps/files.h"
 #include "apps/progress.h"
 #include "apps/results.h"
@@ -38,6 +39,7 @@ class RunFiles {
   // A line of metrics.jsonl, and what TensorBoard shows.
   void log(const StepReport& report);
   void log(const EpochReport& report, std::int64_t last_step);
+  void log(const Divergence& divergence);  // the last line
 
   // last.safetensors, and best.safetensors too.
   void save_checkpoint(const LanguageModel& model, bool best);

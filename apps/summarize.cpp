@@ -5,6 +5,8 @@
 #include <deque>
 #include <set>
 
+#include "apps/divergence.h"
+#include "apps/run_dir.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -116,6 +118,16 @@ std::vector<LabelledResult> find_results(const fs::path& root, bool one_of_sever
     found.push_back({label_of(file.parent_path(), root, one_of_several), read_result(file)});
   WEDGE_CHECK(!found.empty(), "no results.json in {} or below", root.string());
   return found;
+}
+
+std::vector<std::string> find_diverged(const fs::path& root, bool one_of_several) {
+  std::vector<std::string> lines;
+  for (const fs::path& file : find_files(root, "metrics.jsonl")) {
+    const RunFolder run{file.parent_path()};
+    if (const auto divergence = divergence_of(run))
+      lines.push_back(fmt::format("{} {}", label_of(run.path, root, one_of_several), describe(*divergence)));
+  }
+  return lines;
 }
 
 }  // namespace wedge::app

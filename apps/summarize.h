@@ -23,4 +23,7 @@ std::string label_of(const std::filesystem::path& folder, const std::filesystem:
 // when a file cannot be understood, or there is none.
 std::vector<LabelledResult> find_results(const std::filesystem::path& root, bool one_of_several = false);
 
+// Of each run in `root` and below that diverged, a line that names it as label_of() does and says so.
+std::vector<std::string> find_diverged(const std::filesystem::path& root, bool one_of_several = false);
+
 }  // namespace wedge::app

@@ -293,7 +293,8 @@ keys and their defaults:
 )" + describe_keys(keys_of(find_command("train"))) +
          R"(
 metrics.jsonl has a line for each step (step, from 0; epoch, from 1; loss; learning_rate; grad_norm before
-clipping; tokens_per_second) and one for each epoch (epoch, train_loss, val_loss).
+clipping; tokens_per_second) and one for each epoch (epoch, train_loss, val_loss); of a run that diverged
+the last line says so (diverged_at, the step; why).
 
 examples:
   wedge train -m model=attention,grassmann data=builtin experiment=quick

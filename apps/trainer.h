@@ -39,9 +39,9 @@ void check_trainable(const Config& config, const data::Corpus& corpus, bool goes
 // best.safetensors after one with the smallest validation loss so far, state_STEP.safetensors after every
 // epoch and every train.checkpoint_every steps (the newest two are kept), and results.json in the end; all
 // but metrics.jsonl are replaced as a whole. Throws DivergenceError, and leaves the checkpoints of the epochs
-// before, when a loss or a gradient is not finite; UnfinishedError when a file cannot be written. At a first
-// SIGINT or SIGTERM finishes the step, or the batch that is validated, writes the state, and throws
-// Interrupted; a second one ends the process.
+// before and a last line in metrics.jsonl (divergence.h), when a loss or a gradient is not finite;
+// UnfinishedError when a file cannot be written. At a first SIGINT or SIGTERM finishes the step, or the batch
+// that is validated, writes the state, and throws Interrupted; a second one ends the process.
 //
 // On a GPU a step waits for nothing: losses and norms are read back every 32 steps, once a second and at an
 // epoch's end, and only then told to `progress`, written to metrics.jsonl and found not finite. The error is

@@ -42,6 +42,14 @@ TEST_CASE("learning curve: steps are placed by the part of the epochs that is do
   spill(folder.metrics(), lines + "{\"step\":7,\"ep\n" + lines);
   CHECK_THROWS_WITH(read_curve(folder, "it"),
                     ContainsSubstring(folder.metrics().string() + ": line 9 is not one of"));
+  spill(folder.metrics(), lines + R"({"diverged_at":7,"why":"the loss is nan"})" + "\n");
+  const LearningCurve diverged = read_curve(folder, "it");
+  REQUIRE(diverged.diverged.has_value());
+  CHECK(describe(*diverged.diverged) == "diverged at step 7: the loss is nan");
+  CHECK(diverged.step_losses == curve.step_losses);
+  CHECK(picture_of({diverged, curve}).series.back().label == "it");
+  CHECK(picture_of({curve, diverged}).series.back().label == "it, diverged at step 7");
+  CHECK_FALSE(curve.diverged.has_value());
   spill(folder.metrics(), "");
   CHECK(read_curve(folder, "it").step_losses.empty());
 }
@@ -224,6 +232,11 @@ TEST_CASE("plot and report: a root that is a run, what has not begun, and what n
   report = run_wedge(cwd, {"report", "root"});
   CHECK(report.status == 0);
   html = slurp(cwd / "root/report.html");
+  spill(cwd / "root/many/0_attention/metrics.jsonl", R"({"diverged_at":0,"why":"the loss is nan"})");
+  CHECK(run_wedge(cwd, {"report", "root", "out=diverged.html"}).status == 0);
+  CHECK_THAT(slurp(cwd / "diverged.html"),
+             ContainsSubstring("many/0_attention diverged at step 0: the loss is nan.") &&
+                 !ContainsSubstring("Not finished"));
   CHECK_THAT(html, ContainsSubstring("<td>root</td>") && ContainsSubstring("<td>below</td>") &&
                        ContainsSubstring("Not finished: many/0_attention.") &&
                        ContainsSubstring("Not begun: many/1_attention.") &&

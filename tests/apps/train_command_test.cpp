@@ -4,6 +4,7 @@
 #include <pty.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -16,6 +17,8 @@
 
 using namespace wedge::test;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 using wedge::app::Json;
 namespace fs = std::filesystem;
 
@@ -141,6 +144,12 @@ TEST_CASE("train command: a run that diverges is one line and status 2", "[apps]
   // The other run of the product was trained all the same.
   CHECK(fs::exists(here.cwd / "out/1_attention/results.json"));
   CHECK_THAT(slurp(here.cwd / "out/comparison.md"), ContainsSubstring("TransformerLM"));
+  // Who looks later is told too.
+  const Outcome summary = run_wedge(here.cwd, {"summarize", "out"});
+  CHECK(summary.status == 0);
+  CHECK(summary.out == slurp(here.cwd / "out/comparison.md"));
+  CHECK_THAT(summary.err, StartsWith("wedge: 0_attention diverged at step ") && EndsWith("\n"));
+  CHECK(std::ranges::count(summary.err, '\n') == 1);
 }
 
 TEST_CASE("train command: metrics that were removed meanwhile are missed", "[apps][command]") {

@@ -7,6 +7,7 @@
 
 #include "apps/checkpoint_metadata.h"
 #include "apps/compose.h"
+#include "apps/divergence.h"
 #include "apps/evaluate.h"
 #include "kernels/cpu/amx_tile.h"
 #include "models/checkpoint.h"
@@ -218,6 +219,9 @@ TEST_CASE("trainer: a run that diverges stops at a named step", "[apps][trainer]
   CHECK_THAT(message, ContainsSubstring("stopped at step "));
   CHECK(!fs::exists(tiny.temp / "run/results.json"));
   CHECK(!fs::exists(tiny.temp / "run/last.safetensors"));
+  const auto divergence = divergence_of({tiny.temp / "run"});  // as the log's last line has it
+  REQUIRE(divergence.has_value());
+  CHECK(message.ends_with(fmt::format("stopped at step {}: {}", divergence->step, divergence->why)));
 
   // Weight decay of 3 a step multiplies every weight by -2: some epochs pass before the numbers run out.
   message.clear();
@@ -234,6 +238,11 @@ TEST_CASE("trainer: a run that diverges stops at a named step", "[apps][trainer]
   CHECK_THAT(message, ContainsSubstring(fmt::format("stopped at step {}: ", steps.size())) &&
                           ContainsSubstring("the last good checkpoint is " + late.last().string()));
   CHECK(!fs::exists(late.results()));
+  CHECK(read_lines(late.metrics(), "diverged_at").size() == 1);
+  // Taken up again it diverges again, and says so once.
+  CHECK_THROWS_AS(tiny.run("late", {"train.num_epochs=20", "train.weight_decay=300"}), DivergenceError);
+  CHECK(read_lines(late.metrics(), "diverged_at").size() == 1);
+  CHECK(divergence_of(late)->step == std::ssize(steps));
   // That checkpoint is the last finished epoch's, and whole.
   const data::Blocks blocks(tiny.corpus.validation, 8, "validation");
   CHECK(evaluate(*load_model(read_checkpoint(late.last())), blocks, 4).mean_over_batches ==
