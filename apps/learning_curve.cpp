@@ -130,8 +130,8 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
 
 std::vector<LearningCurve> find_curves(const fs::path& root, bool one_of_several) {
   std::vector<LearningCurve> curves;
-  for (const fs::path& file : find_files(root, "metrics.jsonl"))
-    curves.push_back(read_curve({file.parent_path()}, label_of(file.parent_path(), root, one_of_several)));
+  for (const fs::path& run : find_runs(root, "metrics.jsonl").runs)
+    curves.push_back(read_curve({run}, label_of(run, root, one_of_several)));
   WEDGE_CHECK(!curves.empty(), "{} holds no metrics.jsonl, nor does a folder below it", root.string());
   return curves;
 }

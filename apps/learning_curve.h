@@ -30,7 +30,7 @@ struct LearningCurve {
 LearningCurve read_curve(const RunFolder& folder, const std::string& label);
 
 // The runs in a folder and below, labelled as label_of() says, in natural order. Throws wedge::Error as
-// find_files() does, and when there is none.
+// find_runs() does, and when there is none.
 std::vector<LearningCurve> find_curves(const std::filesystem::path& root, bool one_of_several = false);
 
 // In all pictures a run is called by its label and by the keys that tell it from the others.

@@ -4,6 +4,7 @@
 #include "apps/files.h"
 #include "apps/gnuplot.h"
 #include "apps/learning_curve.h"
+#include "apps/summarize.h"
 #include "apps/words.h"
 #include "tensor/check.h"
 
@@ -35,6 +36,8 @@ int run_plot(const Words& words) {
   std::vector<LearningCurve> curves;
   for (const fs::path& root : roots)
     for (LearningCurve& curve : find_curves(root, roots.size() > 1)) curves.push_back(std::move(curve));
+  for (const fs::path& root : roots)
+    for (const std::string& line : find_copies(root, "metrics.jsonl", roots.size() > 1)) print_notice(line);
   // All is drawn before the first is written.
   std::vector<std::pair<fs::path, std::string>> pictures;
   const auto add = [&](const auto& picture, const std::string& name) {

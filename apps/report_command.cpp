@@ -59,8 +59,8 @@ Table differences(const std::vector<LabelledResult>& results, const std::vector<
 // The runs of multiruns that stand in line: a configuration, and no metrics yet.
 std::vector<std::string> not_begun(const fs::path& root) {
   std::vector<std::string> labels;
-  for (const fs::path& file : find_files(root, "config.json")) {
-    const RunFolder run{file.parent_path()};
+  for (const fs::path& folder : find_runs(root, "config.json").runs) {
+    const RunFolder run{folder};
     if (!is_there(run.metrics()) && is_there(run.path / ".." / "multirun.json"))
       labels.push_back(label_of(run.path, root, false));
   }
@@ -139,6 +139,7 @@ int run_report(const Words& words) {
   }
   for (const std::string& line : diverged) page.paragraph(line + ".");
   if (!unfinished.empty()) page.paragraph(fmt::format("Not finished: {}.", fmt::join(unfinished, ", ")));
+  for (const std::string& line : find_copies(root, "metrics.jsonl")) page.paragraph(line + ".");
   if (!waiting.empty()) page.paragraph(fmt::format("Not begun: {}.", fmt::join(waiting, ", ")));
   page.heading("Learning curves");
   if (const Curves picture = picture_of(curves); !picture.series.empty())

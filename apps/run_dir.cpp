@@ -196,6 +196,11 @@ std::vector<RunFolder> find_members(const fs::path& above) {
   return in_order;
 }
 
+bool is_copied_member(const fs::path& run) {
+  const std::string name = run.filename().string();
+  return is_like_member(name) && !member_index(name) && is_there(run.parent_path() / kMultirun);
+}
+
 void check_run_folders(const std::vector<Config>& configs, bool multirun) {
   const auto& run_dir = configs.front().experiment.run_dir;
   for (const Config& config : configs)

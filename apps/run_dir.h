@@ -36,6 +36,10 @@ struct RunFolder {
 // more, and when two have one number.
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
+// Whether `run` lies in a multirun's folder as one of its runs does and find_members() takes it for none: a copy
+// such as 0_attention.bak.
+bool is_copied_member(const std::filesystem::path& run);
+
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no
 // folder, or it or a run's folder below it already holds a checkpoint (*.safetensors) or anything under a
 // name that a run writes, or single runs and those of one multirun or another would be mixed in it, or the

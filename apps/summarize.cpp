@@ -6,6 +6,7 @@
 #include <set>
 
 #include "apps/divergence.h"
+#include "apps/files.h"
 #include "apps/run_dir.h"
 #include "tensor/check.h"
 
@@ -104,6 +105,25 @@ std::vector<fs::path> find_files(const fs::path& root, const std::string& name) 
   return found;
 }
 
+FoundRuns find_runs(const fs::path& root, const std::string& name) {
+  FoundRuns found;
+  for (const fs::path& file : find_files(root, name)) {
+    const fs::path run = file.parent_path();
+    const bool is_root = run.lexically_relative(root) == ".";
+    (!is_root && is_copied_member(run) ? found.copies : found.runs).push_back(run);
+  }
+  return found;
+}
+
+std::vector<std::string> find_copies(const fs::path& root, const std::string& name, bool one_of_several) {
+  std::vector<std::string> lines;
+  for (const fs::path& run : find_runs(root, name).copies)
+    lines.push_back(
+        fmt::format("{} is left out: it is no run of the multirun around it but looks like a copy of one",
+                    label_of(run, root, one_of_several)));
+  return lines;
+}
+
 std::string label_of(const fs::path& folder, const fs::path& root, bool one_of_several) {
   const auto bare = [](const fs::path& path) { return path.has_filename() ? path : path.parent_path(); };
   if (one_of_several) return bare(folder.lexically_normal()).generic_string();
@@ -114,19 +134,17 @@ std::string label_of(const fs::path& folder, const fs::path& root, bool one_of_s
 
 std::vector<LabelledResult> find_results(const fs::path& root, bool one_of_several) {
   std::vector<LabelledResult> found;
-  for (const fs::path& file : find_files(root, "results.json"))
-    found.push_back({label_of(file.parent_path(), root, one_of_several), read_result(file)});
+  for (const fs::path& run : find_runs(root, "results.json").runs)
+    found.push_back({label_of(run, root, one_of_several), read_result(run / "results.json")});
   WEDGE_CHECK(!found.empty(), "no results.json in {} or below", root.string());
   return found;
 }
 
 std::vector<std::string> find_diverged(const fs::path& root, bool one_of_several) {
   std::vector<std::string> lines;
-  for (const fs::path& file : find_files(root, "metrics.jsonl")) {
-    const RunFolder run{file.parent_path()};
-    if (const auto divergence = divergence_of(run))
-      lines.push_back(fmt::format("{} {}", label_of(run.path, root, one_of_several), describe(*divergence)));
-  }
+  for (const fs::path& run : find_runs(root, "metrics.jsonl").runs)
+    if (const auto divergence = is_there(run / "results.json") ? std::nullopt : divergence_of({run}))
+      lines.push_back(fmt::format("{} {}", label_of(run, root, one_of_several), describe(*divergence)));
   return lines;
 }
 

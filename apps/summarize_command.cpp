@@ -13,8 +13,8 @@ std::string summarize_help() {
 
 Makes the comparison table from every results.json in DIR and below, prints it and writes it to FILE.md.
 Where a model appears more than once, a column names the run and the keys that differ, and runs that
-differ in the seed alone get a row with mean ± sample standard deviation. A run that diverged has no row; a
-line on standard error names it.
+differ in the seed alone get a row with mean ± sample standard deviation. A run that diverged has no row, nor
+has a copy of a multirun's run beside it, such as 0_attention.bak; a line on standard error names each.
 
   DIR             where to look (default: runs), links to folders included; --root DIR says the same
   --out FILE.md   where to write; without it the table is only printed
@@ -28,8 +28,10 @@ int run_summarize(const Words& words) {
   std::vector<std::string> roots = words.paths();
   if (const auto root = words.text("--root")) roots.push_back(*root);
   if (roots.empty()) roots = {"runs"};
-  for (const std::string& root : roots)
+  for (const std::string& root : roots) {
     for (const std::string& line : find_diverged(root, roots.size() > 1)) print_notice(line);
+    for (const std::string& line : find_copies(root, "results.json", roots.size() > 1)) print_notice(line);
+  }
   std::vector<LabelledResult> results;
   for (const std::string& root : roots)
     for (LabelledResult& result : find_results(root, roots.size() > 1)) results.push_back(std::move(result));

@@ -139,6 +139,35 @@ TEST_CASE("summarize: runs are called by their folders", "[apps]") {
   CHECK(label_of(".", ".", false) == fs::current_path().filename().string());
 }
 
+TEST_CASE("summarize: copies of a multirun's runs beside them are left out", "[apps][command]") {
+  const TempDir temp;
+  const fs::path cwd = temp / "cwd", many = cwd / "tree/many";
+  for (const char* name : {"0_grassmann", "1_grassmann", "0_grassmann.bak", "1_grassmann_old", "mine"})
+    put(many / name, kPyTorch);
+  put(cwd / "tree/0_grassmann.bak", kPyTorch);  // in no multirun
+  const auto labels = [&](const fs::path& root) {
+    std::vector<std::string> found;
+    for (const LabelledResult& result : find_results(root)) found.push_back(result.label);
+    return found;
+  };
+  CHECK(labels(many).size() == 5);  // no multirun either
+  spill(many / "multirun.json", "{\"runs\":2}\n");
+  CHECK(labels(cwd / "tree") ==
+        std::vector<std::string>{"0_grassmann.bak", "many/0_grassmann", "many/1_grassmann", "many/mine"});
+  const auto outcome = test::run_wedge(cwd, {"summarize", "tree"});
+  CHECK(outcome.status == 0);
+  CHECK(outcome.err ==
+        "wedge: many/0_grassmann.bak is left out: it is no run of the multirun around it but looks like a "
+        "copy of "
+        "one\n"
+        "wedge: many/1_grassmann_old is left out: it is no run of the multirun around it but looks like a "
+        "copy of "
+        "one\n");
+  // Named itself, it is what was asked for.
+  CHECK(labels(many / "0_grassmann.bak") == std::vector<std::string>{"0_grassmann.bak"});
+  CHECK(test::run_shell(many / "0_grassmann.bak", "\"$wedge\" summarize .").status == 0);
+}
+
 TEST_CASE("summarize: the command prints the table and writes it", "[apps][command]") {
   const TempDir temp;
   const fs::path cwd = temp / "cwd";
