@@ -55,15 +55,15 @@ std::vector<std::string> legend_of(const std::vector<LearningCurve>& curves) {
   std::vector<Json> configs;
   for (const RunResult& run : runs) configs.push_back(run.config);
   const std::vector<const Key*> keys = differing_keys(configs);
+  const std::vector<std::string> names = names_that_differ(configs);
   std::vector<std::string> legend;
   for (std::size_t i = 0; i < curves.size(); ++i) {
     std::string values;
     for (const Key* key : keys)
       values +=
           fmt::format("{}{}={}", values.empty() ? "" : ", ", key->leaf(), get_key(configs[i], *key).dump());
-    legend.push_back(keys.empty() || keys.size() > kMaxKeys
-                         ? curves[i].label
-                         : fmt::format("{} ({})", curves[i].label, values));
+    const std::string label = curves[i].label + names[i];
+    legend.push_back(keys.empty() || keys.size() > kMaxKeys ? label : fmt::format("{} ({})", label, values));
     if (curves[i].diverged) legend.back() += fmt::format(", diverged at step {}", curves[i].diverged->step);
   }
   return legend;

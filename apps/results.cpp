@@ -1,5 +1,6 @@
 #include "apps/results.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -124,6 +125,20 @@ void make_comparable(const std::vector<RunResult*>& runs) {
             fmt::format("{} (corpus {})", path.is_string() ? path.get<std::string>() : path.dump(),
                         *run->corpus));
   }
+}
+
+std::vector<std::string> names_that_differ(const std::vector<Json>& configs) {
+  const Key& key = find_key("experiment.name");
+  std::vector<std::string> names;
+  std::set<std::string> different;
+  for (const Json& config : configs) {
+    const Json name = get_key(config, key);
+    const std::string text = name.is_string() ? name.get<std::string>() : "";
+    different.insert(text);
+    names.push_back(text.empty() ? text : ", " + text);
+  }
+  if (different.size() < 2) std::ranges::fill(names, "");
+  return names;
 }
 
 }  // namespace wedge::app

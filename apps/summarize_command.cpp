@@ -12,9 +12,10 @@ std::string summarize_help() {
   return R"(usage: wedge summarize [DIR]... [--out FILE.md]
 
 Makes the comparison table from every results.json in DIR and below, prints it and writes it to FILE.md.
-Where a model appears more than once, a column names the run and the keys that differ, and runs that
-differ in the seed alone get a row with mean ± sample standard deviation. A run that diverged has no row, nor
-has a copy of a multirun's run beside it, such as 0_attention.bak; a line on standard error names each.
+Where a model appears more than once, a column names the run, its experiment.name and the keys that
+differ; runs that differ in the seed alone get a row with mean ± sample standard deviation. A run that
+diverged has no row, nor has a copy of a multirun's run beside it, such as 0_attention.bak; a line on
+standard error names each.
 
   DIR             where to look (default: runs), links to folders included; --root DIR says the same
   --out FILE.md   where to write; without it the table is only printed

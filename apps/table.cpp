@@ -198,10 +198,12 @@ Table comparison_of(const std::vector<LabelledResult>& given) {
 
   std::vector<Row> rows = {{"Model", "Run", "Params (M)", "Best Val Loss", "Best Val PPL", "tokens/s"}};
   const std::vector<const Key*> differing = differing_keys(configs_of(results));
+  const std::vector<std::string> names = names_that_differ(configs_of(results));
   std::vector<std::pair<std::string, Group>> groups;  // in order of appearance
   for (const LabelledResult& r : results) {
     const RunResult& result = r.result;
-    rows.push_back({model_name(result.strategy), r.label + describe_keys_of(result, differing),
+    const std::string& name = names[static_cast<std::size_t>(&r - results.data())];
+    rows.push_back({model_name(result.strategy), r.label + name + describe_keys_of(result, differing),
                     format_params(result.num_params), fmt::format("{:.4f}", result.best_val_loss),
                     format_perplexity(std::exp(result.best_val_loss)),
                     format_rate(result.tokens_per_second)});

@@ -63,6 +63,20 @@ TEST_CASE("table: several seeds get a mean and a spread", "[apps]") {
         "| TransformerLM | mean of 3 seeds |      12.59 | 2.0000 ± 1.0000 | 10.06 ± 8.99 |     1234 |\n");
 }
 
+TEST_CASE("table: names that users gave are shown where they differ, and part no group", "[apps]") {
+  std::vector<LabelledResult> runs = {result("0", "attention", 1.0, {"seed=1", "experiment.name=first try"}),
+                                      result("1", "attention", 2.0, {"seed=2", "experiment.name=second"})};
+  std::string table = comparison_table(runs);
+  CHECK(table.find("| 0, first try (seed=1) ") != std::string::npos);
+  CHECK(table.find("| 1, second (seed=2) ") != std::string::npos);
+  CHECK(table.find("| mean of 2 seeds ") != std::string::npos);
+  runs[1] = result("1", "attention", 2.0, {"seed=2", "experiment.name=first try"});
+  table = comparison_table(runs);
+  CHECK(table.find("| 0 (seed=1) ") != std::string::npos);
+  runs[1].result.config = nullptr;  // of another program
+  CHECK(comparison_table(runs).find("| 0, first try") != std::string::npos);
+}
+
 TEST_CASE("table: where a corpus lies makes no difference, which one it is does", "[apps]") {
   std::vector<LabelledResult> runs = {result("0", "attention", 1.0, {"seed=1", "data.path=here"}),
                                       result("1", "attention", 2.0, {"seed=2", "data.path=there"})};
