@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <deque>
@@ -66,9 +67,13 @@ std::filesystem::path target_of(const std::filesystem::path& path) {
 }  // namespace
 
 void check_expanded(std::string_view name, std::string_view path) {
-  WEDGE_CHECK(path != "~" && !path.starts_with("~/"),
-              "{}: expected a path, got {}, whose ~ the shell has not replaced; write $HOME{}", name, path,
-              path.substr(1));
+  if (!path.starts_with("~")) return;
+  const std::size_t user = std::min(path.find('/'), path.size()) - 1;  // characters of a name after the ~
+  const std::string instead =
+      user == 0 ? fmt::format("$HOME{}", path.substr(1))
+                : fmt::format("that folder in full, or ./{} for a name that begins so", path);
+  throw Error(fmt::format("{}: expected a path, got {}, whose ~ the shell has not replaced; write {}", name,
+                          path, instead));
 }
 
 bool is_there(const std::filesystem::path& path) {

@@ -67,6 +67,7 @@ Words::Words(const Command& command, const std::vector<std::string>& arguments) 
     } else if (std::ranges::find(keys, name) != keys.end()) {
       keys_.push_back(word);
     } else if (command.takes_paths && !word.starts_with("-")) {
+      check_expanded(command.name, word);
       paths_.push_back(word);
     } else {
       refuse(command, word, name);
