@@ -95,7 +95,8 @@ std::string generate_help() {
   return R"(usage: wedge generate checkpoint=FILE_OR_RUN_DIR prompt=TEXT [key=value]...
 
 Prints the prompt and what the model goes on with, token by token as it comes; at the end, on standard
-error, how many tokens a second that was. The same seed gives the same text.
+error, how many tokens a second that was from the first one drawn, and how long before it the prompt took
+to be read. The same seed gives the same text.
 
   checkpoint=FILE_OR_RUN_DIR   a .safetensors file of wedge train; a run folder means its
                                best.safetensors
@@ -153,7 +154,9 @@ int run_generate(const Words& words) {
   print(prompt);
   flush_output();
   Sampler sample(options);
+  const Clock::time_point start = Clock::now();
   Generator generator(*model, ids);
+  const std::int64_t read = std::ssize(generator.window());  // of a long prompt not all
   const Clock::time_point begin = Clock::now();
   std::int64_t count = 0;
   bool going = true;
@@ -167,9 +170,11 @@ int run_generate(const Words& words) {
   printer.finish();
   print("\n");
   finish_output();
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  print_notice(
-      fmt::format("{}, {:.0f} a second", counted(count, "token"), static_cast<double>(count) / seconds));
+  using Seconds = std::chrono::duration<double>;
+  print_notice(fmt::format("{}, {:.0f} a second; before them {} of the prompt in {:.3f} s",
+                           counted(count, "token"),
+                           static_cast<double>(count) / Seconds(Clock::now() - begin).count(),
+                           counted(read, "token"), Seconds(begin - start).count()));
   return 0;
 }
 

@@ -128,7 +128,8 @@ TEST_CASE("generate command: text, stops, and what is wrong", "[apps][generate][
   CHECK(once.status == 0);
   CHECK(once.out.starts_with("Anna kept "));
   CHECK(once.out.ends_with("\n"));
-  CHECK_THAT(once.err, ContainsSubstring("wedge: 200 tokens, "));
+  CHECK_THAT(once.err, ContainsSubstring("wedge: 200 tokens, ") &&
+                           ContainsSubstring(" a second; before them 2 tokens of the prompt in "));
   CHECK(generate({"prompt=Anna kept", "max_tokens=200"}).out == once.out);
   CHECK(generate({"prompt=Anna kept", "max_tokens=200", "seed=1"}).out != once.out);
   // The beginning of a longer text is the shorter one.
