@@ -81,13 +81,15 @@ bool is_there(const std::filesystem::path& path) {
   return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
 }
 
-std::string read_file(const std::filesystem::path& path) {
+std::string read_file(const std::filesystem::path& path, std::uint64_t at_most) {
   // Not blocking: a pipe that nobody writes to would be waited for.
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   WEDGE_CHECK(file.get() >= 0, "{}", system_error(path, "read"));
   struct stat info {};
   WEDGE_CHECK(::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode),
               "{}: cannot read: it is not a regular file", path.string());
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  WEDGE_CHECK(size <= at_most, "{}: expected at most {} bytes, it has {}", path.string(), at_most, size);
   std::string text;
   char buffer[1 << 16];
   for (;;) {

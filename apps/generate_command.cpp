@@ -1,7 +1,6 @@
 // wedge generate: text from a checkpoint.
 #include <chrono>
 #include <iostream>
-#include <iterator>
 
 #include "apps/checkpoint_metadata.h"
 #include "apps/commands.h"
@@ -46,7 +45,11 @@ std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
 
 // Standard input to its end, without a last line end.
 std::string read_prompt() {
-  std::string text(std::istreambuf_iterator<char>(std::cin), {});
+  constexpr std::size_t kMost = 64 << 20;  // far more than a window holds; a stream may have no end
+  std::string text(kMost + 1, '\0');
+  std::cin.read(text.data(), std::ssize(text));
+  text.resize(static_cast<std::size_t>(std::cin.gcount()));
+  WEDGE_CHECK(text.size() <= kMost, "generate: prompt=-: expected at most {} bytes, got more", kMost);
   if (text.ends_with('\n')) text.pop_back();
   WEDGE_CHECK(!text.empty(), "generate: prompt=-: expected a text on standard input, got nothing");
   return text;

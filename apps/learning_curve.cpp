@@ -22,7 +22,7 @@ namespace {
 constexpr std::size_t kPoints = 200;
 
 Json read_json(const fs::path& path) {
-  const Json json = parse_json(read_file(path));
+  const Json json = parse_json(read_file(path, kMostOfJson));
   WEDGE_CHECK(!json.is_discarded(), "{}: not JSON", path.string());
   return json;
 }

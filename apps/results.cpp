@@ -65,7 +65,7 @@ Json to_json(const RunResult& result) {
 }
 
 RunResult read_result(const std::filesystem::path& path) {
-  const Json json = parse_json(read_file(path));
+  const Json json = parse_json(read_file(path, kMostOfJson));
   WEDGE_CHECK(json.is_object(), "{}: not a JSON object", path.string());
   RunResult result;
   const Json& strategy = member(json, "strategy", path);

@@ -83,7 +83,7 @@ std::optional<std::size_t> member_index(const std::string& name) {
 // How many runs multirun.json says that there are.
 std::size_t runs_of_multirun(const fs::path& above) {
   const fs::path file = above / kMultirun;
-  const Json json = parse_json(read_file(file));
+  const Json json = parse_json(read_file(file, kMostOfJson));
   const bool good = json.is_object() && json.contains("runs") && json["runs"].is_number_unsigned();
   WEDGE_CHECK(
       good, "{}: damaged; expected {{\"runs\":NUMBER}}; to go on with the runs that are beside it, remove it",

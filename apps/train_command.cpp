@@ -171,7 +171,7 @@ int start(const std::vector<Config>& configs, bool multirun) {
 Member find_run(const RunFolder& folder, const Arguments& words) {
   Member run{folder, {}, {}};
   const std::string origin = folder.config().string();
-  const Json json = parse_json(read_file(folder.config()));
+  const Json json = parse_json(read_file(folder.config(), kMostOfJson));
   WEDGE_CHECK(!json.is_discarded(), "{}: not JSON", origin);
   update_from_json(run.config, json, origin);
   run.data = to_json(run.config)["data"];

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "data/unicode.h"
@@ -16,6 +17,7 @@ namespace wedge::data {
 namespace {
 
 constexpr int64_t kMaxWordLength = 100;
+constexpr size_t kMaxBytes = (size_t{1} << 24) - 1;  // of all pieces together
 
 // What becomes of an ASCII character; the rest of Unicode goes through unicode.h.
 enum class Ascii : uint8_t { kWord, kSpace, kPunctuation, kDropped };
@@ -115,7 +117,7 @@ WordPiece::WordPiece(std::vector<std::string> vocabulary) : vocabulary_(std::mov
   size_t bytes = 0;
   for (const std::string& piece : vocabulary_) bytes += piece.size();
   // A node's number has to leave room for a byte in a 32-bit key.
-  WEDGE_CHECK(bytes < (size_t{1} << 24), "vocabulary: {} bytes, more than {}", bytes, (1 << 24) - 1);
+  WEDGE_CHECK(bytes <= kMaxBytes, "vocabulary: {} bytes, more than {}", bytes, kMaxBytes);
   edges_.assign(std::bit_ceil(2 * bytes + 2), Edge{0, 0});
   shift_ = 32 - std::countr_zero(edges_.size());
   piece_of_.assign(1, kNone);
@@ -144,12 +146,21 @@ WordPiece WordPiece::from_file(const std::filesystem::path& vocab_txt) {
   std::error_code ignored;
   WEDGE_CHECK(!std::filesystem::is_directory(vocab_txt, ignored),
               "{}: cannot read the vocabulary: it is a folder", vocab_txt.string());
+  // Pieces and line ends of the largest vocabulary; a device or a pipe may have no end.
+  constexpr size_t kMost = 3 * kMaxBytes;
+  std::string text;
+  for (std::array<char, 1 << 16> buffer; file.read(buffer.data(), buffer.size()) || file.gcount() > 0;) {
+    text.append(buffer.data(), static_cast<size_t>(file.gcount()));
+    WEDGE_CHECK(text.size() <= kMost, "{}: expected a vocabulary of at most {} bytes, got more",
+                vocab_txt.string(), kMost);
+  }
+  WEDGE_CHECK(!file.bad(), "{}: reading failed", vocab_txt.string());
   std::vector<std::string> vocabulary;
-  for (std::string line; std::getline(file, line);) {
+  std::istringstream lines(std::move(text));
+  for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     vocabulary.push_back(std::move(line));
   }
-  WEDGE_CHECK(!file.bad(), "{}: reading failed", vocab_txt.string());
   try {
     return WordPiece(std::move(vocabulary));
   } catch (const Error& error) {

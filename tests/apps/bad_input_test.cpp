@@ -212,6 +212,30 @@ TEST_CASE("bad input: JSON nested too deeply to be walked, and a pipe without a 
   CHECK_THAT(trained.err, ContainsSubstring("not a regular file"));
 }
 
+TEST_CASE("bad input: what has no end, or is far too large for what it should be", "[apps][command]") {
+  Bench bench;
+  bench.fails({"tokenize", "vocab=/dev/zero"}, "/dev/zero: expected a vocabulary of at most ");
+  const Outcome endless = run_shell(bench.cwd(), R"(yes | timeout 60 "$wedge" tokenize vocab=/dev/stdin)");
+  CHECK(endless.status == 2);
+  CHECK_THAT(endless.err, ContainsSubstring("/dev/stdin: expected a vocabulary of at most "));
+  // One that comes through a pipe is as good as any.
+  const Outcome piped = run_shell(bench.cwd(), R"(mkfifo vocabulary; cat vocab.txt > vocabulary &
+                                                  echo a | timeout 20 "$wedge" tokenize vocab=vocabulary; wait; rm vocabulary)");
+  CHECK(piped.err.empty());
+  CHECK(piped.out == run_shell(bench.cwd(), R"(echo a | "$wedge" tokenize vocab=vocab.txt)").out);
+  const Outcome prompt =
+      run_shell(bench.cwd(), R"(timeout 60 "$wedge" generate checkpoint=nowhere prompt=- < /dev/zero)");
+  CHECK(prompt.status == 2);
+  CHECK_THAT(prompt.err, ContainsSubstring("prompt=-: expected at most 67108864 bytes, got more"));
+  fs::create_directories(bench.cwd() / "tree/run");
+  spill(bench.cwd() / "tree/run/results.json", "{}");
+  fs::resize_file(bench.cwd() / "tree/run/results.json",
+                  std::uintmax_t{1} << 33);  // a hole, which takes no room
+  const Outcome hole = run_wedge(bench.cwd(), {"summarize", "tree"});
+  CHECK(hole.status == 2);
+  CHECK_THAT(hole.err, ContainsSubstring("results.json: expected at most 67108864 bytes, it has 8589934592"));
+}
+
 TEST_CASE("bad input: pipes and links that lead nowhere in a tree of runs", "[apps][command]") {
   Bench bench;
   for (const char* name : {"results.json", "metrics.jsonl"}) {
