@@ -35,7 +35,7 @@ void check_operands(const char* op, std::initializer_list<Operand> operands) {
 bool add_up_sums(const BackwardContext& ctx, const GradSink& sink) {
   const cu::PartialSums& sums = ctx.grad_sums();
   if (!sink || !sums) return false;
-  if constexpr (kWithCuda) cu::add_up(cu::stream(), sums, sink.tensor.data<float>(), sink.add);
+  if constexpr (kWithCuda) cu::add_up(cu::stream(), sums, sink.of<float>());
   return true;
 }
 
@@ -72,7 +72,7 @@ Tensor scale(const Tensor& x, double alpha) {
   const Tensor dense = x.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   visit_floating(x.dtype(), "scale", [&]<class T>(T) {
-    axpy<T>(exec_of(x), {x.numel(), static_cast<T>(alpha), nullptr, dense.data<T>(), y.data<T>(), false});
+    axpy<T>(exec_of(x), {x.numel(), static_cast<T>(alpha), nullptr, dense.data<T>(), {y.data<T>()}});
   });
   return y;
 }
@@ -80,7 +80,7 @@ Tensor scale(const Tensor& x, double alpha) {
 void add_into(const Tensor& y, const Tensor& x) {
   const Tensor dense = x.contiguous();
   visit_floating(x.dtype(), "add", [&]<class T>(T) {
-    axpy<T>(exec_of(x), {x.numel(), T(1), nullptr, dense.data<T>(), y.data<T>(), true});
+    axpy<T>(exec_of(x), {x.numel(), T(1), nullptr, dense.data<T>(), {y.data<T>(), true}});
   });
 }
 
@@ -92,7 +92,7 @@ Tensor reduce(ReduceOp op, const Tensor& x, int dim) {
   WEDGE_CHECK(op == ReduceOp::sum || a.n > 0, "max: dimension {} of {} is empty", dim, to_string(x.shape()));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   visit_floating(x.dtype(), "reduce", [&]<class T>(T) {
-    wedge::reduce<T>(exec_of(x), {op, a.outer, a.n, a.inner, dense.data<T>(), y.data<T>(), false});
+    wedge::reduce<T>(exec_of(x), {op, a.outer, a.n, a.inner, dense.data<T>(), {y.data<T>()}});
   });
   return y;
 }

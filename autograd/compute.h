@@ -71,14 +71,10 @@ void beside(Exec exec, const GradSink& sink, std::vector<Tensor> reads, const Bo
   body(exec);
 }
 
-// Null for an undefined tensor, and where no gradient is wanted.
+// Null for an undefined tensor.
 template <class T>
 T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
-}
-template <class T>
-T* data_or_null(const GradSink& sink) {
-  return data_or_null<T>(sink.tensor);
 }
 // x's value, dense; undefined where x is.
 inline Tensor dense_or_none(const Variable& x) {

@@ -9,6 +9,7 @@
 
 #include "autograd/variable.h"
 #include "kernels/deferred_totals.h"
+#include "kernels/exec.h"
 #include "tensor/tensor.h"
 
 namespace wedge {
@@ -55,6 +56,12 @@ struct GradSink {
   GradUse use = {};
   cu::SideStream* side = nullptr;
   explicit operator bool() const { return tensor.defined(); }
+  // As kernels take it.
+  template <class T>
+  Sink<T> of() const {
+    if (!tensor.defined()) return {};
+    return {tensor.data<T>(), add};
+  }
 };
 
 // What a backward closure sees.

@@ -26,12 +26,11 @@ struct CausalAttentionForward {
 template <class T>
 struct CausalAttentionBackward {
   std::int64_t B, L, H, D;
-  const T* qkv;        // [B, L, 3 D]
-  const T* o;          // [B, L, D]
-  const Stat<T>* lse;  // CUDA: [B, H, L]
-  const T* dout;       // [B, L, D]
-  T* dqkv;             // [B, L, 3 D] = or += as dqkv_add says
-  bool dqkv_add;
+  const T* qkv;                      // [B, L, 3 D]
+  const T* o;                        // [B, L, D]
+  const Stat<T>* lse;                // CUDA: [B, H, L]
+  const T* dout;                     // [B, L, D]
+  Sink<T> dqkv;                      // [B, L, 3 D] (+)=
   BFloat16* dqkv_rounded = nullptr;  // CUDA: [B, L, 3 D] = what dqkv holds then, or null
   // CUDA: [causal_attention_dqkv_pieces(exec, args), 3 D] = sums over parts of the rows of dqkv, before it is
   // rounded to T; or null

@@ -85,9 +85,9 @@ PartialSums::PartialSums(std::int64_t pieces_, std::int64_t columns_) : pieces(p
         std::make_shared<Storage>(static_cast<std::size_t>(pieces * columns) * sizeof(float), Device::cuda);
 }
 
-void add_up(void* stream, const PartialSums& sums, float* out, bool add) {
+void add_up(void* stream, const PartialSums& sums, Sink<float> to) {
   const ColumnTotal<float> total{
-      sums.data(), out, sums.columns, sums.columns, static_cast<std::int32_t>(sums.pieces), add ? 1 : 0};
+      sums.data(), to.data, sums.columns, sums.columns, static_cast<std::int32_t>(sums.pieces), to.add};
   if (DeferredTotals::take(stream, sums.partials, {&total, 1})) return;
   DeferredTotals at_once(stream);
   at_once.may_wait(place_of(total));

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/exec.h"
 #include "tensor/storage.h"
 
 namespace wedge::cu {
@@ -78,8 +79,8 @@ struct PartialSums {
   float* data() const { return partials ? reinterpret_cast<float*>(partials->data()) : nullptr; }
 };
 
-// out[columns] (+)= their totals, which may wait.
-void add_up(void* stream, const PartialSums& sums, float* out, bool add);
+// to [columns] (+)= their totals, which may wait.
+void add_up(void* stream, const PartialSums& sums, Sink<float> to);
 
 // The kernel for the first `count` of the table, no two of which go to one place.
 void add_totals(void* stream, const DeferredTable& table, int count);

@@ -68,8 +68,7 @@ template <class T>
 struct DropoutBackward {
   std::int64_t n;
   const T* dy;  // [n]
-  T* dx;        // [n] = or += as dx_add says
-  bool dx_add;
+  Sink<T> dx;   // [n] (+)=
   DropoutMask mask;
 };
 

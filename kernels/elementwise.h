@@ -29,8 +29,7 @@ struct UnaryBackward {
   const T* x;   // [n]
   const T* y;   // [n]
   const T* dy;  // [n]
-  T* dx;        // [n] = or += as dx_add says
-  bool dx_add;
+  Sink<T> dx;   // [n] (+)=
 };
 
 // y = a op b; y is dense with the sizes given, a and b are read through strides (0 where broadcast).
@@ -52,8 +51,7 @@ struct Axpy {
   T alpha;
   const T* factor;
   const T* x;  // [n]
-  T* y;        // [n] = or += as y_add says
-  bool y_add;
+  Sink<T> y;   // [n] (+)=
 };
 
 WEDGE_KERNEL(unary_forward, UnaryForward)

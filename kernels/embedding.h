@@ -31,8 +31,7 @@ struct EmbeddingBackward {
   std::int64_t step;
   const std::int32_t* ids;  // [rows]
   const T* dy;              // [rows, D]
-  Stat<T>* dweight;         // [V, D] = or += as dweight_add says
-  bool dweight_add;
+  Sink<Stat<T>> dweight;    // [V, D] (+)=
 };
 
 // y[b, l] = mask ∘ (tokens[ids[b, l]] + positions[l]), the sum and the product each rounded to T: what
@@ -61,9 +60,8 @@ struct TokenPositionBackward {
   const std::int32_t* order;  // what forward made of them, or null
   const T* dy;                // [B, L, D]
   DropoutMask mask;
-  Stat<T>* dtokens;     // [V, D] = or +=; null: not wanted
-  Stat<T>* dpositions;  // [L, D] = or +=; null: not wanted. It shares nothing with dtokens.
-  bool dtokens_add, dpositions_add;
+  Sink<Stat<T>> dtokens;     // [V, D] (+)=, or null
+  Sink<Stat<T>> dpositions;  // [L, D] (+)=, or null. It shares nothing with dtokens.
 };
 
 WEDGE_KERNEL(embedding_forward, EmbeddingForward)

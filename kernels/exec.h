@@ -5,6 +5,7 @@
 
 #include "tensor/device.h"
 #include "tensor/dtype.h"
+#include "tensor/host_device.h"
 
 namespace wedge {
 
@@ -17,6 +18,15 @@ inline constexpr bool kOnCuda = std::is_same_v<T, float> || std::is_same_v<T, BF
 // What statistics, losses and gradients of parameters are kept in for inputs of type T: float32 or wider.
 template <class T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+// Where a kernel's result goes, with = or, if `add` is set, +=: in the structs of arguments "(+)=". Null where
+// it is not wanted.
+template <class T>
+struct Sink {
+  T* data = nullptr;
+  bool add = false;
+  WEDGE_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
+};
 
 // Where a kernel runs: the device and, on CUDA, its stream.
 struct Exec {

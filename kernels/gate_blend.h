@@ -38,15 +38,13 @@ struct BlendForward {
 template <class T>
 struct BlendBackward {
   std::int64_t rows, D;
-  const T* h;      // [rows, D]
-  const T* g;      // [rows, D]
-  const T* alpha;  // [rows, D]
-  const T* dy;     // [rows, D]
-  T* du;           // [rows, D] =
-  T* dh;           // [rows, D]
-  T* dg;           // [rows, D]
-  Stat<T>* dbias;  // [D]
-  bool dh_add, dg_add, dbias_add;
+  const T* h;                      // [rows, D]
+  const T* g;                      // [rows, D]
+  const T* alpha;                  // [rows, D]
+  const T* dy;                     // [rows, D]
+  T* du;                           // [rows, D] =
+  Sink<T> dh, dg;                  // [rows, D] (+)=
+  Sink<Stat<T>> dbias;             // [D] (+)=
   BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null; du may be null then
 };
 

@@ -47,16 +47,11 @@ struct GateLayernormBackward {
   const BFloat16* weight;    // [D, 2D]
   const float* norm_weight;  // [D]
   DropoutMask mask;
-  BFloat16* du;  // [rows, D] =
-  float* dh;     // [rows, D]
-  float* dg;     // [rows, D]
-  bool dh_add, dg_add;
+  BFloat16* du;          // [rows, D] =
+  Sink<float> dh, dg;    // [rows, D] (+)=
   BFloat16* dg_rounded;  // [rows, D] = what dg holds then; without dg too
   float* dg_sums;        // [gate_layernorm_pieces(rows), D] = sums over that many parts of dg's rows
-  float* dnorm_weight;   // [D]
-  float* dnorm_bias;     // [D]
-  float* dbias;          // [D]
-  bool dnorm_weight_add, dnorm_bias_add, dbias_add;
+  Sink<float> dnorm_weight, dnorm_bias, dbias;  // [D] (+)=
 };
 
 // Whether the two below take rows of D elements, a multiple of 8, at most 256, on this GPU, whose blocks must

@@ -41,11 +41,8 @@ struct LayernormBackward {
   const Stat<T>* rstd;  // [rows]
   const T* weight;      // [D]
   DropoutMask mask;
-  T* dx;             // [rows, D]
-  T* dresidual;      // [rows, D]
-  Stat<T>* dweight;  // [D]
-  Stat<T>* dbias;    // [D]
-  bool dx_add, dresidual_add, dweight_add, dbias_add;
+  Sink<T> dx, dresidual;           // [rows, D] (+)=
+  Sink<Stat<T>> dweight, dbias;    // [D] (+)=
   BFloat16* dx_rounded = nullptr;  // CUDA: [rows, D] = what dx holds then, or would, if dx is null; or null
   bool masks_output = false;
   // CUDA: [layernorm_dx_pieces(args), D] = sums over parts of the rows of what dx holds then, before it is

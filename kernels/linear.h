@@ -23,9 +23,8 @@ struct LinearForward {
 template <class T>
 struct LinearDbias {
   std::int64_t rows, N;
-  const T* dy;  // [rows, N], or null where its copy is given, which is summed then
-  T* dbias;     // [N]
-  bool dbias_add;
+  const T* dy;                           // [rows, N], or null where its copy is given, which is summed then
+  Sink<T> dbias;                         // [N] (+)=
   const BFloat16* dy_rounded = nullptr;  // CUDA: [rows, N] or null
 };
 
@@ -43,11 +42,10 @@ struct BiasGeluForward {
 template <class T>
 struct BiasGeluBackward {
   std::int64_t rows, D;
-  const T* u;      // [rows, D], bias included
-  const T* dy;     // [rows, D]
-  T* du;           // [rows, D] =
-  Stat<T>* dbias;  // [D] or null
-  bool dbias_add;
+  const T* u;                      // [rows, D], bias included
+  const T* dy;                     // [rows, D]
+  T* du;                           // [rows, D] =
+  Sink<Stat<T>> dbias;             // [D] (+)=, or null
   BFloat16* du_rounded = nullptr;  // CUDA: [rows, D] or null; du may be null then
 };
 
@@ -66,8 +64,7 @@ struct GeluOfRoundedBackward {
   const float* bias;   // [D] or null
   const BFloat16* dy;  // [rows, D]
   BFloat16* du;        // [rows, D] =
-  float* dbias;        // [D] or null
-  bool dbias_add;
+  Sink<float> dbias;   // [D] (+)=, or null
 };
 
 WEDGE_KERNEL(linear_forward, LinearForward)

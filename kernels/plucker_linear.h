@@ -53,14 +53,13 @@ template <class T>
 struct PluckerLinearBackward {
   std::int64_t B, L, R, D;
   std::span<const std::int64_t> lags;
-  const T* z;        // [B, L, R]
-  const T* s;        // [B, L, R]
-  const T* weight;   // [D, P]
-  const T* dg;       // [B, L, D]
-  T* dz;             // [B, L, R]
-  Stat<T>* dweight;  // [D, P]
-  Stat<T>* dbias;    // [D]
-  bool dz_add, dweight_add, dbias_add;
+  const T* z;                             // [B, L, R]
+  const T* s;                             // [B, L, R]
+  const T* weight;                        // [D, P]
+  const T* dg;                            // [B, L, D]
+  Sink<T> dz;                             // [B, L, R] (+)=
+  Sink<Stat<T>> dweight;                  // [D, P] (+)=
+  Sink<Stat<T>> dbias;                    // [D] (+)=
   BFloat16* dz_rounded = nullptr;         // CUDA: dz as it is then, or null
   const BFloat16* weight_ring = nullptr;  // what forward made of this weight, or null
   const BFloat16* dg_rounded = nullptr;   // CUDA: dg, if that is at hand

@@ -15,8 +15,7 @@ struct Reduce {
   ReduceOp op;
   std::int64_t outer, n, inner;
   const T* x;  // [outer, n, inner], n >= 1 for max
-  T* y;        // [outer, inner] = or += as y_add says
-  bool y_add;
+  Sink<T> y;   // [outer, inner] (+)=
 };
 
 // The gradient of a maximum: dx[o, k, i] (+)= dy[o, i] / ties where x[o, k, i] = y[o, i], 0 elsewhere; dense.
@@ -26,8 +25,7 @@ struct MaxBackward {
   const T* x;   // [outer, n, inner]
   const T* y;   // [outer, inner]: the maximum over n
   const T* dy;  // [outer, inner]
-  T* dx;        // [outer, n, inner] = or += as dx_add says
-  bool dx_add;
+  Sink<T> dx;   // [outer, n, inner] (+)=
 };
 
 WEDGE_KERNEL(reduce, Reduce)

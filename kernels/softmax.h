@@ -23,8 +23,7 @@ struct SoftmaxBackward {
   bool log;
   const T* y;   // [rows, n]
   const T* dy;  // [rows, n]
-  T* dx;        // [rows, n] = or += as dx_add says
-  bool dx_add;
+  Sink<T> dx;   // [rows, n] (+)=
 };
 
 WEDGE_KERNEL(softmax_forward, SoftmaxForward)

@@ -35,8 +35,7 @@ Variable causal_attention(const Variable& qkv, std::int64_t num_heads) {
                                                          .o = o.data<T>(),
                                                          .lse = compute::data_or_null<T>(lse),
                                                          .dout = ctx.grad().data<T>(),
-                                                         .dqkv = dqkv.tensor.data<T>(),
-                                                         .dqkv_add = dqkv.add,
+                                                         .dqkv = dqkv.of<T>(),
                                                          .dqkv_rounded = compute::round_into(exec, dqkv)};
                          cu::PartialSums sums;
                          if constexpr (kWithCuda && kOnCuda<T>)

@@ -23,8 +23,8 @@ Variable masked(const char* op, const Variable& x, const Variable& residual, con
         const GradSink dx = ctx.sink(0);
         if (!dx) return;
         visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-          dropout_backward<T>(compute::exec_of(ctx.grad()), {dx.tensor.numel(), ctx.grad().data<T>(),
-                                                             dx.tensor.data<T>(), dx.add, mask_of(drop)});
+          dropout_backward<T>(compute::exec_of(ctx.grad()),
+                              {dx.tensor.numel(), ctx.grad().data<T>(), dx.of<T>(), mask_of(drop)});
         });
       });
 }

@@ -13,8 +13,8 @@ Variable unary(const char* name, UnaryOp op, const Variable& x) {
         const GradSink dx = ctx.sink(0);
         const Tensor &in = input.get(name), &y = output.get(name);
         visit_floating(y.dtype(), name, [&]<class T>(T) {
-          unary_backward<T>(compute::exec_of(y), {op, y.numel(), in.data<T>(), y.data<T>(),
-                                                  ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+          unary_backward<T>(compute::exec_of(y),
+                            {op, y.numel(), in.data<T>(), y.data<T>(), ctx.grad().data<T>(), dx.of<T>()});
         });
       });
 }

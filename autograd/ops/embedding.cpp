@@ -31,9 +31,8 @@ Variable pick_rows(const char* op, const Variable& table, const Tensor& ids, std
     const GradSink dweight = ctx.sink(0);
     const Tensor& at = ids.get(op);
     visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-      embedding_backward<T>(compute::exec_of(ctx.grad()),
-                            {at.numel(), V, D, step, at.data<std::int32_t>(), ctx.grad().data<T>(),
-                             dweight.tensor.data<T>(), dweight.add});
+      embedding_backward<T>(compute::exec_of(ctx.grad()), {at.numel(), V, D, step, at.data<std::int32_t>(),
+                                                           ctx.grad().data<T>(), dweight.of<T>()});
     });
   });
 }
@@ -91,7 +90,8 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
                          if (begin + L < P) dpositions.tensor.slice(0, begin + L, P).fill(0);
                        }
                        visit_floating(ctx.grad().dtype(), op, [&]<class T>(T) {
-                         T* const to = dpositions ? dpositions.tensor.data<T>() + begin * D : nullptr;
+                         Sink<T> to = dpositions.of<T>();
+                         if (to) to.data += begin * D;
                          TokenPositionBackward<T> args{.B = B,
                                                        .L = L,
                                                        .V = V,
@@ -100,18 +100,16 @@ Variable token_position_embedding(const Variable& token_weight, const Variable& 
                                                        .order = compute::data_or_null<std::int32_t>(order),
                                                        .dy = ctx.grad().data<T>(),
                                                        .mask = mask_of(drop),
-                                                       .dtokens = compute::data_or_null<T>(dtokens),
-                                                       .dpositions = to,
-                                                       .dtokens_add = dtokens.add,
-                                                       .dpositions_add = dpositions.add};
+                                                       .dtokens = dtokens.of<T>(),
+                                                       .dpositions = to};
                          const Exec exec = compute::exec_of(ctx.grad());
                          // One variable for both: the positions then add to what the tokens have written.
                          const bool one_table =
                              dtokens && dpositions && dtokens.tensor.data<T>() == dpositions.tensor.data<T>();
                          if (one_table) {
-                           args.dpositions = nullptr;
+                           args.dpositions = {};
                            token_position_backward<T>(exec, args);
-                           args.dtokens = nullptr;
+                           args.dtokens = {};
                            args.dpositions = to;
                          }
                          token_position_backward<T>(exec, args);

@@ -78,7 +78,7 @@ struct RoundedLinear {
   // dbias (+)= Σ dy; of float32 `dy` if that is not null.
   void bias_gradient(const Exec& exec, const float* dy, const BFloat16* dy_rounded,
                      const GradSink& db) const {
-    if (db) linear_dbias<float>(exec, {rows, N, dy, db.tensor.data<float>(), db.add, dy_rounded});
+    if (db) linear_dbias<float>(exec, {rows, N, dy, db.of<float>(), dy_rounded});
   }
   // dy W in bfloat16, [rows, K]
   void input_gradient(const Exec& exec, const BFloat16* dy, const BFloat16* weight, BFloat16* dx) const {

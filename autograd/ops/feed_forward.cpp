@@ -72,7 +72,7 @@ Variable fused(const FeedForwardShape& s, const Variable& x, const Variable& up,
         if constexpr (kWithCuda)
           cu::gelu_of_rounded_backward(
               exec, {s.rows, s.N, u.data<BFloat16>(), bias.get("feed_forward").data<float>(),
-                     dg.data<BFloat16>(), du.data<BFloat16>(), compute::data_or_null<float>(db), db.add});
+                     dg.data<BFloat16>(), du.data<BFloat16>(), db.of<float>()});
         if (const GradSink dw = ctx.sink(1)) up.weight_gradient(exec, du, saved_x.get("feed_forward"), dw);
         if (const GradSink dx = ctx.sink(0))
           up.input_gradient(exec, du.data<BFloat16>(), weight_factor(exec, w1.get("feed_forward")).data(),

@@ -51,12 +51,9 @@ Variable gate_blend(const Variable& h, const Variable& g, const Variable& weight
                                    .alpha = alpha.data<T>(),
                                    .dy = ctx.grad().data<T>(),
                                    .du = compute::data_or_null<T>(du),
-                                   .dh = compute::data_or_null<T>(dh),
-                                   .dg = compute::data_or_null<T>(dg),
-                                   .dbias = compute::data_or_null<T>(db),
-                                   .dh_add = dh.add,
-                                   .dg_add = dg.add,
-                                   .dbias_add = db.add,
+                                   .dh = dh.of<T>(),
+                                   .dg = dg.of<T>(),
+                                   .dbias = db.of<T>(),
                                    .du_rounded = du_rounded});
           // d[h ; g] += du W, the kernel above has written the first part
           const GemmOperand<T> W{in_w, 2 * D, compute::rounded(exec, w.get("gate_blend"))};

@@ -24,8 +24,9 @@ class Target {
     if (sink && (shared || reinterpret_cast<std::uintptr_t>(sink.tensor.raw()) % 16 != 0))
       apart_ = Tensor::empty(sink.tensor.shape(), DType::f32, sink.tensor.device());
   }
-  float* data() const { return compute::data_or_null<float>(apart_.defined() ? apart_ : sink_.tensor); }
-  bool add() const { return sink_.add && !apart_.defined(); }
+  Sink<float> sink() const {
+    return apart_.defined() ? Sink<float>{apart_.data<float>()} : sink_.of<float>();
+  }
   // The copy and the column sums that the kernel makes of what it leaves there: none where it writes apart,
   // and none of one row, which may be a parameter of this op as well and be added to afterwards.
   BFloat16* rounded(const Exec& exec, std::int64_t rows) const {
@@ -114,18 +115,13 @@ Variable fused(const Variable& h, const Variable& g, const Variable& weight, con
                                              .norm_weight = nw.get(kName).data<float>(),
                                              .mask = mask_of(drop),
                                              .du = du.data<BFloat16>(),
-                                             .dh = dh.data(),
-                                             .dg = copy_alone ? nullptr : dg.data(),
-                                             .dh_add = dh.add(),
-                                             .dg_add = dg.add(),
+                                             .dh = dh.sink(),
+                                             .dg = copy_alone ? Sink<float>() : dg.sink(),
                                              .dg_rounded = dg_rounded,
                                              .dg_sums = dg_sums.data(),
-                                             .dnorm_weight = compute::data_or_null<float>(dnw),
-                                             .dnorm_bias = compute::data_or_null<float>(dnb),
-                                             .dbias = compute::data_or_null<float>(db),
-                                             .dnorm_weight_add = dnw.add,
-                                             .dnorm_bias_add = dnb.add,
-                                             .dbias_add = db.add});
+                                             .dnorm_weight = dnw.of<float>(),
+                                             .dnorm_bias = dnb.of<float>(),
+                                             .dbias = db.of<float>()});
         dh.finish();
         dg.finish();
         if (dg_sums) ctx.give_sums(1, std::move(dg_sums));

@@ -69,14 +69,10 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
                              .rstd = rstd.data<T>(),
                              .weight = w.get(op).data<T>(),
                              .mask = mask_of(drop),
-                             .dx = compute::data_or_null<T>(dx),
-                             .dresidual = compute::data_or_null<T>(dh),
-                             .dweight = compute::data_or_null<T>(dweight),
-                             .dbias = compute::data_or_null<T>(dbias),
-                             .dx_add = dx.add,
-                             .dresidual_add = dh.add,
-                             .dweight_add = dweight.add,
-                             .dbias_add = dbias.add,
+                             .dx = dx.of<T>(),
+                             .dresidual = dh.of<T>(),
+                             .dweight = dweight.of<T>(),
+                             .dbias = dbias.of<T>(),
                              .dx_rounded = alone ? compute::round_into(exec, dx) : nullptr,
                              .masks_output = masks_output};
                          cu::PartialSums sums;
@@ -84,7 +80,7 @@ Variable normalize(const char* op, const Variable& h, const Variable& x, const D
                            if (exec.device == Device::cuda && alone)
                              sums = compute::sums_into(dx, cu::layernorm_dx_pieces(args));
                          args.dx_sums = sums.data();
-                         if (compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = nullptr;
+                         if (compute::write_copy_alone(dx, args.dx_rounded, sums)) args.dx = {};
                          layernorm_backward<T>(exec, args);
                          if (sums) ctx.give_sums(0, std::move(sums));
                        });

@@ -47,7 +47,7 @@ template <class T>
 void product_backward(const BackwardContext& ctx, const LinearShape& s, const OutputGradient<T>& dy,
                       const Tensor& x, const Tensor& weight, const GradSink& db) {
   const Exec exec = compute::exec_of(x);
-  if (db) linear_dbias<T>(exec, {s.rows, s.N, dy.values, db.tensor.data<T>(), db.add, dy.rounded});
+  if (db) linear_dbias<T>(exec, {s.rows, s.N, dy.values, db.of<T>(), dy.rounded});
   if (const GradSink dw = ctx.sink(1)) {
     const Gemm<T> product{.M = s.N,
                           .N = s.K,
@@ -113,10 +113,9 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
         const Tensor du_copy = compute::empty_rounded(compute::exec_of(dy), dy);
         const Tensor du = du_copy.defined() ? Tensor() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
         visit_floating(dy.dtype(), "linear_gelu", [&]<class T>(T) {
-          bias_gelu_backward<T>(
-              compute::exec_of(dy),
-              {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
-               compute::data_or_null<T>(db), db.add, compute::data_or_null<BFloat16>(du_copy)});
+          bias_gelu_backward<T>(compute::exec_of(dy),
+                                {s.rows, s.N, u.data<T>(), dy.data<T>(), compute::data_or_null<T>(du),
+                                 db.of<T>(), compute::data_or_null<BFloat16>(du_copy)});
           product_backward<T>(ctx, s,
                               {compute::data_or_null<T>(du), compute::data_or_null<BFloat16>(du_copy),
                                du.defined() ? du : du_copy},

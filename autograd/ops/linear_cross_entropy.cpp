@@ -19,7 +19,7 @@ Tensor empty_padded(std::int64_t V, std::int64_t D, const Tensor& like) {
 void scale_into(const GradSink& sink, const Tensor& grad, const Tensor& gradient) {
   visit_floating(grad.dtype(), "linear_cross_entropy", [&]<class T>(T) {
     axpy<T>(compute::exec_of(gradient),
-            {gradient.numel(), T(1), grad.data<T>(), gradient.data<T>(), sink.tensor.data<T>(), sink.add});
+            {gradient.numel(), T(1), grad.data<T>(), gradient.data<T>(), sink.of<T>()});
   });
 }
 

@@ -56,12 +56,9 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
                                         .s = s.data<T>(),
                                         .weight = w.get("plucker_linear").data<T>(),
                                         .dg = ctx.grad().data<T>(),
-                                        .dz = compute::data_or_null<T>(dz),
-                                        .dweight = compute::data_or_null<T>(dweight),
-                                        .dbias = summed ? nullptr : compute::data_or_null<T>(dbias),
-                                        .dz_add = dz.add,
-                                        .dweight_add = dweight.add,
-                                        .dbias_add = dbias.add,
+                                        .dz = dz.of<T>(),
+                                        .dweight = dweight.of<T>(),
+                                        .dbias = summed ? Sink<T>() : dbias.of<T>(),
                                         .dz_rounded = compute::round_into(exec, dz),
                                         .weight_ring = compute::data_or_null<BFloat16>(ring),
                                         .dg_rounded = dg_rounded};
@@ -73,11 +70,11 @@ Variable plucker_linear(const Variable& z, const Variable& weight, const Variabl
           // Beside the rest, unless both need a copy of dg that only the kernel makes: rounded, or padded.
           if (dweight.side != nullptr && (!exec.bf16_products || (dg_rounded != nullptr && D % 8 == 0))) {
             PluckerLinearBackward<T> of_weight = args;
-            of_weight.dz = nullptr;
-            of_weight.dbias = nullptr;
+            of_weight.dz = {};
+            of_weight.dbias = {};
             compute::beside(exec, dweight, {in.get("plucker_linear"), s, ctx.grad()},
                             [&](const Exec& aside) { plucker_linear_backward<T>(aside, of_weight); });
-            args.dweight = nullptr;
+            args.dweight = {};
           }
           plucker_linear_backward<T>(exec, args);
           if (sums) ctx.give_sums(0, std::move(sums));

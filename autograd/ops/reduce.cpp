@@ -64,7 +64,7 @@ Variable max(const Variable& x, int dim, bool keep_dim) {
     const compute::OuterInner a(in.shape(), d);
     visit_floating(in.dtype(), "max", [&]<class T>(T) {
       max_backward<T>(compute::exec_of(in), {a.outer, a.n, a.inner, in.data<T>(), kept.data<T>(),
-                                             ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+                                             ctx.grad().data<T>(), dx.of<T>()});
     });
   });
 }

@@ -82,8 +82,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                                                               .o = o.data<BFloat16>(),
                                                               .lse = lse.data<float>(),
                                                               .dout = d_o.data<BFloat16>(),
-                                                              .dqkv = dqkv.data<BFloat16>(),
-                                                              .dqkv_add = false};
+                                                              .dqkv = {dqkv.data<BFloat16>()}};
                        cu::PartialSums sums;
                        if constexpr (kWithCuda)
                          if (db1)
@@ -91,7 +90,7 @@ Variable fused(const AttentionShape& s, const Variable& x, const Variable& qkv_w
                        args.dqkv_sums = sums.data();
                        causal_attention_backward<BFloat16>(exec, args);
                        if constexpr (kWithCuda)
-                         if (sums) cu::add_up(exec.stream, sums, db1.tensor.data<float>(), db1.add);
+                         if (sums) cu::add_up(exec.stream, sums, db1.of<float>());
                        if (!sums) qkv_layer.bias_gradient(exec, nullptr, dqkv.data<BFloat16>(), db1);
                        qkv_layer.weight_gradient(exec, dqkv, saved_x.get(kName), dw1);
                        if (const GradSink dx = ctx.sink(0))

@@ -20,8 +20,7 @@ Variable softmax_like(const char* name, const Variable& x, bool log) {
     const GradSink dx = ctx.sink(0);
     const Tensor& y = output.get(name);
     visit_floating(y.dtype(), name, [&]<class T>(T) {
-      softmax_backward<T>(compute::exec_of(y),
-                          {rows, n, log, y.data<T>(), ctx.grad().data<T>(), dx.tensor.data<T>(), dx.add});
+      softmax_backward<T>(compute::exec_of(y), {rows, n, log, y.data<T>(), ctx.grad().data<T>(), dx.of<T>()});
     });
   });
 }

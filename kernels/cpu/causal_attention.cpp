@@ -95,13 +95,13 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
       const std::int64_t b = task / args.H, h = task % args.H;
       const Head<T> head = head_of<T>(args, b, h);
       const std::int64_t at = b * args.L * args.D + h * head.width;
-      T* dq = args.dqkv + (head.q - args.qkv);
+      T* dq = args.dqkv.data + (head.q - args.qkv);
       T *dk = dq + args.D, *dv = dk + args.D;
       // Later blocks of queries add to the keys that earlier ones have seen; their own keys they meet first.
       for (std::int64_t first = 0; first < args.L; first += kBlock) {
         const std::int64_t queries = std::min(kBlock, args.L - first), keys = first + queries;
         const T* dout = args.dout + at + first * args.D;
-        if (!args.dqkv_add)
+        if (!args.dqkv.add)
           for (std::int64_t j = first; j < keys; ++j) {
             std::fill_n(dk + j * head.stride, head.width, T(0));
             std::fill_n(dv + j * head.stride, head.width, T(0));
@@ -138,7 +138,7 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
                             .A = {dp, keys},
                             .B = {head.k, head.stride},
                             .C = {dq + first * head.stride, head.stride},
-                            .beta = args.dqkv_add ? T(1) : T(0)});
+                            .beta = args.dqkv.add ? T(1) : T(0)});
         cpu::gemm<T>(exec, {.M = keys,
                             .N = head.width,
                             .K = queries,

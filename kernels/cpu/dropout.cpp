@@ -20,7 +20,7 @@ void dropout_forward(const Exec&, const DropoutForward<T>& args) {
 template <class T>
 void dropout_backward(const Exec&, const DropoutBackward<T>& args) {
   for_masked_runs<T>(args.n, args.mask, [&](std::int64_t i, std::int64_t n, auto mask) {
-    store_row<T>(args.dx, args.dx_add, i, n, mask * as_array(args.dy + i, n));
+    store_row(args.dx, i, n, mask * as_array(args.dy + i, n));
   });
 }
 

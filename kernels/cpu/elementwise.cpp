@@ -186,7 +186,7 @@ void unary_backward(const Exec&, const UnaryBackward<T>& args) {
   for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
     ArrayX<T> slope;
     unary_slope<T>(args.op, as_array(args.x + i, n), as_array(args.y + i, n), slope);
-    store_row<T>(args.dx, args.dx_add, i, n, as_array(args.dy + i, n) * slope);
+    store_row(args.dx, i, n, as_array(args.dy + i, n) * slope);
   });
 }
 
@@ -207,9 +207,8 @@ void binary(const Exec&, const Binary<T>& args) {
 template <class T>
 void axpy(const Exec&, const Axpy<T>& args) {
   const T alpha = args.factor != nullptr ? args.alpha * *args.factor : args.alpha;
-  for_runs(args.n, [&](std::int64_t i, std::int64_t n) {
-    store_row<T>(args.y, args.y_add, i, n, alpha * as_array(args.x + i, n));
-  });
+  for_runs(args.n,
+           [&](std::int64_t i, std::int64_t n) { store_row(args.y, i, n, alpha * as_array(args.x + i, n)); });
 }
 
 }  // namespace wedge::cpu

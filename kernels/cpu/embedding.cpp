@@ -38,8 +38,8 @@ void fill_with_zero(std::int64_t rows, std::int64_t D, T* dweight) {
 
 template <class T>
 void embedding_backward(const Exec&, const EmbeddingBackward<T>& args) {
-  if (!args.dweight_add) fill_with_zero(args.V, args.D, args.dweight);
-  scatter_rows(args.rows, args.D, args.dy, args.dweight,
+  if (!args.dweight.add) fill_with_zero(args.V, args.D, args.dweight.data);
+  scatter_rows(args.rows, args.D, args.dy, args.dweight.data,
                [&](std::int64_t t) { return t * args.step + args.ids[t]; });
 }
 
@@ -69,11 +69,11 @@ void token_position_backward(const Exec&, const TokenPositionBackward<T>& args) 
     });
     dy = masked.data();
   }
-  if (args.dtokens != nullptr) {
-    if (!args.dtokens_add) fill_with_zero(args.V, D, args.dtokens);
-    scatter_rows(rows, D, dy, args.dtokens, [&](std::int64_t t) { return std::int64_t{args.ids[t]}; });
+  if (args.dtokens) {
+    if (!args.dtokens.add) fill_with_zero(args.V, D, args.dtokens.data);
+    scatter_rows(rows, D, dy, args.dtokens.data, [&](std::int64_t t) { return std::int64_t{args.ids[t]}; });
   }
-  if (args.dpositions == nullptr) return;
+  if (!args.dpositions) return;
   const std::int64_t columns = args.L * D;
   parallel_for(columns, std::max<std::int64_t>(16, kElementGrain / std::max<std::int64_t>(1, args.B)),
                [&](std::int64_t begin, std::int64_t end) {
@@ -86,11 +86,8 @@ void token_position_backward(const Exec&, const TokenPositionBackward<T>& args) 
                      const T* from = dy + b * columns + i;
                      for (std::int64_t j = 0; j < n; ++j) sums[j] += from[j];
                    }
-                   T* to = args.dpositions + i;
-                   for (std::int64_t j = 0; j < n; ++j) {
-                     const T sum = static_cast<T>(sums[j]);
-                     to[j] = args.dpositions_add ? to[j] + sum : sum;
-                   }
+                   for (std::int64_t j = 0; j < n; ++j)
+                     store(args.dpositions, i + j, static_cast<T>(sums[j]));
                  }
                });
 }

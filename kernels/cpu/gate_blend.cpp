@@ -32,11 +32,11 @@ void blend_backward(const Exec&, const BlendBackward<T>& args) {
           auto du = as_array(args.du + at, D);
           du = dy * (h - g) * alpha * (T(1) - alpha);
           as_array(partial, D) += du;
-          store_row<T>(args.dh, args.dh_add, at, D, dy * alpha);
-          store_row<T>(args.dg, args.dg_add, at, D, dy * (T(1) - alpha));
+          store_row(args.dh, at, D, dy * alpha);
+          store_row(args.dg, at, D, dy * (T(1) - alpha));
         }
       },
-      [&](std::int64_t i, T total) { store(args.dbias, args.dbias_add, i, total); });
+      [&](std::int64_t i, T total) { store(args.dbias, i, total); });
 }
 
 template <class T>

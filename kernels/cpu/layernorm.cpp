@@ -52,16 +52,16 @@ void layernorm_backward(const Exec&, const LayernormBackward<T>& args) {
           ds = dy * weight;
           const T mean_g = ds.mean(), mean_gx = (ds * xhat).mean();
           ds = args.rstd[row] * (ds - mean_g - xhat * mean_gx);
-          store_row<T>(args.dresidual, args.dresidual_add, at, D, ds);
+          store_row(args.dresidual, at, D, ds);
           if (masked && !args.masks_output) ds *= mask;
-          store_row<T>(args.dx, args.dx_add, at, D, ds);
+          store_row(args.dx, at, D, ds);
         }
       },
       [&](std::int64_t i, T total) {
         if (i < D)
-          store(args.dweight, args.dweight_add, i, total);
+          store(args.dweight, i, total);
         else
-          store(args.dbias, args.dbias_add, i - D, total);
+          store(args.dbias, i - D, total);
       });
 }
 

@@ -24,7 +24,7 @@ void linear_forward(const Exec& exec, const LinearForward<T>& args) {
 
 template <class T>
 void linear_dbias(const Exec& exec, const LinearDbias<T>& args) {
-  cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias, args.dbias_add});
+  cpu::reduce<T>(exec, {ReduceOp::sum, 1, args.rows, args.N, args.dy, args.dbias});
 }
 
 template <class T>
@@ -50,7 +50,7 @@ void bias_gelu_backward(const Exec&, const BiasGeluBackward<T>& args) {
           as_array(partial, args.D) += du;
         }
       },
-      [&](std::int64_t i, T total) { store(args.dbias, args.dbias_add, i, total); });
+      [&](std::int64_t i, T total) { store(args.dbias, i, total); });
 }
 
 }  // namespace wedge::cpu

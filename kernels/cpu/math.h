@@ -7,6 +7,8 @@
 #include <numbers>
 #include <unsupported/Eigen/SpecialFunctions>
 
+#include "kernels/exec.h"
+
 namespace wedge::cpu {
 
 template <class T>
@@ -25,20 +27,20 @@ ArrayMap<T> as_array(T* p, std::int64_t n) {
   return ArrayMap<T>(p, n);
 }
 
-// out[i] (+)= value, where out may be null.
+// to[i] (+)= value, where that is wanted.
 template <class T>
-void store(T* out, bool add, std::int64_t i, T value) {
-  if (out != nullptr) out[i] = add ? out[i] + value : value;
+void store(Sink<T> to, std::int64_t i, T value) {
+  if (to) to.data[i] = to.add ? to.data[i] + value : value;
 }
 
-// out[at .. at + n) (+)= value, an array expression, where out may be null.
+// to[at .. at + n) (+)= value, an array expression, where that is wanted.
 template <class T, class Array>
-void store_row(T* out, bool add, std::int64_t at, std::int64_t n, const Array& value) {
-  if (out == nullptr) return;
-  if (add)
-    as_array(out + at, n) += value;
+void store_row(Sink<T> to, std::int64_t at, std::int64_t n, const Array& value) {
+  if (!to) return;
+  if (to.add)
+    as_array(to.data + at, n) += value;
   else
-    as_array(out + at, n) = value;
+    as_array(to.data + at, n) = value;
 }
 
 // Φ(x) = ½ (1 + erf(x/√2)), the Gaussian distribution function, φ its slope: gelu(x) = x Φ(x),

@@ -148,25 +148,24 @@ void plucker_linear_forward(const Exec& exec, const PluckerLinearForward<T>& arg
 template <class T>
 void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
   const std::int64_t rows = args.B * args.L, R = args.R, D = args.D, P = R * (R - 1) / 2;
-  if (args.dbias != nullptr)
-    cpu::reduce<T>(exec, {ReduceOp::sum, 1, rows, D, args.dg, args.dbias, args.dbias_add});
-  if (rows == 0 && args.dweight != nullptr && !args.dweight_add) std::fill_n(args.dweight, D * P, T(0));
+  if (args.dbias) cpu::reduce<T>(exec, {ReduceOp::sum, 1, rows, D, args.dg, args.dbias});
+  if (rows == 0 && args.dweight && !args.dweight.add) std::fill_n(args.dweight.data, D * P, T(0));
 
   const Scratch<T> features(std::min(kChunk, rows) * P), q(rows * R);
   for (std::int64_t first = 0; first < rows; first += kChunk) {
     const std::int64_t count = std::min(kChunk, rows - first);
     const T* dg = args.dg + first * D;
-    if (args.dweight != nullptr) {
+    if (args.dweight) {
       features_of_rows(args.z, args.s, R, first, count, std::identity(), features.data());
       cpu::gemm<T>(exec, {.M = D,
                           .N = P,
                           .K = count,
                           .A = transposed(dg, D),
                           .B = {features.data(), P},
-                          .C = {args.dweight, P},
-                          .beta = args.dweight_add || first > 0 ? T(1) : T(0)});
+                          .C = {args.dweight.data, P},
+                          .beta = args.dweight.add || first > 0 ? T(1) : T(0)});
     }
-    if (args.dz == nullptr) continue;
+    if (!args.dz) continue;
     T* dfeatures = features.data();
     cpu::gemm<T>(exec,
                  {.M = count, .N = P, .K = D, .A = {dg, D}, .B = {args.weight, P}, .C = {dfeatures, P}});
@@ -201,18 +200,18 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
             }
           }
         }
-        store_row<T>(args.dz, args.dz_add, row * R, R, dz);
+        store_row(args.dz, row * R, R, dz);
       }
     });
   }
-  if (args.dz == nullptr) return;
+  if (!args.dz) return;
 
   parallel_rows(rows, 4 * R * static_cast<std::int64_t>(args.lags.size() + 1),
                 [&](std::int64_t begin, std::int64_t end) {
                   std::vector<T> zhat(R), w(R);
                   for (std::int64_t row = begin; row < end; ++row) {
                     const std::int64_t position = row % args.L;
-                    auto dz = as_array(args.dz + row * R, R);
+                    auto dz = as_array(args.dz.data + row * R, R);
                     for (const std::int64_t lag : args.lags) {
                       if (lag >= args.L - position) continue;
                       const std::int64_t later = row + lag;

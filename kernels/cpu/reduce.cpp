@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 
 namespace wedge::cpu {
@@ -26,7 +27,8 @@ double reduce_run(ReduceOp op, const T* x, std::int64_t n) {
 
 template <class T>
 void store(const Reduce<T>& args, std::int64_t at, double value) {
-  args.y[at] = static_cast<T>(args.y_add ? args.y[at] + value : value);
+  T& y = args.y.data[at];
+  y = static_cast<T>(args.y.add ? y + value : value);
 }
 
 template <class T>
@@ -99,8 +101,7 @@ void max_backward(const Exec&, const MaxBackward<T>& args) {
         const T share = args.dy[at] / static_cast<T>(ties);
         for (std::int64_t k = 0; k < args.n; ++k) {
           const std::int64_t x = first + k * args.inner;
-          const T dx = args.x[x] == args.y[at] ? share : T(0);
-          args.dx[x] = args.dx_add ? args.dx[x] + dx : dx;
+          store(args.dx, x, args.x[x] == args.y[at] ? share : T(0));
         }
       }
   });

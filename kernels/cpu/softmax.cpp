@@ -29,9 +29,9 @@ void softmax_backward(const Exec&, const SoftmaxBackward<T>& args) {
     ArrayX<T> p(args.log ? args.n : 0);
     for (std::int64_t row = begin; row < end; ++row) {
       const auto y = as_array(args.y + row * args.n, args.n), dy = as_array(args.dy + row * args.n, args.n);
-      auto dx = as_array(args.dx + row * args.n, args.n);
+      auto dx = as_array(args.dx.data + row * args.n, args.n);
       const T total = args.log ? dy.sum() : (dy * y).sum();
-      if (!args.dx_add) dx.setZero();
+      if (!args.dx.add) dx.setZero();
       if (args.log) {
         exp_run(args.n, y.data(), T(0), p.data());
         dx += dy - p * total;

@@ -259,12 +259,12 @@ void causal_attention_backward(const Exec& exec, const CausalAttentionBackward<T
     constexpr int kOperands = 2 * Tile::kOwnFloats + 2 * Tile::kStreamedFloats;
     launch_tiles<kWidth>("causal_attention_dkdv", causal_attention_dkdv_kernel<T, kWidth>, n, heads,
                          kOperands + 2 * Tile::kWeightFloats, exec.stream, args.qkv, args.lse, delta.data(),
-                         args.dout, args.dqkv, args.dqkv_add);
+                         args.dout, args.dqkv.data, args.dqkv.add);
     launch_tiles<kWidth>("causal_attention_dq", causal_attention_dq_kernel<T, kWidth>, n, heads,
                          kOperands + Tile::kWeightFloats, exec.stream, args.qkv, args.lse, delta.data(),
-                         args.dout, args.dqkv, args.dqkv_add);
+                         args.dout, args.dqkv.data, args.dqkv.add);
   });
-  round_result(args.B * args.L * 3 * args.D, args.dqkv, args.dqkv_rounded);
+  round_result(args.B * args.L * 3 * args.D, args.dqkv.data, args.dqkv_rounded);
 }
 
 }  // namespace wedge::cu

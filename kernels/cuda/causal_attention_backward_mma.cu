@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, attention_mma::Tile<kWidth>::kBlocks
 
 template <class T>
 bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackward<T>& args) {
-  if (!fits(args, args.qkv, args.o, args.dout, args.dqkv)) return false;
+  if (!fits(args, args.qkv, args.o, args.dout, args.dqkv.data)) return false;
   if (backward_of_resident(exec, args)) return true;
   return with_mma_width(args.D / args.H, [&](auto width) {
     constexpr int kWidth = decltype(width)::value;
@@ -114,7 +114,7 @@ bool causal_attention_backward_mma(const Exec& exec, const CausalAttentionBackwa
     launch("causal_attention_backward_streamed", causal_attention_backward_streamed_kernel<T, kWidth>,
            blocks_for(2 * n.tiles * args.B * args.H, 1), kThreads, StreamedMemory<kWidth>::kBytes,
            exec.stream, n, args.qkv, args.lse, delta.data(), args.dout,
-           Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add);
+           Result<T>{args.dqkv.data, args.dqkv_rounded}, args.dqkv.add);
   });
 }
 

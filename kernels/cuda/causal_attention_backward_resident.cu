@@ -122,7 +122,7 @@ bool backward_of_resident(const Exec& exec, const CausalAttentionBackward<T>& ar
     launch("causal_attention_backward_resident", causal_attention_backward_resident_kernel<T, kWidth>,
            blocks_for(args.B * args.H, 1), Resident<kWidth>::kThreads,
            n.tiles * kOwn * Resident<kWidth>::kBytesOfRow, exec.stream, n, args.qkv, args.o, args.lse,
-           args.dout, Result<T>{args.dqkv, args.dqkv_rounded}, args.dqkv_add, args.dqkv_sums);
+           args.dout, Result<T>{args.dqkv.data, args.dqkv_rounded}, args.dqkv.add, args.dqkv_sums);
     done = true;
   });
   return done;
@@ -137,7 +137,7 @@ template <class T>
 std::int64_t causal_attention_backward_pieces_mma(const CausalAttentionBackward<T>& args) {
   using namespace attention_mma;
   bool sums = false;
-  if (!args.dqkv_add && fits(args, args.qkv, args.o, args.dout, args.dqkv))
+  if (!args.dqkv.add && fits(args, args.qkv, args.o, args.dout, args.dqkv.data))
     with_mma_width(args.D / args.H,
                    [&](auto width) { sums = is_resident<decltype(width)::value>(sizes_of(args)); });
   return sums ? args.B : 0;

@@ -76,15 +76,6 @@ struct ColumnTile {
   }
 };
 
-// One sum over rows and where it goes: out[D] (+)= the total; out may be null.
-template <class Out>
-struct ColumnSum {
-  Out* out;
-  bool add;
-};
-template <class Out>
-ColumnSum(Out*, bool) -> ColumnSum<Out>;
-
 // Totals for a kernel's parameters, all to different places; the blocks (x, y) add up number y.
 template <int kMost, class Out>
 struct ColumnTotals {
@@ -143,21 +134,21 @@ class ColumnPartials {
 
   float* data() const { return reinterpret_cast<float*>(partials_->data()); }
 
-  // Takes kSums arguments ColumnSum, of one type. Two of the sums may go to one place, one after another. The
-  // totals may wait for others (DeferredTotals).
+  // Takes kSums sinks [D] of one type, for the sums in order. Two may be one place, added one after another.
+  // The totals may wait for others (DeferredTotals).
   template <class Out, class... More>
-  void add_up(const Exec& exec, const char* name, const ColumnSum<Out>& to, const More&... more) const {
+  void add_up(const Exec& exec, const char* name, const Sink<Out>& to, const More&... more) const {
     static_assert(1 + sizeof...(More) == kSums);
-    const ColumnSum<Out> sums[kSums] = {to, more...};
+    const Sink<Out> sums[kSums] = {to, more...};
     ColumnTotals<kSums, Out> totals = {};
     int count = 0;
     bool apart = true;
     for (int which = 0; which < kSums; ++which) {
-      if (sums[which].out == nullptr) continue;
-      for (int i = 0; i < count; ++i) apart = apart && totals.of[i].out != sums[which].out;
+      if (!sums[which]) continue;
+      for (int i = 0; i < count; ++i) apart = apart && totals.of[i].out != sums[which].data;
       totals.of[count++] = {
-          data() + which * D_,    sums[which].out, kSums * D_, D_, static_cast<std::int32_t>(pieces_),
-          sums[which].add ? 1 : 0};
+          data() + which * D_, sums[which].data, kSums * D_, D_, static_cast<std::int32_t>(pieces_),
+          sums[which].add};
     }
     if constexpr (std::is_same_v<Out, float>) {
       const std::span<const ColumnTotal<float>> wanted(totals.of, static_cast<std::size_t>(count));

@@ -65,8 +65,8 @@ void dropout_forward(const Exec& exec, const DropoutForward<T>& args) {
 
 template <class T>
 void dropout_backward(const Exec& exec, const DropoutBackward<T>& args) {
-  const T* base = args.dx_add ? args.dx : nullptr;
-  launch_dropout("dropout_backward", exec, args.n, args.dy, base, args.dx, args.mask);
+  const T* base = args.dx.add ? args.dx.data : nullptr;
+  launch_dropout("dropout_backward", exec, args.n, args.dy, base, args.dx.data, args.mask);
 }
 
 }  // namespace wedge::cu

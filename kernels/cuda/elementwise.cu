@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads) unary_backward_kernel(UnaryBackward<
       WEDGE_UNROLL
       for (int k = 0; k < Chunk::kCount; ++k) dy[k] *= slope(at[k]);
     });
-    chunk.put(args.dx, args.dx_add, dy);
+    chunk.put(args.dx.data, args.dx.add, dy);
   });
 }
 
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kThreads) axpy_kernel(Axpy<T> args) {
     typename Chunk::Values value;
     chunk.load(args.x, value);
     for (float& x : value) x *= alpha;
-    chunk.put(args.y, args.y_add, value);
+    chunk.put(args.y.data, args.y.add, value);
   });
 }
 
@@ -255,7 +255,7 @@ void unary_forward(const Exec& exec, const UnaryForward<T>& args) {
 
 template <class T>
 void unary_backward(const Exec& exec, const UnaryBackward<T>& args) {
-  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y, args.dy, args.dx), [&]<class Chunk>() {
+  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y, args.dy, args.dx.data), [&]<class Chunk>() {
     launch_chunks<Chunk>("unary_backward", exec, args.n, unary_backward_kernel<Chunk, T>, args);
   });
 }
@@ -278,7 +278,7 @@ void binary(const Exec& exec, const Binary<T>& args) {
 
 template <class T>
 void axpy(const Exec& exec, const Axpy<T>& args) {
-  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y), [&]<class Chunk>() {
+  choose_chunk(all_aligned(4 * sizeof(T), args.x, args.y.data), [&]<class Chunk>() {
     launch_chunks<Chunk>("axpy", exec, args.n, axpy_kernel<Chunk, T>, args);
   });
 }

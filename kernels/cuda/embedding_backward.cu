@@ -69,9 +69,9 @@ __device__ void add_runs(const Rows<T>& args, const IdAt* sorted, int block) {
   const bool is_long = count > kGroups;
   if (begins && is_long && lane == 0) *long_run = group;
   if (begins && !is_long && inside) {
-    float* const to = args.dweight + id * args.D + d;
+    float* const to = args.dweight.data + id * args.D + d;
     float sum[kWidth];
-    load_start(args.add, to, sum);
+    load_start(args.dweight.add, to, sum);
     for (int k = 0; k < count; k += kUnroll)
       add_rows(
           args.dy, args.D, mask, d, count - k,
@@ -82,9 +82,9 @@ __device__ void add_runs(const Rows<T>& args, const IdAt* sorted, int block) {
   if (*long_run < 0) return;
 
   const std::int32_t long_id = near[*long_run].id;
-  float* const to = args.dweight + long_id * args.D + d;
+  float* const to = args.dweight.data + long_id * args.D + d;
   float sum[kWidth] = {}, start[kWidth] = {};
-  if (group == 0 && inside) load_start(args.add, to, start);
+  if (group == 0 && inside) load_start(args.dweight.add, to, start);
   for (int at = begin + *long_run;; at += kThreads) {
     const IdAt next = at + thread < rows ? sorted[at + thread] : IdAt{-1, 0};
     list[thread] = next.id == long_id ? next.t : -1;
@@ -138,9 +138,9 @@ __device__ void add_positions(const TokenPositionBackward<T>& args, const MaskSo
   for (int w = 0; w < kWidth; ++w) sums[thread * kWidth + w] = sum[w];
   __syncthreads();
   if (part > 0 || !inside) return;
-  float* const to = args.dpositions + l * args.D + d;
+  float* const to = args.dpositions.data + l * args.D + d;
   float start[kWidth];
-  load_start(args.dpositions_add, to, start);
+  load_start(args.dpositions.add, to, start);
   for (int other = 1; other < parts; ++other) {
     WEDGE_UNROLL
     for (int w = 0; w < kWidth; ++w) sum[w] += sums[(thread + other * kLanes) * kWidth + w];
@@ -171,7 +171,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) embedding_backward_apart_kernel(EmbeddingBackward<T> args) {
   for (std::int64_t i = thread_in_grid(); i < args.rows * args.D; i += threads_in_grid()) {
     const std::int64_t t = i / args.D, row = t * args.step + args.ids[t];
-    put(args.dweight + row * args.D + i % args.D, to_float(args.dy[i]), args.dweight_add);
+    put(args.dweight.data + row * args.D + i % args.D, to_float(args.dy[i]), args.dweight.add);
   }
 }
 
@@ -188,7 +188,7 @@ void with_width(bool four, const Body& body) {
 
 template <class T>
 void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
-  if (!args.dweight_add) fill_with_zero(args.dweight, args.V * args.D);
+  if (!args.dweight.add) fill_with_zero(args.dweight.data, args.V * args.D);
   if (args.rows == 0 || args.D == 0) return;
   if (args.step > 0) {
     launch("embedding_backward_apart", embedding_backward_apart_kernel<T>,
@@ -196,8 +196,9 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
     return;
   }
   const SortedIds sorted(exec, args.rows, args.V, args.ids);
-  const Rows<T> rows{args.rows, args.D, args.dy, MaskSource({}), args.dweight, args.dweight_add};
-  const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) && all_aligned(16, args.dweight);
+  const Rows<T> rows{args.rows, args.D, args.dy, MaskSource({}), args.dweight};
+  const bool four =
+      args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) && all_aligned(16, args.dweight.data);
   with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     if (args.rows > kRankedRows) return backward_in_pieces<T, kWidth>(exec, rows, sorted.data());
     launch("embedding_backward", embedding_backward_kernel<T, kWidth>,
@@ -209,13 +210,13 @@ void embedding_backward(const Exec& exec, const EmbeddingBackward<T>& args) {
 template <class T>
 void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& args) {
   const std::int64_t n = args.B * args.L;
-  const bool tokens = args.dtokens != nullptr, positions = args.dpositions != nullptr;
-  if (tokens && !args.dtokens_add) fill_with_zero(args.dtokens, args.V * args.D);
+  const bool tokens(args.dtokens), positions(args.dpositions);
+  if (tokens && !args.dtokens.add) fill_with_zero(args.dtokens.data, args.V * args.D);
   if (n == 0 || args.D == 0) {
-    if (positions && !args.dpositions_add) fill_with_zero(args.dpositions, args.L * args.D);
+    if (positions && !args.dpositions.add) fill_with_zero(args.dpositions.data, args.L * args.D);
     return;
   }
-  const Rows<T> rows{n, args.D, args.dy, MaskSource(args.mask), args.dtokens, args.dtokens_add};
+  const Rows<T> rows{n, args.D, args.dy, MaskSource(args.mask), args.dtokens};
   const bool small = n <= kRankedRows;
   std::optional<SortedIds> made;
   const auto* sorted = reinterpret_cast<const IdAt*>(args.order);
@@ -226,7 +227,7 @@ void token_position_backward(const Exec& exec, const TokenPositionBackward<T>& a
   const unsigned run_blocks = tokens && small ? blocks_for(n, kGroups) : 0;
   const unsigned position_blocks = positions ? blocks_for(args.L, kGroups / parts) : 0;
   const bool four = args.D % 4 == 0 && all_aligned(4 * sizeof(T), args.dy) &&
-                    all_aligned(16, args.dtokens, args.dpositions);
+                    all_aligned(16, args.dtokens.data, args.dpositions.data);
   with_width(four, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
     if (tokens && !small) backward_in_pieces<T, kWidth>(exec, rows, sorted);
     if (run_blocks + position_blocks == 0) return;

@@ -14,8 +14,7 @@ struct Rows {
   std::int64_t rows, D;
   const T* dy;  // [rows, D]
   MaskSource mask;
-  float* dweight;
-  bool add;
+  Sink<float> dweight;
 };
 
 // sum += mask ∘ x, the product rounded as the kernel that writes it does; i: x's place in dy.

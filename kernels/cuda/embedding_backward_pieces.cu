@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kPieceThreads)
       if (k >= count) continue;
       const bool begins = k == 0 ? !piece.from_before : own[k].id != own[k - 1].id;
       x[j] = *reinterpret_cast<const Pack<T, kWidth>*>(args.dy + own[k].t * args.D + d);
-      load_start(begins && args.add, args.dweight + own[k].id * args.D + d, start[j]);
+      load_start(begins && args.dweight.add, args.dweight.data + own[k].id * args.D + d, start[j]);
     }
     WEDGE_UNROLL
     for (int j = 0; j < kUnroll; ++j) {
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kPieceThreads)
       else if (last && piece.goes_on)
         store(sum, partial + args.D);
       else
-        store(sum, args.dweight + own[k].id * args.D + d);
+        store(sum, args.dweight.data + own[k].id * args.D + d);
       comes = false;
     }
   }
@@ -130,7 +130,7 @@ void backward_in_pieces(const Exec& exec, const Rows<T>& args, const IdAt* sorte
          exec.stream, args, sorted, partials.data());
   launch("embedding_backward_totals", embedding_backward_totals_kernel,
          dim3(pieces, blocks_for(args.D, kWarp)), kTotalThreads, 0, exec.stream, args.rows, args.D, sorted,
-         partials.data(), args.dweight);
+         partials.data(), args.dweight.data);
 }
 
 template void backward_in_pieces<float, 1>(const Exec&, const Rows<float>&, const IdAt*);

@@ -49,10 +49,10 @@ __global__ void blend_backward_kernel(BlendBackward<T> a, float* partials) {
     if (a.du != nullptr) a.du[at] = from_float<T>(du);
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
-    if (a.dh != nullptr) put(a.dh + at, x.dy * x.alpha, a.dh_add);
-    if (a.dg != nullptr) put(a.dg + at, x.dy * (1 - x.alpha), a.dg_add);
+    if (a.dh) put(a.dh.data + at, x.dy * x.alpha, a.dh.add);
+    if (a.dg) put(a.dg.data + at, x.dy * (1 - x.alpha), a.dg.add);
   });
-  if (a.dbias != nullptr) tile.sum(dbias, partials);
+  if (a.dbias) tile.sum(dbias, partials);
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ void blend_backward(const Exec& exec, const BlendBackward<T>& args) {
   const ColumnSums<1> sums(args.rows, args.D);
   launch("blend_backward", blend_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args,
          sums.partials());
-  if (args.dbias != nullptr) sums.add_up(exec, "blend_dbias", ColumnSum{args.dbias, args.dbias_add});
+  if (args.dbias) sums.add_up(exec, "blend_dbias", args.dbias);
 }
 
 template <class T>

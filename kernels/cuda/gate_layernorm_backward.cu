@@ -170,8 +170,8 @@ __global__ void __launch_bounds__(kThreads)
                     stages + step % kStages * kStage + warp * kWarpColumns * kTileDepth, u);
   }
 
-  float* const out = half == 0 ? n.dh : n.dg;
-  const bool add = half == 0 ? n.dh_add : n.dg_add;
+  float* const out = half == 0 ? n.dh.data : n.dg.data;
+  const bool add = half == 0 ? n.dh.add : n.dg.add;
   BFloat16* const out_rounded = half == 0 ? nullptr : n.dg_rounded;
   float* const out_sums = half == 0 ? nullptr : n.dg_sums;
   if (out != nullptr || out_rounded != nullptr) {
@@ -232,15 +232,13 @@ std::int64_t gate_layernorm_pieces(std::int64_t rows) {
 }
 
 void gate_layernorm_backward(const Exec& exec, const GateLayernormBackward& args) {
-  const bool parameters = args.dnorm_weight != nullptr || args.dnorm_bias != nullptr || args.dbias != nullptr;
+  const bool parameters = args.dnorm_weight || args.dnorm_bias || args.dbias;
   const auto blocks = static_cast<unsigned>(gate_layernorm_pieces(args.rows));
   const ColumnPartials<kSums> sums(parameters ? blocks : 0, args.D);
   if (blocks > 0)
     launch("gate_layernorm_backward", gate_layernorm_backward_kernel, dim3(blocks), kThreads, kBytes,
            exec.stream, args, MaskSource(args.mask), parameters ? sums.data() : nullptr);
-  if (parameters)
-    sums.add_up(exec, "gate_layernorm_totals", ColumnSum{args.dnorm_weight, args.dnorm_weight_add},
-                ColumnSum{args.dnorm_bias, args.dnorm_bias_add}, ColumnSum{args.dbias, args.dbias_add});
+  if (parameters) sums.add_up(exec, "gate_layernorm_totals", args.dnorm_weight, args.dnorm_bias, args.dbias);
 }
 
 }  // namespace wedge::cu

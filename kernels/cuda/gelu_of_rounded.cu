@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       store_floats(a.du + to, du);
     }
   }
-  if (a.dbias != nullptr) tile.sum(sums, partials);
+  if (a.dbias) tile.sum(sums, partials);
 }
 
 }  // namespace
@@ -154,8 +154,7 @@ void gelu_of_rounded_backward(const Exec& exec, const GeluOfRoundedBackward& arg
     go(gelu_of_rounded_backward_kernel<kWide>, kWide);
   else
     go(gelu_of_rounded_backward_kernel<1>, 1);
-  if (args.dbias != nullptr)
-    sums.add_up(exec, "gelu_of_rounded_dbias", ColumnSum{args.dbias, args.dbias_add});
+  if (args.dbias) sums.add_up(exec, "gelu_of_rounded_dbias", args.dbias);
 }
 
 }  // namespace wedge::cu

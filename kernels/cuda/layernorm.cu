@@ -120,10 +120,10 @@ __global__ void __launch_bounds__(kThreads)
       make(c, g, xhat);
       Floats<kWidth> ds;
       for (int k = 0; k < kWidth; ++k) ds.v[k] = rstd * (g.v[k] - mean_g - xhat.v[k] * mean_gx);
-      if (a.dresidual != nullptr) store(a.dresidual + at + c, ds, a.dresidual_add);
-      if (a.dx == nullptr && a.dx_rounded == nullptr) continue;
+      if (a.dresidual) store(a.dresidual.data + at + c, ds, a.dresidual.add);
+      if (!a.dx && a.dx_rounded == nullptr) continue;
       if (mask.on() && !a.masks_output) mask.apply(at + c, ds.v);
-      if (a.dx != nullptr) ds = store(a.dx + at + c, ds, a.dx_add);
+      if (a.dx) ds = store(a.dx.data + at + c, ds, a.dx.add);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + at + c, ds);
     }
   }
@@ -173,8 +173,8 @@ void layernorm_forward(const Exec& exec, const LayernormForward<T>& args) {
 template <class T>
 void layernorm_backward(const Exec& exec, const LayernormBackward<T>& args) {
   if (args.D == 0) return;
-  const bool inputs = args.dx != nullptr || args.dx_rounded != nullptr || args.dresidual != nullptr;
-  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+  const bool inputs = args.dx || args.dx_rounded != nullptr || args.dresidual;
+  const bool parameters = args.dweight || args.dbias;
   if (!inputs && !parameters) return;
   if (norm::backward_in_rows(exec, args)) return;
   if (args.rows > 0 && inputs)

@@ -155,9 +155,9 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
     Row<kGroups> xhat = next_s;
     const float mean = next_mean, rstd = next_rstd;
     Row<kGroups> old_dresidual = {}, old_dx = {};
-    if (kAhead && a.dresidual != nullptr && a.dresidual_add)
-      old_dresidual = load_row<kGroups>(lane, a.dresidual + at);
-    if (kAhead && a.dx != nullptr && a.dx_add) old_dx = load_row<kGroups>(lane, a.dx + at);
+    if (kAhead && a.dresidual && a.dresidual.add)
+      old_dresidual = load_row<kGroups>(lane, a.dresidual.data + at);
+    if (kAhead && a.dx && a.dx.add) old_dx = load_row<kGroups>(lane, a.dx.data + at);
     if (kAhead && row + step < a.rows) fetch(row + step, at + step * lane.D);
 
     const Masks mask(source);  // here, where it takes registers for a moment
@@ -184,18 +184,18 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
         float& ds = dy.group[g].v[k];
         ds = rstd * (ds - means[0] - xhat.group[g].v[k] * means[1]);
       }
-    if (a.dresidual != nullptr) {
+    if (a.dresidual) {
       WEDGE_UNROLL
       for (int g = 0; g < kGroups; ++g) {
         const std::int64_t c = at + kGroup * g;
         if (!lane.has(g)) continue;
-        if (!kAhead && a.dresidual_add) old_dresidual.group[g] = load_floats<4>(a.dresidual + c);
+        if (!kAhead && a.dresidual.add) old_dresidual.group[g] = load_floats<4>(a.dresidual.data + c);
         Floats<4> sum = dy.group[g];
         for (int k = 0; k < 4; ++k) sum.v[k] += old_dresidual.group[g].v[k];
-        store(a.dresidual + c, sum);
+        store(a.dresidual.data + c, sum);
       }
     }
-    if (a.dx == nullptr && a.dx_rounded == nullptr) continue;
+    if (!a.dx && a.dx_rounded == nullptr) continue;
     if (!a.masks_output) apply_row(lane, mask, at, dy);
     WEDGE_UNROLL
     for (int g = 0; g < kGroups; ++g) {
@@ -203,13 +203,13 @@ __global__ void __launch_bounds__(kThreads, kGroups == 2 ? 2 : 1)
       if (!lane.has(g)) continue;
       Floats<4>& dx = dy.group[g];
       // x and the residual may be one variable.
-      if (a.dx_add && a.dx != nullptr && (!kAhead || a.dx == a.dresidual))
-        old_dx.group[g] = load_floats<4>(a.dx + c);
+      if (a.dx.add && a.dx && (!kAhead || a.dx.data == a.dresidual.data))
+        old_dx.group[g] = load_floats<4>(a.dx.data + c);
       for (int k = 0; k < 4; ++k) {
         dx.v[k] += old_dx.group[g].v[k];
         if (kGroups <= kMostSummed) dx_sums.group[g].v[k] += dx.v[k];
       }
-      if (a.dx != nullptr) store(a.dx + c, dx);
+      if (a.dx) store(a.dx.data + c, dx);
       if (a.dx_rounded != nullptr) store(a.dx_rounded + c, dx);
     }
   }
@@ -280,7 +280,7 @@ bool forward_in_rows(const Exec& exec, const LayernormForward<T>& args) {
 template <class T>
 bool backward_in_rows(const Exec& exec, const LayernormBackward<T>& args) {
   if (!is_row_of_warp(args)) return false;
-  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+  const bool parameters = args.dweight || args.dbias;
   const unsigned blocks = backward_blocks(args.rows);
   const ColumnPartials<2> sums(parameters ? blocks : 0, args.D);
   choose_groups(args.D, [&]<int kGroups>() {
@@ -301,7 +301,7 @@ WEDGE_INSTANTIATE(BFloat16)
 
 template <class T>
 std::int64_t layernorm_dx_pieces(const LayernormBackward<T>& args) {
-  const bool summed = args.dx != nullptr && args.D > 0 && args.D <= norm::kMostSummed * 4 * kWarp;
+  const bool summed = args.dx && args.D > 0 && args.D <= norm::kMostSummed * 4 * kWarp;
   return summed && norm::is_row_of_warp(args) ? norm::backward_blocks(args.rows) : 0;
 }
 

@@ -29,7 +29,7 @@ bool four_forward(const LayernormForward<T>& a) {
 }
 template <class T>
 bool four_backward(const LayernormBackward<T>& a) {
-  return a.D % 4 == 0 && all_aligned(4 * sizeof(T), a.dy, a.s, a.weight, a.dx, a.dresidual);
+  return a.D % 4 == 0 && all_aligned(4 * sizeof(T), a.dy, a.s, a.weight, a.dx.data, a.dresidual.data);
 }
 
 // Do the call, totals and all, and return true where a row is at most kWarpWidth wide and sizes and pointers
@@ -42,7 +42,7 @@ bool backward_in_rows(const Exec& exec, const LayernormBackward<T>& args);
 // dweight and dbias from their partial sums.
 template <class T>
 void add_up_parameters(const Exec& exec, const LayernormBackward<T>& a, const ColumnPartials<2>& sums) {
-  sums.add_up(exec, "layernorm_totals", ColumnSum{a.dweight, a.dweight_add}, ColumnSum{a.dbias, a.dbias_add});
+  sums.add_up(exec, "layernorm_totals", a.dweight, a.dbias);
 }
 
 }  // namespace wedge::cu::norm

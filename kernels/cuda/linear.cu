@@ -61,7 +61,7 @@ __global__ void bias_gelu_backward_kernel(BiasGeluBackward<T> a, float* partials
     if (a.du_rounded != nullptr) a.du_rounded[at] = from_float<BFloat16>(du);
     dbias += du;
   });
-  if (a.dbias != nullptr) tile.sum(dbias, partials);
+  if (a.dbias) tile.sum(dbias, partials);
 }
 
 }  // namespace
@@ -90,7 +90,7 @@ void linear_dbias(const Exec& exec, const LinearDbias<T>& args) {
            args.N, dy, sums.partials());
   };
   args.dy != nullptr ? sum(args.dy) : sum(args.dy_rounded);
-  sums.add_up(exec, "linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
+  sums.add_up(exec, "linear_dbias_totals", args.dbias);
 }
 
 template <class T>
@@ -106,7 +106,7 @@ void bias_gelu_backward(const Exec& exec, const BiasGeluBackward<T>& args) {
   const ColumnSums<1> sums(args.rows, args.D);
   launch("bias_gelu_backward", bias_gelu_backward_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream, args,
          sums.partials());
-  if (args.dbias != nullptr) sums.add_up(exec, "bias_gelu_dbias", ColumnSum{args.dbias, args.dbias_add});
+  if (args.dbias) sums.add_up(exec, "bias_gelu_dbias", args.dbias);
 }
 
 }  // namespace wedge::cu

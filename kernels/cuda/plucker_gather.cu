@@ -109,13 +109,13 @@ void gather(const Exec& exec, const Sizes& n, const Lags& lags, const PluckerLin
             const Shares& from) {
   if (n.R > kRing) {
     launch("plucker_linear_gather", plucker_linear_gather_kernel<T>, blocks_for(n.rows, kWarps), kThreads, 0,
-           exec.stream, n, lags, args.z, from.q, from.own, from.pulls, args.dz, args.dz_add);
-    return round_result(n.rows * n.R, args.dz, args.dz_rounded);
+           exec.stream, n, lags, args.z, from.q, from.own, from.pulls, args.dz.data, args.dz.add);
+    return round_result(n.rows * n.R, args.dz.data, args.dz_rounded);
   }
   launch("plucker_linear_gather_ring", plucker_linear_gather_ring_kernel<T>,
          blocks_for(n.rows, kRingThreads / kLanesOfRow), kRingThreads, 0, exec.stream, n, lags, args.z,
-         from.q, from.own, from.pulls, args.dz, args.dz_rounded, args.dz_add,
-         whole_rows(n, args.z, args.dz) && all_aligned(16, args.dz_rounded), args.dz_sums);
+         from.q, from.own, from.pulls, args.dz.data, args.dz_rounded, args.dz.add,
+         whole_rows(n, args.z, args.dz.data) && all_aligned(16, args.dz_rounded), args.dz_sums);
 }
 
 template void gather(const Exec&, const Sizes&, const Lags&, const PluckerLinearBackward<float>&,

@@ -265,11 +265,11 @@ void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackw
     launch("plucker_linear_dweight", plucker_linear_dweight_kernel<T>, blocks_for(tiles * pieces, 1),
            kProductThreads, 0, exec.stream, n, piece_rows, args.z, args.s, args.dg, out, add);
   };
-  if (pieces == 1) return launch_pieces(args.dweight, args.dweight_add);
+  if (pieces == 1) return launch_pieces(args.dweight.data, args.dweight.add);
   const Scratch<float> parts(pieces * count);
   if (pieces > 0) launch_pieces(parts.data(), false);
   launch("plucker_linear_add_pieces", plucker_linear_add_pieces_kernel, blocks_for(count, kThreads), kThreads,
-         0, exec.stream, pieces, count, parts.data(), args.dweight, args.dweight_add);
+         0, exec.stream, pieces, count, parts.data(), args.dweight.data, args.dweight.add);
 }
 
 // to =, in chunks of rows; `rounds`: of factors rounded to bfloat16.
@@ -351,28 +351,27 @@ bool plucker_linear_reads_rounded(std::int64_t D) {
 template <class T>
 void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& args) {
   const Sizes n = sizes_of(args);
-  const bool on_cores = on_tensor_cores<T>(exec, n) && (args.dweight != nullptr || args.dz != nullptr);
+  const bool on_cores = on_tensor_cores<T>(exec, n) && (args.dweight || args.dz);
   const BFloat16* at_hand = args.dg_rounded;
   if constexpr (std::is_same_v<T, BFloat16>) at_hand = args.dg;
   const bool is_rounded = at_hand != nullptr && n.D % 8 == 0 && all_aligned(16, at_hand);
   const bool rounds = on_cores && !is_rounded;
   const std::int64_t pitch = (n.D + 7) / 8 * 8;
   const Scratch<BFloat16> copy(rounds ? n.rows * pitch : 0);
-  if ((args.dbias != nullptr || rounds) && n.D > 0) {
+  if ((args.dbias || rounds) && n.D > 0) {
     const ColumnSums<1> sums(n.rows, n.D);
     launch("plucker_linear_dbias", plucker_linear_dbias_kernel<T>, sums.grid(), kTileThreads, 0, exec.stream,
            n.rows, n.D, args.dg, sums.partials(), rounds ? copy.data() : nullptr, pitch);
-    if (args.dbias != nullptr)
-      sums.add_up(exec, "plucker_linear_dbias_totals", ColumnSum{args.dbias, args.dbias_add});
+    if (args.dbias) sums.add_up(exec, "plucker_linear_dbias_totals", args.dbias);
   }
   const Rounded dg{rounds ? copy.data() : at_hand, pitch};
-  if (args.dweight != nullptr) {
+  if (args.dweight) {
     if (on_cores)
-      dweight_product(exec, n, args.z, args.s, dg, args.dweight, args.dweight_add);
+      dweight_product(exec, n, args.z, args.s, dg, args.dweight.data, args.dweight.add);
     else
       dweight_backward(exec, n, args);
   }
-  if (args.dz != nullptr) dz_backward(exec, n, args, on_cores ? &dg : nullptr);
+  if (args.dz) dz_backward(exec, n, args, on_cores ? &dg : nullptr);
 }
 
 }  // namespace wedge::cu

@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
       const float share = to_float(args.dy[at.o * boxes.inner + at.i]) / static_cast<float>(total);
       for (std::int64_t k = at.lane; k < boxes.n; k += boxes.lanes) {
         const std::int64_t i = first + k * boxes.inner;
-        put(args.dx + i, to_float(args.x[i]) == y ? share : 0.0f, args.dx_add);
+        put(args.dx.data + i, to_float(args.x[i]) == y ? share : 0.0f, args.dx.add);
       }
     }
     __syncthreads();
@@ -159,9 +159,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class In, class Out>
-void launch_reduce(const Exec& exec, const Boxes& boxes, ReduceOp op, const In* x, Out* y, bool add) {
+void launch_reduce(const Exec& exec, const Boxes& boxes, ReduceOp op, const In* x, const Sink<Out>& y) {
   launch("reduce", reduce_kernel<In, Out>, blocks_for(boxes.items(), 1), kThreads, 0, exec.stream, boxes, op,
-         x, y, add, boxes.items());
+         x, y.data, y.add, boxes.items());
 }
 
 }  // namespace
@@ -170,11 +170,11 @@ template <class T>
 void reduce(const Exec& exec, const Reduce<T>& args) {
   if (args.outer == 0 || args.inner == 0) return;
   const Boxes boxes = boxes_for(args.outer, args.n, args.inner, true);
-  if (boxes.pieces == 1) return launch_reduce(exec, boxes, args.op, args.x, args.y, args.y_add);
+  if (boxes.pieces == 1) return launch_reduce(exec, boxes, args.op, args.x, args.y);
   const Scratch<double> parts(args.outer * boxes.pieces * args.inner);
-  launch_reduce(exec, boxes, args.op, args.x, parts.data(), false);
+  launch_reduce(exec, boxes, args.op, args.x, Sink<double>{parts.data()});
   const Boxes over_parts = boxes_for(args.outer, boxes.pieces, args.inner, false);
-  launch_reduce(exec, over_parts, args.op, static_cast<const double*>(parts.data()), args.y, args.y_add);
+  launch_reduce(exec, over_parts, args.op, static_cast<const double*>(parts.data()), args.y);
 }
 
 template <class T>

@@ -70,14 +70,14 @@ __global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackw
   for (std::int64_t row = team.first_row(); row < args.rows; row += team.next_rows()) {
     const T* y = args.y + row * args.n;
     const T* dy = args.dy + row * args.n;
-    T* dx = args.dx + row * args.n;
+    T* dx = args.dx.data + row * args.n;
     float total = 0.0f;
     for (std::int64_t i = team.lane(); i < args.n; i += team.kSize)
       total += args.log ? to_float(dy[i]) : to_float(dy[i]) * to_float(y[i]);
     total = team.sum(total);
     for (std::int64_t i = team.lane(); i < args.n; i += team.kSize) {
       const float yi = to_float(y[i]), dyi = to_float(dy[i]);
-      put(dx + i, args.log ? dyi - expf(yi) * total : yi * (dyi - total), args.dx_add);
+      put(dx + i, args.log ? dyi - expf(yi) * total : yi * (dyi - total), args.dx.add);
     }
   }
 }

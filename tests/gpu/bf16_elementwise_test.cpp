@@ -85,8 +85,7 @@ TEST_CASE("gpu: unary functions in bfloat16", "[gpu][bf16]") {
         const Operand dx("dx", before(add, draw.normal({n})), naive(roundings_of_slope(op) + add));
         check_kernel({&dx}, [&]<class T>(const Side<T>& on) {
           unary_backward<T>(
-              on.exec,
-              {.op = op, .n = n, .x = on(x), .y = on(value), .dy = on(dy), .dx = on(dx), .dx_add = add});
+              on.exec, {.op = op, .n = n, .x = on(x), .y = on(value), .dy = on(dy), .dx = {on(dx), add}});
         });
       }
     }
@@ -154,12 +153,8 @@ TEST_CASE("gpu: axpy in bfloat16", "[gpu][bf16]") {
         // alpha · factor, · x, y +
         const Operand y("y", before(add, draw.normal({n})), naive(1 + with_factor + add));
         check_kernel({&y}, [&]<class T>(const Side<T>& on) {
-          axpy<T>(on.exec, {.n = n,
-                            .alpha = convert<T>(-0.75f),
-                            .factor = on(factor),
-                            .x = on(x),
-                            .y = on(y),
-                            .y_add = add});
+          axpy<T>(on.exec,
+                  {.n = n, .alpha = convert<T>(-0.75f), .factor = on(factor), .x = on(x), .y = {on(y), add}});
         });
       }
 }
@@ -185,8 +180,8 @@ TEST_CASE("gpu: reductions in bfloat16", "[gpu][bf16]") {
       const Operand sums("sums", before(add, draw.normal(reduced)), naive(1 + add));
       const Operand most("most", before(add, draw.normal(reduced)), naive(add));
       check_kernel({&sums, &most}, [&]<class T>(const Side<T>& on) {
-        reduce<T>(on.exec, {ReduceOp::sum, s.outer, s.n, s.inner, on(x), on(sums), add});
-        reduce<T>(on.exec, {ReduceOp::max, s.outer, s.n, s.inner, on(few), on(most), add});
+        reduce<T>(on.exec, {ReduceOp::sum, s.outer, s.n, s.inner, on(x), {on(sums), add}});
+        reduce<T>(on.exec, {ReduceOp::max, s.outer, s.n, s.inner, on(few), {on(most), add}});
       });
       if (add) continue;
       const Operand y(most.on(Device::cpu)), dy(draw.normal(reduced));
@@ -195,7 +190,7 @@ TEST_CASE("gpu: reductions in bfloat16", "[gpu][bf16]") {
         // dy / ties, dx +
         const Operand dx("dx", before(dx_add, draw.normal(all)), naive(1 + dx_add));
         check_kernel({&dx}, [&]<class T>(const Side<T>& on) {
-          max_backward<T>(on.exec, {s.outer, s.n, s.inner, on(few), on(y), on(dy), on(dx), dx_add});
+          max_backward<T>(on.exec, {s.outer, s.n, s.inner, on(few), on(y), on(dy), {on(dx), dx_add}});
         });
       }
     }
@@ -225,7 +220,7 @@ TEST_CASE("gpu: embedding in bfloat16", "[gpu][bf16]") {
       CAPTURE(add);
       const Operand dweight("dweight", before(add, draw.normal({s.V, s.D})), kFloat32, DType::f32);
       check_kernel({&dweight}, [&]<class T>(const Side<T>& on) {
-        embedding_backward<T>(on.exec, {s.rows, s.V, s.D, s.step, on(ids), on(dy), on(dweight), add});
+        embedding_backward<T>(on.exec, {s.rows, s.V, s.D, s.step, on(ids), on(dy), {on(dweight), add}});
       });
     }
   }
@@ -274,7 +269,7 @@ TEST_CASE("gpu: the gradient of an embedding of many rows", "[gpu][bf16]") {
       CAPTURE(add);
       const Operand dweight("dweight", before(add, draw.normal({s.V, s.D})), kFloat32, DType::f32);
       check_kernel({&dweight}, [&]<class T>(const Side<T>& on) {
-        embedding_backward<T>(on.exec, {s.rows, s.V, s.D, 0, on(at), on(dy), on(dweight), add});
+        embedding_backward<T>(on.exec, {s.rows, s.V, s.D, 0, on(at), on(dy), {on(dweight), add}});
       });
     }
   }
@@ -295,7 +290,7 @@ TEST_CASE("gpu: the gradient of an embedding is added in the order of its rows",
   embedding_backward<BFloat16>(
       {.device = Device::cuda, .stream = cu::stream()},
       {3 * kV, kV, 1, 0, at.on(Device::cuda).data<std::int32_t>(), from.on(Device::cuda).data<BFloat16>(),
-       Tensor(dweight.on(Device::cuda)).data<float>(), false});
+       Sink<float>{Tensor(dweight.on(Device::cuda)).data<float>()}});
   CHECK(dweight.on(Device::cuda).to_vector() == std::vector<double>(kV, 0.0));
 }
 

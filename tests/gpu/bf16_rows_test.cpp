@@ -39,7 +39,7 @@ TEST_CASE("gpu: softmax in bfloat16", "[gpu][bf16]") {
         // dy -, y ·; log: exp(y), ·, dy -
         const Operand dx("dx", before(add, draw.normal({s.rows, s.D})), naive((log ? 3 : 2) + add));
         check_kernel({&dx}, [&]<class T>(const Side<T>& on) {
-          softmax_backward<T>(on.exec, {s.rows, s.D, log, on(value), on(dy), on(dx), add});
+          softmax_backward<T>(on.exec, {s.rows, s.D, log, on(value), on(dy), {on(dx), add}});
         });
       }
     }
@@ -64,7 +64,7 @@ TEST_CASE("gpu: dropout in bfloat16", "[gpu][bf16]") {
           });
           const Operand dx("dx", before(more, draw.normal({n})), naive((rate > 0) + more));
           check_kernel({&dx}, [&]<class T>(const Side<T>& on) {
-            dropout_backward<T>(on.exec, {n, on(x), on(dx), more, mask(on)});
+            dropout_backward<T>(on.exec, {n, on(x), {on(dx), more}, mask(on)});
           });
         }
 }
@@ -143,14 +143,10 @@ TEST_CASE("gpu: layer normalisation in bfloat16", "[gpu][bf16]") {
                                             .rstd = on(kept_rstd),
                                             .weight = on(weight),
                                             .mask = mask(on),
-                                            .dx = on(dx),
-                                            .dresidual = on(dresidual),
-                                            .dweight = on(dweight),
-                                            .dbias = on(dbias),
-                                            .dx_add = add,
-                                            .dresidual_add = add,
-                                            .dweight_add = add,
-                                            .dbias_add = add});
+                                            .dx = {on(dx), add},
+                                            .dresidual = {on(dresidual), add},
+                                            .dweight = {on(dweight), add},
+                                            .dbias = {on(dbias), add}});
           });
         }
       }
@@ -179,14 +175,10 @@ TEST_CASE("gpu: layer normalisation's gradients in one place", "[gpu]") {
                                         .rstd = on(rstd),
                                         .weight = on(weight),
                                         .mask = DropoutMask{0.25, 3, on(counter)},
-                                        .dx = on(dx),
-                                        .dresidual = on(dx),
-                                        .dweight = on(dparameter),
-                                        .dbias = on(dparameter),
-                                        .dx_add = true,
-                                        .dresidual_add = add,
-                                        .dweight_add = add,
-                                        .dbias_add = true});
+                                        .dx = {on(dx), true},
+                                        .dresidual = {on(dx), add},
+                                        .dweight = {on(dparameter), add},
+                                        .dbias = {on(dparameter), true}});
       });
     }
 }
@@ -232,7 +224,7 @@ TEST_CASE("gpu: bias and GELU in bfloat16", "[gpu][bf16]") {
         const Operand dbias =
             with_bias ? Operand("dbias", before(add, draw.normal({s.D})), kFloat32, DType::f32) : Operand();
         check_kernel({&du, &dbias}, [&]<class T>(const Side<T>& on) {
-          bias_gelu_backward<T>(on.exec, {s.rows, s.D, on(kept), on(dy), on(du), on(dbias), add});
+          bias_gelu_backward<T>(on.exec, {s.rows, s.D, on(kept), on(dy), on(du), {on(dbias), add}});
         });
         // In bfloat16 alone, of float32 tensors.
         const Operand rounded("du, rounded", unset(shape), naive(1));
@@ -283,12 +275,9 @@ TEST_CASE("gpu: the gate in bfloat16", "[gpu][bf16]") {
                                         .alpha = on(kept),
                                         .dy = on(dy),
                                         .du = on(du),
-                                        .dh = on(dh),
-                                        .dg = on(dg),
-                                        .dbias = on(dbias),
-                                        .dh_add = add,
-                                        .dg_add = add,
-                                        .dbias_add = add});
+                                        .dh = {on(dh), add},
+                                        .dg = {on(dg), add},
+                                        .dbias = {on(dbias), add}});
           });
           // In bfloat16 alone, of float32 tensors.
           const Operand rounded("du, rounded", unset(shape), naive(1));

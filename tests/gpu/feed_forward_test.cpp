@@ -161,8 +161,8 @@ TEST_CASE("gpu: GELU of bfloat16 does not depend on how its elements are laid ou
     if constexpr (kWithCuda) {
       const Exec exec = compute::exec_of(y);
       cu::gelu_of_rounded(exec, {rows, D, u.data<BFloat16>(), nullptr, y.data<BFloat16>()});
-      cu::gelu_of_rounded_backward(exec, {rows, D, u.data<BFloat16>(), nullptr, dy.data<BFloat16>(),
-                                          du.data<BFloat16>(), nullptr, false});
+      cu::gelu_of_rounded_backward(
+          exec, {rows, D, u.data<BFloat16>(), nullptr, dy.data<BFloat16>(), du.data<BFloat16>(), {}});
     }
     return std::vector{y.to_vector(), du.to_vector()};
   };

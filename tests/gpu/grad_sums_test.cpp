@@ -66,14 +66,10 @@ TEST_CASE("gpu: layernorm's backward sums the columns of dx", "[gpu][sums]") {
                                       rstd.data<float>(),
                                       weight.data<float>(),
                                       mask,
-                                      dx.data<float>(),
-                                      dh.data<float>(),
-                                      nullptr,
-                                      nullptr,
-                                      add,
-                                      add,
-                                      false,
-                                      false};
+                                      {dx.data<float>(), add},
+                                      {dh.data<float>(), add},
+                                      {},
+                                      {}};
         args.masks_output = masks_output;
         const std::int64_t pieces = cu::layernorm_dx_pieces(args);
         REQUIRE((pieces > 0) == (D % 4 == 0 && D <= 512));
@@ -107,11 +103,9 @@ TEST_CASE("gpu: attention's backward sums the columns of dqkv", "[gpu][bf16][sum
                                           o.data<float>(),
                                           lse.data<float>(),
                                           dout.data<float>(),
-                                          dqkv.data<float>(),
-                                          false};
-      args.dqkv_add = true;
+                                          {dqkv.data<float>(), true}};
       CHECK(cu::causal_attention_dqkv_pieces(exec, args) == 0);
-      args.dqkv_add = false;
+      args.dqkv.add = false;
       const std::int64_t pieces = cu::causal_attention_dqkv_pieces(exec, args);
       if (L == 300 || width == 16) CHECK(pieces == 0);
       if (L <= 128 && width != 16) CHECK(pieces == B);

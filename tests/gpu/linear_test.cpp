@@ -94,21 +94,19 @@ namespace {
 template <class T>
 struct Backward {
   const T *dy, *x;
-  T* dw;
-  T* db;
-  bool dw_add = false, db_add = false;
+  Sink<T> dw, db;
   const BFloat16 *dy_rounded = nullptr, *x_rounded = nullptr;
 
   void run(const Exec& exec, const Size& s) const {
-    if (dw != nullptr)
+    if (dw)
       gemm<T>(exec, {.M = s.N,
                      .N = s.K,
                      .K = s.rows,
                      .A = transposed(dy, s.N, dy_rounded),
                      .B = {x, s.K, x_rounded},
-                     .C = {dw, s.K},
-                     .beta = dw_add ? 1.0f : 0.0f});
-    if (db != nullptr) linear_dbias<T>(exec, {s.rows, s.N, dy, db, db_add, dy_rounded});
+                     .C = {dw.data, s.K},
+                     .beta = dw.add ? 1.0f : 0.0f});
+    if (db) linear_dbias<T>(exec, {s.rows, s.N, dy, db, dy_rounded});
   }
 };
 
@@ -134,10 +132,8 @@ void check_backward(const Size& s, int wanted, bool dw_add, bool db_add, std::in
                         const bool from_bf16 = std::is_same_v<T, BFloat16>;
                         Backward<T> args{.dy = on(from_bf16 ? dy_bf16 : dy.values),
                                          .x = on(from_bf16 ? x_bf16 : x.values),
-                                         .dw = on(dw),
-                                         .db = on(db),
-                                         .dw_add = dw_add,
-                                         .db_add = db_add};
+                                         .dw = {on(dw), dw_add},
+                                         .db = {on(db), db_add}};
                         if (on.exec.device == Device::cuda) {
                           args.dy_rounded = on(dy.copy);
                           args.x_rounded = on(x.copy);

@@ -115,9 +115,9 @@ void check_backward(const Size& n, std::initializer_list<bool> adds = {false, tr
         [&]<class T>(const Side<T>& on) {
           const bool of_weight = !std::is_same_v<T, double>;
           auto args = n.call<PluckerLinearBackward<T>>();
-          args.z = on(z), args.s = on(s), args.weight = on(weight), args.dg = on(dg), args.dz = on(dz);
-          args.dweight = on(of_weight ? dweight : none), args.dbias = on(of_weight ? dbias : none);
-          args.dz_add = args.dweight_add = args.dbias_add = add;
+          args.z = on(z), args.s = on(s), args.weight = on(weight), args.dg = on(dg);
+          args.dz = {on(dz), add}, args.dweight = {on(of_weight ? dweight : none), add},
+          args.dbias = {on(of_weight ? dbias : none), add};
           plucker_linear_backward<T>(on.exec, args);
           if constexpr (std::is_same_v<T, double>) {
             const std::vector<double> f =
@@ -210,8 +210,7 @@ void check_composition(const Size& n, const Operand& z, Draw& draw) {
       check_kernel({&dz, &dweight, &dbias}, [&]<class T>(const Side<T>& on) {
         auto args = n.call<PluckerLinearBackward<T>>();
         args.z = on(z), args.s = on(kept), args.weight = on(weight), args.dg = on(dg);
-        args.dz = on(dz), args.dweight = on(dweight), args.dbias = on(dbias);
-        args.dz_add = args.dweight_add = args.dbias_add = add;
+        args.dz = {on(dz), add}, args.dweight = {on(dweight), add}, args.dbias = {on(dbias), add};
         plucker_linear_backward<T>(on.exec, args);
       });
     }
@@ -310,7 +309,7 @@ void check_rows_of_gradient(const Size& size) {
     auto args = n.call<PluckerLinearBackward<BFloat16>>();
     args.B = B, args.z = z.data<BFloat16>() + first * n.R, args.s = s.data<BFloat16>() + first * n.R;
     args.weight = weight.data<BFloat16>(), args.dg = dg.data<BFloat16>() + first * n.D;
-    args.dz = dz.data<BFloat16>();
+    args.dz = {dz.data<BFloat16>()};
     plucker_linear_backward<BFloat16>(m.exec, args);
     return dz;
   });
@@ -359,7 +358,7 @@ void check_kept_weight(const Size& n) {
     const Tensor out = Tensor::full(z.shape(), NAN, dtype_of<T>, Device::cuda);
     auto args = n.call<PluckerLinearBackward<T>>();
     args.z = z.data<T>(), args.s = s.data<T>(), args.weight = weight.data<T>(), args.dg = dg.data<T>();
-    args.dz = out.data<T>(), args.weight_ring = kept;
+    args.dz = {out.data<T>()}, args.weight_ring = kept;
     plucker_linear_backward<T>(exec, args);
     return out.to_vector();
   };

@@ -90,9 +90,10 @@ TEST_CASE("gpu: token_position_embedding in bfloat16", "[gpu][bf16]") {
       const Operand dtokens = result("dtokens", w.tokens, s.V);
       const Operand dpositions = result("dpositions", w.positions, s.L);
       check_kernel({&dtokens, &dpositions}, [&]<class T>(const Side<T>& on) {
+        const Sink<Stat<T>> to_tokens{on(dtokens), w.add}, to_positions{on(dpositions), w.add};
         token_position_backward<T>(
             on.exec, {s.B, s.L, s.V, s.D, on(ids), w.ordered ? order_on(on.exec) : nullptr, on(dy), mask(on),
-                      on(dtokens), on(dpositions), w.add, w.add});
+                      to_tokens, to_positions});
       });
     }
   }

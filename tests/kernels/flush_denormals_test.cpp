@@ -129,7 +129,6 @@ TEST_CASE("attention leaves no thread that flushes", "[flush_denormals]") {
                                              .o = o.data(),
                                              .lse = lse.data(),
                                              .dout = dout.data(),
-                                             .dqkv = dqkv.data(),
-                                             .dqkv_add = false});
+                                             .dqkv = {dqkv.data()}});
   CHECK(flushing() == 0);
 }

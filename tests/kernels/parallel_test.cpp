@@ -88,9 +88,9 @@ TEST_CASE("gradients that are summed over rows have the same bits for any number
     args.mean = mean.data();
     args.rstd = rstd.data();
     args.weight = ones.data();
-    args.dx = dx.data();
-    args.dweight = dweight.data();
-    args.dbias = dbias.data();
+    args.dx = {dx.data()};
+    args.dweight = {dweight.data()};
+    args.dbias = {dbias.data()};
     layernorm_backward<float>(Exec{}, args);
     for (std::int64_t i = 0; i < D; ++i) {
       double want = 0;
@@ -111,7 +111,7 @@ TEST_CASE("reductions have the same bits for any number of threads", "[parallel]
     for (const int count : {1, 2, 3, 5}) {
       const Threads threads(count);
       std::vector<float> y(static_cast<std::size_t>(outer * inner));
-      reduce<float>(Exec{}, {ReduceOp::sum, outer, n, inner, x.data(), y.data(), false});
+      reduce<float>(Exec{}, {ReduceOp::sum, outer, n, inner, x.data(), {y.data()}});
       if (first.empty()) first = y;
       CHECK(y == first);
     }
