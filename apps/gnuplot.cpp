@@ -9,6 +9,7 @@
 #include "apps/display_text.h"
 #include "apps/gnuplot_process.h"
 #include "apps/html.h"
+#include "tensor/round_up.h"
 
 namespace wedge::app {
 
@@ -85,7 +86,7 @@ Legend legend_of(const std::vector<std::string>& labels) {
   const int column = pixels(longest + 8), for_two = 2 * column + 100;
   const int width = count > 12 && for_two <= 1100 ? std::max(kWidth, for_two) : kWidth;
   const int columns = std::clamp((width - 100) / column, 1, 6);
-  return {width, columns, (count + columns - 1) / columns};
+  return {width, columns, ceil_div(count, columns)};
 }
 
 std::string script_of(const Curves& curves, ImageFormat format) {

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "autograd/node.h"
+#include "tensor/round_up.h"
 
 namespace wedge {
 namespace {
@@ -76,7 +77,7 @@ Tensor Variable::grad_buffer() const {
 
 Tensor empty_gradient(const Shape& shape, DType dtype, Device device) {
   if (device == Device::cpu || shape.size() != 2) return Tensor::empty(shape, dtype, device);
-  return Tensor::empty({(shape[0] + 7) / 8 * 8, shape[1]}, dtype, device).slice(0, 0, shape[0]);
+  return Tensor::empty({round_up(shape[0], 8), shape[1]}, dtype, device).slice(0, 0, shape[0]);
 }
 
 void Variable::set_value(Tensor value) const {

@@ -20,6 +20,7 @@
 #include "tensor/atomic_file.h"
 #include "tensor/check.h"
 #include "tensor/json.h"
+#include "tensor/round_up.h"
 
 namespace wedge {
 namespace {
@@ -151,7 +152,7 @@ class HeaderParser {
             data.size());
     const auto bytes = static_cast<std::uint64_t>(bits) / 8;
     require(bits % 8 == 0 && end - begin == bytes, "tensor {}: {} {} takes {} bytes, data_offsets give it {}",
-            quoted(name), dtype_name, to_string(shape), (bits + 7) / 8, end - begin);
+            quoted(name), dtype_name, to_string(shape), ceil_div(bits, 8), end - begin);
     return {type->dtype, dtype_name, std::move(shape), data.data() + begin, static_cast<std::size_t>(bytes)};
   }
 
@@ -302,7 +303,7 @@ void write_safetensors(const std::filesystem::path& path,
   } catch (const json::exception&) {
     throw Error(fmt::format("write_safetensors: {}: a name or metadata text is not UTF-8", path.string()));
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  text.resize(round_up(text.size(), 8), ' ');
   WEDGE_CHECK(text.size() <= kMaxHeaderBytes, "write_safetensors: {}: header takes {} bytes, the limit is {}",
               path.string(), text.size(), kMaxHeaderBytes);
 

@@ -13,6 +13,7 @@
 
 #include "tensor/check.h"
 #include "tensor/cuda/gpu.h"
+#include "tensor/round_up.h"
 
 namespace wedge {
 
@@ -41,10 +42,10 @@ constexpr Device kDevices[] = {Device::cpu, Device::cuda};
 
 // Sizes are rounded to eighths of a power of two: at most 12.5 % is wasted and near-equal sizes share a
 // block.
-std::size_t round_up(std::size_t bytes) {
+std::size_t block_size(std::size_t bytes) {
   std::size_t step = kAlignment;
   while (step * 16 <= bytes) step *= 2;
-  return std::max(kAlignment, (bytes + step - 1) / step * step);
+  return std::max(kAlignment, round_up(bytes, step));
 }
 
 // The blocks of one device. On the GPU a freed one may be handed out again at once: what still reads it comes
@@ -145,7 +146,7 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
   Pool& p = pool(device);
   const std::scoped_lock lock(p.mutex);
   guarded_ = p.guard_bands;
-  capacity_ = round_up(bytes + (guarded_ ? 2 * kBand : 0));
+  capacity_ = block_size(bytes + (guarded_ ? 2 * kBand : 0));
   if (device == Device::cuda) home_ = t_set_apart;
   std::byte* const block = take_block(p, home_.get(), capacity_, device);
   data_ = guarded_ ? block + kBand : block;

@@ -14,7 +14,7 @@ inline constexpr std::int64_t kRowBlock = 64;
 // parallel, then hands each column's total to finish(column, total).
 template <class T, class Body, class Finish>
 void sum_row_blocks(std::int64_t rows, std::int64_t width, Body&& body, Finish&& finish) {
-  const std::int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const std::int64_t blocks = ceil_div(rows, kRowBlock);
   std::vector<T> partials(static_cast<std::size_t>(blocks * width), T(0));
   parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)

@@ -26,7 +26,7 @@ void for_runs(std::int64_t n, Body&& body) {
 template <class T, class F>
 void by_packets(ConstArrayMap<T> x, ArrayMap<T> y, F f) {
   using Whole = Eigen::Map<ArrayX<T>, Eigen::Aligned64>;
-  const std::int64_t n = x.size(), padded = (n + 63) / 64 * 64;
+  const std::int64_t n = x.size(), padded = round_up(n, 64);
   if (n == padded && reinterpret_cast<std::uintptr_t>(y.data()) % 64 == 0) {
     Whole(y.data(), n) = f(x);
     return;

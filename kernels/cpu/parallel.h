@@ -7,13 +7,15 @@
 #include <cstdint>
 #include <exception>
 
+#include "tensor/round_up.h"
+
 namespace wedge::cpu {
 
 // Calls body(begin, end) on disjoint ranges that cover [0, n). Ranges start at multiples of `grain`, and a
 // thread gets nothing smaller, so small work stays on one thread.
 template <class Body>
 void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
-  const std::int64_t blocks = (n + grain - 1) / grain;
+  const std::int64_t blocks = ceil_div(n, grain);
   const int threads = static_cast<int>(std::min<std::int64_t>(omp_get_max_threads(), blocks));
   if (threads <= 1 || omp_in_parallel()) {
     if (n > 0) body(std::int64_t{0}, n);

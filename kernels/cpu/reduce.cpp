@@ -33,9 +33,9 @@ void store(const Reduce<T>& args, std::int64_t at, double value) {
 
 template <class T>
 void reduce_one_row(const Reduce<T>& args) {
-  const std::int64_t part = (args.n + kParts - 1) / kParts;
+  const std::int64_t part = ceil_div(args.n, kParts);
   double parts[kParts];
-  const std::int64_t count = (args.n + part - 1) / part;
+  const std::int64_t count = ceil_div(args.n, part);
   parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
       parts[p] = reduce_run(args.op, args.x + p * part, std::min(part, args.n - p * part));
@@ -57,7 +57,7 @@ void reduce_last(const Reduce<T>& args) {
 template <class T>
 void reduce_columns(const Reduce<T>& args) {
   constexpr std::int64_t kColumns = 128;
-  const std::int64_t per_outer = (args.inner + kColumns - 1) / kColumns;
+  const std::int64_t per_outer = ceil_div(args.inner, kColumns);
   const std::int64_t grain =
       std::max<std::int64_t>(1, kElementGrain / std::max<std::int64_t>(1, args.n * kColumns));
   parallel_for(args.outer * per_outer, grain, [&](std::int64_t begin, std::int64_t end) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/cpu/vector.h"
+#include "tensor/round_up.h"
 
 namespace wedge::cpu {
 
@@ -123,7 +124,7 @@ template <int R, class T>
 void pack_panels(const T* in, std::int64_t ld, bool along_depth, std::int64_t depth, std::int64_t count,
                  T* out) {
   constexpr int L = kLanes<T>;
-  static_assert(((R + L - 1) / L * L - R) * sizeof(T) <= 64, "what is written behind a panel");
+  static_assert((round_up(R, L) - R) * sizeof(T) <= 64, "what is written behind a panel");
   const std::int64_t stride = panel_stride<R, T>(depth), whole = count / R, rest = count % R;
   if (!along_depth) {
     for (std::int64_t k = 0; k < depth; ++k)

@@ -85,7 +85,7 @@ std::int64_t for_tables(std::span<const AdamWTensor<T>> tensors, Wanted&& wanted
   };
   for (const AdamWTensor<T>& tensor : tensors) {
     if (tensor.n == 0 || !wanted(tensor)) continue;
-    const std::int64_t pieces = (tensor.n + kPiece - 1) / kPiece;
+    const std::int64_t pieces = ceil_div(tensor.n, kPiece);
     if (pieces > std::numeric_limits<int>::max() / 2) fail("adamw", "a tensor has too many elements");
     if (table.count == kTensors || table.pieces > std::numeric_limits<int>::max() / 2) flush();
     table.first_piece[table.count] = table.pieces;

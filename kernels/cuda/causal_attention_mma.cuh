@@ -227,9 +227,9 @@ struct Eight<BFloat16> {
 // kRows rows on their way from global to shared memory, in the registers of a block of kBlock threads.
 template <class T, int kWidth, int kRows, int kBlock = kThreads>
 struct RowsInFlight {
-  static constexpr int kAcross = kWidth / 8;                 // threads of a row, all in one warp
-  static constexpr int kDown = kBlock / kAcross;             // rows between two of a thread
-  static constexpr int kEach = (kRows + kDown - 1) / kDown;  // of a thread
+  static constexpr int kAcross = kWidth / 8;            // threads of a row, all in one warp
+  static constexpr int kDown = kBlock / kAcross;        // rows between two of a thread
+  static constexpr int kEach = ceil_div(kRows, kDown);  // of a thread
 
   Eight<T> x[kEach];
 

@@ -34,7 +34,7 @@ struct ColumnTile {
   std::int64_t D, column, first, end;
 
   __device__ ColumnTile(std::int64_t rows, std::int64_t D_) : D(D_) {
-    const std::int64_t each = (rows + gridDim.y - 1) / gridDim.y, begin = each * blockIdx.y;
+    const std::int64_t each = ceil_div(rows, gridDim.y), begin = each * blockIdx.y;
     column = static_cast<std::int64_t>(blockIdx.x) * kColumns + threadIdx.x % kWarp * kWidth;
     first = begin + threadIdx.x / kWarp;
     end = column < D ? (begin + each < rows ? begin + each : rows) : 0;

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kTotalThreads)
   const std::int32_t id = sorted[piece.end - 1].id;
   if (!piece.goes_on || (piece.from_before && sorted[piece.begin].id == id)) return;
   // The last piece that begins with this id, number + 1 at least.
-  std::int64_t last = number + 1, beyond = (rows + kPiece - 1) / kPiece;
+  std::int64_t last = number + 1, beyond = ceil_div(rows, kPiece);
   while (beyond - last > 1) {
     const std::int64_t middle = (last + beyond) / 2;
     (sorted[middle * kPiece].id == id ? last : beyond) = middle;

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
   const int thread = static_cast<int>(threadIdx.x), warp = warp_of_block(), D = static_cast<int>(n.D);
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int rows = static_cast<int>(n.rows - first_row < kRows ? n.rows - first_row : kRows);
-  const int steps = (D + kTileDepth - 1) / kTileDepth;
+  const int steps = ceil_div(D, kTileDepth);
 
   const auto bring = [&](int step) {
     if (step < steps) {

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
   const int thread = static_cast<int>(threadIdx.x), D = static_cast<int>(n.D);
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
   const int rows = static_cast<int>(n.rows - first_row < kRows ? n.rows - first_row : kRows);
-  const int tiles = (D + kTileDepth - 1) / kTileDepth;  // of h, of g, and pairs of the weight's
+  const int tiles = ceil_div(D, kTileDepth);  // of h, of g, and pairs of the weight's
 
   for (int at = thread; at < 2 * kRows * (kWidest / 4); at += kThreads) {
     const int column = at % (kWidest / 4) * 4, row = at / (kWidest / 4) % kRows,

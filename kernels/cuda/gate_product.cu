@@ -60,10 +60,10 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   auto* const stages = dynamic_shared<BFloat16>();  // [stages, rows + columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
   // Blocks of the same rows are neighbours.
-  const std::int64_t across = (n.D + Tile::kColumns - 1) / Tile::kColumns;
+  const std::int64_t across = ceil_div(n.D, Tile::kColumns);
   const std::int64_t first_row = blockIdx.x / across * Tile::kRows;
   const std::int64_t first_column = blockIdx.x % across * Tile::kColumns;
-  const int steps_each = static_cast<int>((n.D + kTileDepth - 1) / kTileDepth), steps = 2 * steps_each;
+  const int steps_each = static_cast<int>(ceil_div(n.D, kTileDepth)), steps = 2 * steps_each;
 
   const auto bring = [&](int step) {
     if (step < steps) {

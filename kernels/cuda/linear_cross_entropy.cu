@@ -34,11 +34,11 @@ __global__ void linear_cross_entropy_mean_kernel(std::int64_t rows, const double
 // How many of `all` rows to take at a time, in chunks of about one size that fill at most `bytes` each; never
 // fewer than a tile of the products has.
 std::int64_t rows_in(std::int64_t bytes, std::size_t row_bytes, std::int64_t all) {
-  const auto tiles = [](std::int64_t rows) { return (rows + kRowsOfTile - 1) / kRowsOfTile; };
+  const auto tiles = [](std::int64_t rows) { return ceil_div(rows, kRowsOfTile); };
   const std::int64_t fit = bytes / static_cast<std::int64_t>(row_bytes) / kRowsOfTile;
   const std::int64_t most = fit < 1 ? 1 : fit;
-  const std::int64_t chunks = (tiles(all) + most - 1) / most;
-  const std::int64_t rows = chunks <= 1 ? all : (tiles(all) + chunks - 1) / chunks * kRowsOfTile;
+  const std::int64_t chunks = ceil_div(tiles(all), most);
+  const std::int64_t rows = chunks <= 1 ? all : ceil_div(tiles(all), chunks) * kRowsOfTile;
   return rows < all ? rows : all;
 }
 

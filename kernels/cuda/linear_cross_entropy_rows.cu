@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreadsOfBlock) linear_cross_entropy_rows_ker
 template <class In>
 constexpr std::int64_t ahead_bytes(std::int64_t V, int threads) {
   const std::int64_t step = kEach<In> * threads;
-  return (V + step - 1) / step * step * static_cast<std::int64_t>(sizeof(In));
+  return round_up(V, step) * static_cast<std::int64_t>(sizeof(In));
 }
 
 template <class In>

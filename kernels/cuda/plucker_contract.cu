@@ -24,7 +24,7 @@ struct ContractTile {
                 kGroups * kRows * kPartPitch * sizeof(float));
 
   static std::size_t bytes(std::int64_t D) {
-    const auto depth = static_cast<std::size_t>((D + kDepth - 1) / kDepth * kDepth);
+    const auto depth = static_cast<std::size_t>(round_up(D, kDepth));
     return (static_cast<std::size_t>(kRows) * depth + kStages * std::size_t{kStage}) * sizeof(BFloat16);
   }
   // Whether a block finds room in shared memory; of an H100's an A100's part.
@@ -155,10 +155,10 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
   const int warp = warp_of_block();
   const int row_warp = warp % Tile::kRowWarps, group = warp / Tile::kRowWarps;
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kRows;
-  const int depths = static_cast<int>((n.D + Tile::kDepth - 1) / Tile::kDepth);
+  const int depths = static_cast<int>(ceil_div(n.D, Tile::kDepth));
   // Of each group of warps, which has passes · kSteps steps one after another.
   constexpr int kAtOnce = Tile::kGroups * Tile::kSteps;
-  const int passes = (steps + kAtOnce - 1) / kAtOnce;
+  const int passes = ceil_div(steps, kAtOnce);
 
   // Unit by unit: 64 columns of two steps of every group, then the next columns, then the next two steps.
   int next_pass = 0, next_stage = 0;

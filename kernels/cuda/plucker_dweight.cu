@@ -69,14 +69,14 @@ __global__ void __launch_bounds__(Tile::kThreadsOfBlock)
       reinterpret_cast<T*>(gradients + Tile::kStages * Tile::kGradients);  // [stages, z and s, rows, R]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
   // Blocks of the same rows are neighbours.
-  const int step_tiles = (steps + Tile::kSteps - 1) / Tile::kSteps;
-  const std::int64_t tiles = (n.D + Tile::kColumns - 1) / Tile::kColumns * step_tiles;
+  const int step_tiles = ceil_div(steps, Tile::kSteps);
+  const std::int64_t tiles = ceil_div(n.D, Tile::kColumns) * step_tiles;
   const std::int64_t piece = blockIdx.x / tiles, tile = blockIdx.x % tiles;
   const std::int64_t first_column = tile / step_tiles * Tile::kColumns;
   const int first_step = static_cast<int>(tile % step_tiles) * Tile::kSteps;
   const std::int64_t first = piece * piece_rows;
   const std::int64_t end = first + piece_rows < n.rows ? first + piece_rows : n.rows;
-  const int chunks = static_cast<int>((end - first + Tile::kRows - 1) / Tile::kRows);
+  const int chunks = static_cast<int>(ceil_div(end - first, Tile::kRows));
 
   const auto bring = [&](int chunk) {
     if (chunk < chunks) {
@@ -206,11 +206,10 @@ template <class Tile, class T>
 void launch_tiles(const Exec& exec, const Sizes& n, const T* z, const T* s, const Rounded& dg, float* dweight,
                   bool add) {
   const int steps = ring_steps(n.R);
-  const std::int64_t tiles = Tile::tiles(n.D, steps), most = (n.rows + kPieceRows - 1) / kPieceRows;
+  const std::int64_t tiles = Tile::tiles(n.D, steps), most = ceil_div(n.rows, kPieceRows);
   std::int64_t pieces = std::clamp<std::int64_t>(kMostBlocks / tiles, 1, most);
-  const std::int64_t piece_rows =
-      ((n.rows + pieces - 1) / pieces + Tile::kRows - 1) / Tile::kRows * Tile::kRows;
-  pieces = (n.rows + piece_rows - 1) / piece_rows;
+  const std::int64_t piece_rows = round_up(ceil_div(n.rows, pieces), Tile::kRows);
+  pieces = ceil_div(n.rows, piece_rows);
   const std::int64_t count = tiles * Tile::kFours;
   const Scratch<float4> parts(pieces * count);
   launch("plucker_linear_dweight_ring", plucker_linear_dweight_ring_kernel<Tile, T>,

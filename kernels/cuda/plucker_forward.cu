@@ -28,7 +28,7 @@ struct FewRows {
   static constexpr int kPitch = kColumns + 8, kSums = 16 * kPitch;
 
   static std::size_t bytes(int steps) {
-    const auto units = static_cast<std::size_t>((steps + kSteps - 1) / kSteps);
+    const auto units = static_cast<std::size_t>(ceil_div(steps, kSteps));
     const std::size_t weights = units * kSteps * kWeights * sizeof(BFloat16);
     return std::max(weights, kThreadsOfBlock / kWarp * kSums * sizeof(float));
   }
@@ -81,10 +81,10 @@ __global__ void __launch_bounds__(FewRows::kThreadsOfBlock)
   auto* const weights = dynamic_shared<BFloat16>();  // [steps, columns, 32]
   const int thread = static_cast<int>(threadIdx.x), lane = lane_of_warp();
   // Blocks of the same rows are neighbours.
-  const std::int64_t across = (n.D + Tile::kColumns - 1) / Tile::kColumns;
+  const std::int64_t across = ceil_div(n.D, Tile::kColumns);
   const std::int64_t warp_row = blockIdx.x / across * Tile::kRows + thread / kWarp * 16;
   const std::int64_t first_column = blockIdx.x % across * Tile::kColumns;
-  const int units = (steps + Tile::kSteps - 1) / Tile::kSteps;
+  const int units = ceil_div(steps, Tile::kSteps);
 
   // Rows lane / 4 and lane / 4 + 8 of the warp, or the last of all.
   std::int64_t rows[2];
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(ManyRows::kThreadsOfBlock)
   BFloat16* const weights = features + 2 * Tile::kRows * kRing;  // [stages, columns, 32]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = lane_of_warp();
   // Blocks of the same rows are neighbours.
-  const std::int64_t across = (n.D + Tile::kColumns - 1) / Tile::kColumns;
+  const std::int64_t across = ceil_div(n.D, Tile::kColumns);
   const std::int64_t first_row = blockIdx.x / across * Tile::kRows;
   const std::int64_t first_column = blockIdx.x % across * Tile::kColumns;
 

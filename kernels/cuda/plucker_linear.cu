@@ -24,6 +24,8 @@
 // backward z and s three times, dg three times, W once a chunk, the partials of dweight, q and dz's own part.
 #include "kernels/plucker_linear.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/plucker_products.cuh"
@@ -90,7 +92,7 @@ template <class T>
 __global__ void __launch_bounds__(kProductThreads)
     plucker_linear_product_kernel(Sizes n, const T* z, const T* s, const T* weight, const T* bias, T* g) {
   // Blocks of the same rows are neighbours.
-  const std::int64_t tiles = (n.D + kProductTile - 1) / kProductTile;
+  const std::int64_t tiles = ceil_div(n.D, kProductTile);
   const std::int64_t row = blockIdx.x / tiles * kProductTile, column = blockIdx.x % tiles * kProductTile;
   float sums[4][4];
   product_tile(FeatureOperand<T, true>(n, z, s, row, n.rows),
@@ -111,8 +113,8 @@ template <class T>
 __global__ void __launch_bounds__(kProductThreads)
     plucker_linear_dweight_kernel(Sizes n, std::int64_t piece_rows, const T* z, const T* s, const T* dg,
                                   float* out, bool add) {
-  const std::int64_t d_tiles = (n.D + kProductTile - 1) / kProductTile;
-  const std::int64_t p_tiles = (n.P + kProductTile - 1) / kProductTile;
+  const std::int64_t d_tiles = ceil_div(n.D, kProductTile);
+  const std::int64_t p_tiles = ceil_div(n.P, kProductTile);
   const std::int64_t piece = blockIdx.x / (d_tiles * p_tiles), tile = blockIdx.x % (d_tiles * p_tiles);
   const std::int64_t row = tile / p_tiles * kProductTile, column = tile % p_tiles * kProductTile;
   const std::int64_t first = piece * piece_rows, left = n.rows - first;
@@ -256,10 +258,8 @@ void dweight_backward(const Exec& exec, const Sizes& n, const PluckerLinearBackw
   if (count == 0) return;
   const std::int64_t tiles =
       static_cast<std::int64_t>(blocks_for(n.D, kProductTile)) * blocks_for(n.P, kProductTile);
-  std::int64_t pieces = (kWantedBlocks + tiles - 1) / tiles;
-  if (pieces > (n.rows + kDweightPieceRows - 1) / kDweightPieceRows)
-    pieces = (n.rows + kDweightPieceRows - 1) / kDweightPieceRows;
-  const std::int64_t piece_rows = pieces > 0 ? (n.rows + pieces - 1) / pieces : 0;
+  const std::int64_t pieces = std::min(ceil_div(kWantedBlocks, tiles), ceil_div(n.rows, kDweightPieceRows));
+  const std::int64_t piece_rows = pieces > 0 ? ceil_div(n.rows, pieces) : 0;
 
   const auto launch_pieces = [&](float* out, bool add) {
     launch("plucker_linear_dweight", plucker_linear_dweight_kernel<T>, blocks_for(tiles * pieces, 1),
@@ -356,7 +356,7 @@ void plucker_linear_backward(const Exec& exec, const PluckerLinearBackward<T>& a
   if constexpr (std::is_same_v<T, BFloat16>) at_hand = args.dg;
   const bool is_rounded = at_hand != nullptr && n.D % 8 == 0 && all_aligned(16, at_hand);
   const bool rounds = on_cores && !is_rounded;
-  const std::int64_t pitch = (n.D + 7) / 8 * 8;
+  const std::int64_t pitch = round_up(n.D, 8);
   const Scratch<BFloat16> copy(rounds ? n.rows * pitch : 0);
   if ((args.dbias || rounds) && n.D > 0) {
     const ColumnSums<1> sums(n.rows, n.D);

@@ -41,14 +41,14 @@ Boxes boxes_for(std::int64_t outer, std::int64_t n, std::int64_t inner, bool may
   while (lanes * columns < kThreads && columns < inner) columns *= 2;
   const int groups = kThreads / (lanes * columns);
   Boxes boxes{outer, n, inner, groups, lanes, columns, 0, 0, 1, n};
-  boxes.column_blocks = (inner + columns - 1) / columns;
-  boxes.outer_blocks = (outer + groups - 1) / groups;
+  boxes.column_blocks = ceil_div(inner, columns);
+  boxes.outer_blocks = ceil_div(outer, groups);
   if (may_cut) {
     const std::int64_t wanted = kBlocks / std::max<std::int64_t>(1, boxes.items());
     const std::int64_t worth = n / (lanes * kStepsPerPiece);
     const std::int64_t pieces = std::max<std::int64_t>(1, std::min(wanted, worth));
-    boxes.piece = std::max<std::int64_t>(1, (n + pieces - 1) / pieces);
-    boxes.pieces = std::max<std::int64_t>(1, (n + boxes.piece - 1) / boxes.piece);
+    boxes.piece = std::max<std::int64_t>(1, ceil_div(n, pieces));
+    boxes.pieces = std::max<std::int64_t>(1, ceil_div(n, boxes.piece));
   }
   return boxes;
 }

@@ -78,8 +78,9 @@ void copy_strided(const StridedCopy& args, DType to_dtype, DType from_dtype) {
     visit_dtype(from_dtype, [&]<class From>(From) {
       if (is_dense(args) && all_aligned(alignof(Eight<To>), args.to) &&
           all_aligned(alignof(Eight<From>), args.from))
-        return launch("copy_dense", copy_dense_kernel<To, From>, blocks_for((n + 7) / 8, kThreads), kThreads,
-                      0, stream(), static_cast<To*>(args.to), static_cast<const From*>(args.from), n);
+        return launch("copy_dense", copy_dense_kernel<To, From>, blocks_for(ceil_div(n, 8), kThreads),
+                      kThreads, 0, stream(), static_cast<To*>(args.to), static_cast<const From*>(args.from),
+                      n);
       launch("copy_strided", copy_strided_kernel<To, From>, blocks_for(n, kThreads), kThreads, 0, stream(),
              args, n);
     });

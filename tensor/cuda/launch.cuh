@@ -13,6 +13,7 @@
 
 #include "tensor/cuda/check.h"
 #include "tensor/host_device.h"
+#include "tensor/round_up.h"
 
 namespace wedge::cu {
 
@@ -91,7 +92,7 @@ inline constexpr std::int64_t kMaxGrid = std::int64_t{1} << 30;  // of grid.x; t
 
 // Blocks of `per_block` that cover n, at most `limit`: kernels stride over what is left.
 inline unsigned blocks_for(std::int64_t n, std::int64_t per_block, std::int64_t limit = kMaxGrid) {
-  const std::int64_t blocks = (n + per_block - 1) / per_block;
+  const std::int64_t blocks = ceil_div(n, per_block);
   return static_cast<unsigned>(blocks < limit ? blocks : limit);
 }
 

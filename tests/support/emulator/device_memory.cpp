@@ -12,16 +12,13 @@
 
 #include "arena.h"
 #include "tensor/check.h"
+#include "tensor/round_up.h"
 
 namespace wedge::emulator {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
-
-std::size_t round_up(std::size_t n, std::size_t to) {
-  return (n + to - 1) / to * to;
-}
 
 // Bytes that a block takes of the arena, bands included.
 std::size_t room(std::size_t bytes) {
