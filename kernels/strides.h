@@ -2,35 +2,21 @@
 #pragma once
 
 #include "kernels/elementwise.h"
+#include "tensor/shape.h"
 
 namespace wedge {
 
-// Neighbouring dimensions over which both operands step evenly become one, so that equal dense shapes are a
-// single row. The rank is at least 1 afterwards.
+// With merge_dimensions() on both operands, so that equal dense shapes are a single row. The rank is at least
+// 1 afterwards.
 template <class T>
-Binary<T> collapse(const Binary<T>& args) {
-  Binary<T> out = args;
-  out.rank = 0;
-  for (int d = 0; d < args.rank; ++d) {
-    if (args.sizes[d] == 1) continue;
-    const int last = out.rank - 1;
-    if (last >= 0 && out.a_strides[last] == args.a_strides[d] * args.sizes[d] &&
-        out.b_strides[last] == args.b_strides[d] * args.sizes[d]) {
-      out.sizes[last] *= args.sizes[d];
-      out.a_strides[last] = args.a_strides[d];
-      out.b_strides[last] = args.b_strides[d];
-    } else {
-      out.sizes[out.rank] = args.sizes[d];
-      out.a_strides[out.rank] = args.a_strides[d];
-      out.b_strides[out.rank++] = args.b_strides[d];
-    }
+Binary<T> collapse(Binary<T> args) {
+  args.rank = merge_dimensions(args.rank, args.sizes, args.a_strides, args.b_strides);
+  if (args.rank == 0) {
+    args.rank = 1;
+    args.sizes[0] = 1;
+    args.a_strides[0] = args.b_strides[0] = 0;
   }
-  if (out.rank == 0) {
-    out.rank = 1;
-    out.sizes[0] = 1;
-    out.a_strides[0] = out.b_strides[0] = 0;
-  }
-  return out;
+  return args;
 }
 
 }  // namespace wedge

@@ -30,6 +30,20 @@ std::string to_string(const Shape& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
+int merge_dimensions(int rank, std::int64_t* sizes, std::int64_t* a_strides, std::int64_t* b_strides) {
+  int last = -1;
+  for (int d = 0; d < rank; ++d) {
+    const std::int64_t size = sizes[d], a = a_strides[d], b = b_strides[d];
+    if (size == 1) continue;
+    const bool evenly = last >= 0 && a_strides[last] == size * a && b_strides[last] == size * b;
+    if (!evenly) ++last;
+    sizes[last] = evenly ? sizes[last] * size : size;
+    a_strides[last] = a;
+    b_strides[last] = b;
+  }
+  return last + 1;
+}
+
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   const Shape& longer = a.size() >= b.size() ? a : b;
   const Shape& shorter = a.size() >= b.size() ? b : a;

@@ -21,6 +21,10 @@ Strides contiguous_strides(const Shape& shape);
 // "[2, 3]"
 std::string to_string(const Shape& shape);
 
+// Makes neighbouring dimensions one where both operands step through them evenly, in place; returns how many
+// are left: 0 for a single element.
+int merge_dimensions(int rank, std::int64_t* sizes, std::int64_t* a_strides, std::int64_t* b_strides);
+
 // NumPy's rule: align right, sizes must be equal or 1. Throws wedge::Error naming `op` when the shapes do not
 // fit.
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op);

@@ -28,27 +28,17 @@ void for_each_offset(const Shape& shape, const Strides& strides, F&& f) {
   }
 }
 
-// The arguments of a copy on the GPU; neighbouring dimensions that both sides step through evenly are one.
+// The arguments of a copy on the GPU.
 cu::StridedCopy strided_copy(const Tensor& to, const Tensor& from) {
-  cu::StridedCopy args{0, {}, {}, {}, to.raw(), from.raw()};
-  for (int d = 0; d < to.rank(); ++d) {
-    const std::int64_t size = to.shape()[d], to_stride = to.strides()[d], from_stride = from.strides()[d];
-    if (size == 1) continue;
-    const int last = args.rank - 1;
-    if (last >= 0 && args.to_strides[last] == size * to_stride &&
-        args.from_strides[last] == size * from_stride) {
-      args.sizes[last] *= size;
-      args.to_strides[last] = to_stride;
-      args.from_strides[last] = from_stride;
-      continue;
-    }
-    WEDGE_CHECK(args.rank < cu::StridedCopy::kMaxRank, "tensor: at most {} dimensions on a GPU, got {}",
-                cu::StridedCopy::kMaxRank, to_string(to.shape()));
-    args.sizes[args.rank] = size;
-    args.to_strides[args.rank] = to_stride;
-    args.from_strides[args.rank] = from_stride;
-    ++args.rank;
-  }
+  Shape sizes = to.shape();
+  Strides to_strides = to.strides(), from_strides = from.strides();
+  const int rank = merge_dimensions(to.rank(), sizes.data(), to_strides.data(), from_strides.data());
+  WEDGE_CHECK(rank <= cu::StridedCopy::kMaxRank, "tensor: at most {} dimensions on a GPU, got {}",
+              cu::StridedCopy::kMaxRank, to_string(to.shape()));
+  cu::StridedCopy args{rank, {}, {}, {}, to.raw(), from.raw()};
+  std::copy_n(sizes.begin(), rank, args.sizes);
+  std::copy_n(to_strides.begin(), rank, args.to_strides);
+  std::copy_n(from_strides.begin(), rank, args.from_strides);
   return args;
 }
 

@@ -28,6 +28,15 @@ TEST_CASE("shapes print as lists", "[shape]") {
   CHECK(to_string(Shape{2, 30}) == "[2, 30]");
 }
 
+TEST_CASE("dimensions that both operands step through evenly are one", "[shape]") {
+  Shape sizes = {2, 1, 3, 4, 5};
+  Strides dense = {60, 7, 20, 5, 1}, broadcast = {12, 7, 4, 1, 0};  // over the last
+  REQUIRE(merge_dimensions(5, sizes.data(), dense.data(), broadcast.data()) == 2);
+  CHECK((sizes[0] == 24 && dense[0] == 5 && broadcast[0] == 1));
+  CHECK((sizes[1] == 5 && dense[1] == 1 && broadcast[1] == 0));
+  CHECK(merge_dimensions(0, nullptr, nullptr, nullptr) == 0);
+}
+
 TEST_CASE("broadcasting follows NumPy", "[shape]") {
   CHECK(broadcast_shapes({2, 3}, {2, 3}, "op") == Shape{2, 3});
   CHECK(broadcast_shapes({2, 3}, {3}, "op") == Shape{2, 3});
