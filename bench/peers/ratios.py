@@ -102,6 +102,11 @@ def show(number, form=".4f"):
     return format(number, form) if number else "-"
 
 
+def variant_of(name, form, graph=False):
+    """What a line calls a variant of PyTorch's: how it runs, captured in a graph or not, and of which form."""
+    return name + "_graph" * graph + ("" if form == "plain" else f"+{form}")
+
+
 def kind(variant):
     """eager, eager_graph or compile, which is all that is compiled."""
     name = variant.split("+")[0]

@@ -166,9 +166,8 @@ def described(command):
     if "--model" not in command:
         return {}
     value = {word: command[i + 1] for i, word in enumerate(command[:-1])}
-    variant = value.get("--compile", "eager") + "_graph" * ("--graph" in command)
-    form = value["--form"]
-    return {"model": value["--model"], "amp": "--amp" in command, "variant": variant + ("" if form == "plain" else f"+{form}")}
+    return {"model": value["--model"], "amp": "--amp" in command,
+            "variant": ratios.variant_of(value.get("--compile", "eager"), value["--form"], "--graph" in command)}
 
 
 def prepare(parts, jobs, run):

@@ -34,6 +34,8 @@ import time
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import ratios
+
 COMPILE_MODES = {"compile": "max-autotune", "compile_graph": "max-autotune-no-cudagraphs",
                  "compile_quick": "reduce-overhead"}
 VARIANTS = ("eager", "eager_graph", *COMPILE_MODES)
@@ -267,8 +269,8 @@ def report(args, case, forms, inputs, parameters=(), precisions=("float32", "amp
         for of_pass in args.passes:
             for variant in args.variants:
                 for form in (form for form in forms if is_wanted(form, variant)):
-                    name = variant if form == "plain" else f"{variant}+{form}"
-                    line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": name, "precision": precision}
+                    line = {"side": "pytorch", "case": case, "pass": of_pass, "variant": ratios.variant_of(variant, form),
+                            "precision": precision}
                     print(json.dumps(line | figure(args, variant, form, forms[form], inputs, parameters, of_pass, precision)
                                      | stamp(args)), flush=True)
 

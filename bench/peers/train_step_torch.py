@@ -25,6 +25,7 @@ import time
 
 import torch
 
+import ratios
 import timing
 from reference_models import ModelConfig, make_model
 from timing import at_least
@@ -162,7 +163,7 @@ def add_setup(parser):
 
 def variant(args):
     """What the step is called: eager or the mode, and how it is captured and formed."""
-    return (args.compile or "eager") + "_graph" * args.graph + ("" if args.form == "plain" else f"+{args.form}")
+    return ratios.variant_of(args.compile or "eager", args.form, args.graph)
 
 
 def check_setup(parser, args):
