@@ -47,7 +47,7 @@ CheckpointData load_checkpoint_data(const Words& words) {
   data::Corpus corpus =
       data::load_corpus(config.data, {split}, has_vocabulary ? &checkpoint.vocabulary : nullptr);
   WEDGE_CHECK(corpus.vocab_size == checkpoint.vocab_size, "{}: its vocabulary has {} entries, the data's {}",
-              checkpoint.path.string(), checkpoint.vocab_size, corpus.vocab_size);
+              checkpoint.file.path().string(), checkpoint.vocab_size, corpus.vocab_size);
   data::Blocks blocks(corpus.tokens(split), config.data.max_context_len, data::name_of(split));
   use_threads(config.train.threads);
   auto model = load_model(checkpoint, resolve_device(config.train.device));

@@ -7,7 +7,6 @@
 #include "apps/run_dir.h"
 #include "models/checkpoint.h"
 #include "tensor/check.h"
-#include "tensor/safetensors.h"
 
 namespace wedge::app {
 
@@ -93,19 +92,18 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
   return metadata;
 }
 
-std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
-  const std::filesystem::path file = find_file(path);
-  WEDGE_CHECK(!SafetensorsFile(file).metadata().contains("progress"),
+SafetensorsFile open_checkpoint(const std::filesystem::path& path) {
+  SafetensorsFile file(find_file(path));
+  WEDGE_CHECK(!file.metadata().contains("progress"),
               "{}: the state of a run, from which training goes on; expected a checkpoint, such as {}",
-              file.string(), RunFolder{file.parent_path()}.best().string());
+              file.path().string(), RunFolder{file.path().parent_path()}.best().string());
   return file;
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  Checkpoint checkpoint;
-  checkpoint.path = find_checkpoint(path);
-  const SafetensorsFile file(checkpoint.path);
-  const std::string name = checkpoint.path.string();
+  Checkpoint checkpoint{open_checkpoint(path)};
+  const SafetensorsFile& file = checkpoint.file;
+  const std::string name = file.path().string();
   const std::string& version = value_of(file, "format_version");
   WEDGE_CHECK(version == kFormatVersion, "{}: format version '{}', this wedge reads {}", name, version,
               kFormatVersion);
@@ -136,7 +134,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, Device device) {
   auto model = std::make_unique<LanguageModel>(complete_model(checkpoint.config, checkpoint.vocab_size),
                                                checkpoint.config.seed, DType::f32, device);
-  load_weights(checkpoint.path, *model);
+  load_weights(checkpoint.file, *model);
   return model;
 }
 

@@ -9,6 +9,7 @@
 
 #include "apps/config.h"
 #include "models/language_model.h"
+#include "tensor/safetensors.h"
 
 namespace wedge::app {
 
@@ -20,18 +21,18 @@ std::map<std::string, std::string> make_metadata(const Config& config, std::int6
                                                  const std::vector<std::string>& vocabulary);
 
 struct Checkpoint {
-  std::filesystem::path path;
-  Config config;  // the keys that are kept (Key::in_checkpoint); the rest as by default
+  SafetensorsFile file;
+  Config config = {};  // the keys that are kept (Key::in_checkpoint); the rest as by default
   std::int64_t vocab_size = 0;
-  std::vector<std::string> vocabulary;  // empty: none was stored
+  std::vector<std::string> vocabulary = {};  // empty: none was stored
 };
 
-// The file that `path` means: of a folder the best.safetensors in it. Throws wedge::Error, one line with the
-// path, for a file that is no .safetensors, the folder of a multirun or of a run that has no checkpoint, or a
-// run's state.
-std::filesystem::path find_checkpoint(const std::filesystem::path& path);
+// Opens the file that `path` means: of a folder the best.safetensors in it. Throws wedge::Error, one line with
+// the path, for a file that is no .safetensors, the folder of a multirun or of a run that has no checkpoint,
+// or a run's state.
+SafetensorsFile open_checkpoint(const std::filesystem::path& path);
 
-// Reads the metadata of find_checkpoint(path). Throws wedge::Error as that does, and when the file has no
+// Reads the metadata of open_checkpoint(path). Throws wedge::Error as that does, and when the file has no
 // metadata of wedge's, or its tensors are not those of the model that it describes.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 

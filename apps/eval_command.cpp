@@ -36,7 +36,7 @@ int run_eval(const Words& words) {
   const Bf16ProductsGuard reduced(loaded.config.train.amp, loaded.config.train.amp_on_cpu);
   const Evaluation evaluation = evaluate(*loaded.model, loaded.blocks, loaded.config.train.batch_size);
   WEDGE_CHECK(std::isfinite(evaluation.mean_over_tokens), "{}: the loss is not finite",
-              loaded.checkpoint.path.string());
+              loaded.checkpoint.file.path().string());
   print(Json{{"loss", evaluation.mean_over_tokens},
              {"perplexity", std::exp(evaluation.mean_over_tokens)},
              {"tokens", evaluation.tokens}}

@@ -48,8 +48,8 @@ examples:
 int run_inspect(const Words& words) {
   const std::int64_t max_tokens = words.integer("max_tokens", 1).value_or(8192);
   const CheckpointData loaded = load_checkpoint_data(words);
-  check_finite(*loaded.model, loaded.checkpoint.path);
-  const fs::path out = words.text("out").value_or(fs::absolute(loaded.checkpoint.path).parent_path());
+  check_finite(*loaded.model, loaded.checkpoint.file.path());
+  const fs::path out = words.text("out").value_or(fs::absolute(loaded.checkpoint.file.path()).parent_path());
   const std::int64_t L = loaded.blocks.context_len();
   const std::int64_t count = std::clamp<std::int64_t>(max_tokens / L, 1, loaded.blocks.count());
   std::vector<std::vector<std::int32_t>> blocks;
@@ -60,7 +60,7 @@ int run_inspect(const Words& words) {
   loaded.model->set_training(false);
   const Inspection inspection = inspect(*loaded.model, blocks);
 
-  const std::string name = valid_utf8(loaded.checkpoint.path.string());  // as JSON must be
+  const std::string name = valid_utf8(loaded.checkpoint.file.path().string());  // as JSON must be
   Json json = {{"checkpoint", name},
                {"model", loaded.config.model.tensor_lifting_strategy},
                {"split", data::name_of(loaded.split)}};

@@ -31,9 +31,9 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, const data::Corp
   auto model = std::make_unique<LanguageModel>(complete_model(config, corpus.vocab_size), config.seed,
                                                DType::f32, resolve_device(config.train.device));
   if (config.train.init_from && !goes_on) {
-    const std::filesystem::path file = find_checkpoint(*config.train.init_from);
+    const SafetensorsFile file = open_checkpoint(*config.train.init_from);
     load_weights(file, *model);
-    check_finite(*model, file);
+    check_finite(*model, file.path());
   }
   return model;
 }

@@ -24,21 +24,20 @@ void save_weights(const std::filesystem::path& path, const Module& model,
   write_safetensors(path, tensors, metadata);
 }
 
-void load_weights(const std::filesystem::path& path, Module& model) {
-  const SafetensorsFile file(path);
+void load_weights(const SafetensorsFile& file, Module& model) {
+  const std::string path = file.path().string();
   const NamedParameters parameters = model.named_parameters();
   const auto has = [&](const std::string& name) {
     return std::ranges::any_of(parameters, [&](const auto& p) { return p.first == name; });
   };
   for (const auto& [name, entry] : file.entries()) {
     if (is_torch_buffer(name) || has(name)) continue;
-    WEDGE_CHECK(name == kHead && file.contains(kEmbedding), "{}: this model has no parameter {}",
-                path.string(), name);
+    WEDGE_CHECK(name == kHead && file.contains(kEmbedding), "{}: this model has no parameter {}", path, name);
     const Tensor head = file.tensor(name), table = file.tensor(kEmbedding);
     WEDGE_CHECK(head.shape() == table.shape() && head.dtype() == table.dtype() &&
                     std::memcmp(head.raw(), table.raw(),
                                 static_cast<std::size_t>(head.numel()) * size_of(head.dtype())) == 0,
-                "{}: {} must equal {} when weights are tied", path.string(), kHead, kEmbedding);
+                "{}: {} must equal {} when weights are tied", path, kHead, kEmbedding);
   }
   // Everything is read and checked before the first parameter changes.
   const std::vector<Tensor> values = read_like_parameters(file, parameters);

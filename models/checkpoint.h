@@ -19,7 +19,7 @@ void save_weights(const std::filesystem::path& path, const Module& model,
 // wedge::Error naming the file and the parameter when one is missing, has another shape, is not floating, or
 // is unknown; the model is then unchanged. With tied weights a `lm_head.weight` in the file must equal the
 // embedding. The buffers attention.causal_mask, .idx_i and .idx_j of PyTorch's files are ignored.
-void load_weights(const std::filesystem::path& path, Module& model);
+void load_weights(const SafetensorsFile& file, Module& model);
 
 // One tensor for each parameter, in their order, from the file's tensors PREFIX + name, and converted to its
 // dtype. Throws wedge::Error naming the file and the tensor when one is missing, has another shape, or is not

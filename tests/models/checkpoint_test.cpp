@@ -45,7 +45,7 @@ TEST_CASE("weights survive a file, tied and untied", "[models][checkpoint]") {
     const auto path = dir.path() / "weights.safetensors";
     save_weights(path, *a, {{"seed", "1"}});
     REQUIRE_FALSE(equal(*a, *b));
-    load_weights(path, *b);
+    load_weights(SafetensorsFile(path), *b);
     CHECK(equal(*a, *b));
     const SafetensorsFile file(path);
     CHECK(file.metadata().at("seed") == "1");
@@ -63,12 +63,12 @@ TEST_CASE("files from PyTorch: buffers are ignored, a tied head must agree", "[m
   tensors.emplace_back("lm_head.weight", tensors[0].second);
   tensors.emplace_back("transformer_blocks.0.attention.idx_i", Tensor::zeros({3}, DType::i64));
   write_safetensors(path, tensors, {});
-  load_weights(path, *b);
+  load_weights(SafetensorsFile(path), *b);
   CHECK(equal(*a, *b));
 
   tensors[tensors.size() - 2].second = Tensor::zeros({11, 8});
   write_safetensors(path, tensors, {});
-  CHECK_THROWS_AS(load_weights(path, *b), Error);
+  CHECK_THROWS_AS(load_weights(SafetensorsFile(path), *b), Error);
 }
 
 TEST_CASE("a file of another model is refused and changes nothing", "[models][checkpoint]") {
@@ -82,7 +82,7 @@ TEST_CASE("a file of another model is refused and changes nothing", "[models][ch
     change(tensors);
     write_safetensors(path, tensors, {});
     try {
-      load_weights(path, *b);
+      load_weights(SafetensorsFile(path), *b);
     } catch (const Error& e) {
       return e.what();
     }
