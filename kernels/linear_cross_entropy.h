@@ -4,13 +4,14 @@
 #include <cstdint>
 
 #include "kernels/exec.h"
+#include "tensor/round_up.h"
 
 namespace wedge {
 
 // V rounded up to a multiple of 8: rows that dweight has memory for, so that the products that make it have
 // sizes which tensor cores take whole.
 constexpr std::int64_t padded_classes(std::int64_t V) {
-  return (V + 7) / 8 * 8;
+  return round_up(V, 8);
 }
 
 //   logits = x Wᵀ;  loss = mean over t of (log Σ_v exp(logits[t, v]) - logits[t, target_t])
@@ -48,8 +49,7 @@ inline constexpr std::int64_t kLogitRows = 1024;
 // Elements from a row of logits to the next: rows begin at lines of cache.
 template <class T>
 constexpr std::int64_t logit_stride(std::int64_t V) {
-  constexpr std::int64_t line = 64 / sizeof(T);
-  return (V + line - 1) / line * line;
+  return round_up(V, 64 / sizeof(T));
 }
 }  // namespace cpu
 

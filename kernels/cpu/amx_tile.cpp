@@ -178,7 +178,7 @@ void pack(const In* in, std::int64_t ld, bool along_depth, std::int64_t depth, s
           std::uint32_t* out) {
   constexpr std::int64_t unit = Tile::kDepthUnit;
   constexpr int kParts = Tile::kUnit / Tile::kPart;
-  const std::int64_t units = Tile::units(depth), panels = (count + kSideOfPanel - 1) / kSideOfPanel;
+  const std::int64_t units = Tile::units(depth), panels = ceil_div(count, kSideOfPanel);
   const std::int64_t stride = Tile::row_stride(depth);
   const auto split_one = along_depth ? split<kParts, true, !IsRows, In> : split<kParts, false, IsRows, In>;
   for (std::int64_t p = 0; p < panels && kParts > 1; ++p) kept_as_floats(out + p * stride, units) = 0;

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/tile.h"
 #include "tensor/dtype.h"
+#include "tensor/round_up.h"
 
 namespace wedge::cpu {
 
@@ -37,7 +38,7 @@ struct AmxTile {
 
   // Of a panel, for kDepthUnit steps: its parts, each two registers of 16 x 16 words.
   static constexpr std::int64_t kPart = 512, kUnit = kParts * kPart;
-  static constexpr std::int64_t units(std::int64_t depth) { return (depth + kDepthUnit - 1) / kDepthUnit; }
+  static constexpr std::int64_t units(std::int64_t depth) { return ceil_div(depth, kDepthUnit); }
   // A line of cache more than it holds, where a panel of three parts has a flag.
   static constexpr std::int64_t row_stride(std::int64_t depth) { return units(depth) * kUnit + 16; }
   static constexpr std::int64_t column_stride(std::int64_t depth) { return row_stride(depth); }
@@ -46,7 +47,7 @@ struct AmxTile {
   // eighth, a number that is split as long as 16 there, and edges as long as what they are padded to.
   static constexpr bool pays(std::int64_t M, std::int64_t N, std::int64_t K) {
     static_assert(kRows == kDepthUnit && kColumns == kDepthUnit);
-    constexpr auto padded = [](std::int64_t n) { return units(n) * kDepthUnit; };
+    constexpr auto padded = [](std::int64_t n) { return round_up(n, kDepthUnit); };
     return padded(M) * padded(N) * padded(K) / (kParts == 3 ? 2 : 8) + 16 * (M + N) * padded(K) <= M * N * K;
   }
 

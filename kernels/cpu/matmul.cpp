@@ -13,6 +13,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tile.h"
+#include "tensor/round_up.h"
 
 namespace wedge::cpu {
 namespace {
@@ -21,12 +22,6 @@ constexpr std::int64_t kPastCaches = 1 << 25;  // bytes of C that leave the cach
 constexpr std::int64_t kFewRows = 4;           // that do without packing
 constexpr std::int64_t kGrain = 1 << 18;       // multiplications that are worth a second thread
 
-constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) {
-  return (n + by - 1) / by;
-}
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) {
-  return ceil_div(n, unit) * unit;
-}
 // The size of equal parts of n, multiples of `unit`, of at most about `most`.
 std::int64_t part_of(std::int64_t n, std::int64_t most, std::int64_t unit) {
   const std::int64_t parts = ceil_div(n, std::max(most, unit));
