@@ -344,7 +344,8 @@ TEST_CASE("inspection: effective rank and principal angles of matrices that are 
   CHECK(distribution_of({}).count == 0);
 }
 
-TEST_CASE("inspection: effective rank of matrices, tall and wide, and with columns that repeat", "[apps][inspect]") {
+TEST_CASE("inspection: effective rank of matrices, tall and wide, and with columns that repeat",
+          "[apps][inspect]") {
   const auto [tall, wide] =
       GENERATE(std::pair{1, 1}, std::pair{40, 33}, std::pair{70, 66}, std::pair{90, 97});
   const std::int64_t independent = GENERATE(1000, 20);  // columns; the others repeat them
