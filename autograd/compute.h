@@ -48,7 +48,7 @@ inline cu::PartialSums sums_into(const GradSink& sink, std::int64_t pieces) {
 // sums: a kernel that makes these may skip the tensor itself. Never outside Bf16ProductsGuard, where the
 // consumer may want float32.
 inline bool write_copy_alone(const GradSink& sink, const BFloat16* copy, const cu::PartialSums& sums) {
-  return sink && sink.use.reads_copy_alone && bf16_products() && copy != nullptr &&
+  return sink && !sink.add && sink.use.reads_copy_alone && bf16_products() && copy != nullptr &&
          (sums || !sink.use.is_summed);
 }
 // `sink` (+)= the sum of ctx.grad() over all dimensions but the last, from such partial sums: false where

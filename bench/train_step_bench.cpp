@@ -101,7 +101,7 @@ void multiply_all(const std::vector<bench::LinearProduct>& products, const Opera
       auto* const y_rounded = reinterpret_cast<BFloat16*>(y);
       bool rounded = false;
       if constexpr (std::is_same_v<T, float>) {
-        rounded = name == "head" && cpu::rounds_products(exec, M, N, K);
+        rounded = name == "head" && cpu::rounds_logits(exec, M, N, K);
         if (rounded)
           cpu::rounded_gemm({.M = M, .N = N, .K = K, .A = of_x, .B = w_across, .C = {y_rounded, pitch}});
       }

@@ -19,8 +19,8 @@ inline constexpr bool kOnCuda = std::is_same_v<T, float> || std::is_same_v<T, BF
 template <class T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Where a kernel's result goes, with = or, if `add` is set, +=: in the structs of arguments "(+)=". Null where
-// it is not wanted.
+// Where a kernel's result goes, with = or, if `add` is set, +=: in the structs of arguments "(+)=". Null
+// where it is not wanted.
 template <class T>
 struct Sink {
   T* data = nullptr;

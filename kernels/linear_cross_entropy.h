@@ -20,9 +20,10 @@ constexpr std::int64_t padded_classes(std::int64_t V) {
 // On the CPU, probabilities below the smallest normal number are zero in the gradients.
 // Rows are taken in chunks, so that rows · V logits never stand in memory (as in Liger-Kernel's fused loss).
 // Where gradients are wanted, G takes the logits' place and logits have its precision, with bfloat16 products
-// bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN on the GPU); maxima,
-// exponentials and sums are float32 always, and logits are where only the loss is wanted. On the GPU G of the
-// last rows (usually all) can be kept, so that backward makes their part of dweight later.
+// bfloat16 (as under PyTorch's autocast; beyond 1e9 in size they may give NaN on the GPU), on the CPU in
+// chunks of which cpu::rounds_logits() says so. Maxima, exponentials and sums are float32 always, and logits
+// are where only the loss is wanted. On the GPU G of the last rows (usually all) can be kept, so that backward
+// makes their part of dweight later.
 template <class T>
 struct LinearCrossEntropy {
   std::int64_t rows, V, D;
@@ -51,6 +52,9 @@ template <class T>
 constexpr std::int64_t logit_stride(std::int64_t V) {
   return round_up(V, 64 / sizeof(T));
 }
+// Whether the logits of so many rows, at most kLogitRows, and their gradient are bfloat16: where all three
+// products are made of such factors, and none has more steps than one tile adds up.
+bool rounds_logits(const Exec& exec, std::int64_t rows, std::int64_t V, std::int64_t D);
 }  // namespace cpu
 
 namespace cu {

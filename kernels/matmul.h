@@ -13,8 +13,8 @@ template <class T>
 struct GemmOperand {
   const T* data;
   std::int64_t ld;  // leading dimension: elements between rows
-  // With Exec::bf16_products, or where cpu::rounds_factors(): the same as bfloat16, laid out alike, if that is
-  // at hand; data may be null then.
+  // With Exec::bf16_products, or where cpu::rounds_factors() says so: the same as bfloat16, laid out alike, if
+  // that is at hand; data may be null then.
   const BFloat16* rounded = nullptr;
   bool transposed = false;  // A lies there as [K, M], B as [N, K]
   std::int64_t stride = 0;  // elements between matrices of the batch
@@ -34,7 +34,7 @@ GemmOperand<T> transposed(const T* data, std::int64_t ld, const BFloat16* rounde
   return {data, ld, rounded, true};
 }
 
-// C of a product, row-major in memory and as it is: never transposed, nor rounded.
+// C of a product, row-major in memory and never transposed.
 template <class T>
 struct GemmResult {
   T* data;
@@ -44,7 +44,8 @@ struct GemmResult {
 
 // For each batch: C [M, N] = alpha · A [M, K] · B [K, N] + beta · C. With beta 0, C is only written. On the
 // CPU, factors and sums below the smallest normal number are zero (cpu/flush_denormals.h), and products of
-// float may be made in parts (cpu/amx_tile.h). For C of another type than T there is cuda/gemm.cuh.
+// float may be made in parts (cpu/amx_tile.h). For C of another type than T there are
+// cpu::rounded_gemm() and cuda/gemm.cuh.
 template <class T, class Out = T>
 struct Gemm {
   std::int64_t M, N, K;

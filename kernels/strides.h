@@ -6,8 +6,8 @@
 
 namespace wedge {
 
-// With merge_dimensions() on both operands, so that equal dense shapes are a single row. The rank is at least
-// 1 afterwards.
+// Merges dimensions of both operands, so that equal dense shapes are a single row. The rank is at least 1
+// afterwards.
 template <class T>
 Binary<T> collapse(Binary<T> args) {
   args.rank = merge_dimensions(args.rank, args.sizes, args.a_strides, args.b_strides);

@@ -1,6 +1,7 @@
 // A chunk's row of G is kept as E = exp(logits - max), with minus the sum of all others in the target's place:
 // G times T Σ E. That factor goes into the D-wide operand of each product, which spares a pass over the V-wide
-// one; and neither p - 1 nor -log p of the target's probability p loses digits where p is nearly 1.
+// one; and neither p - 1 nor -log p of the target's probability p loses digits where p is nearly 1, but those
+// that logits in bfloat16 never had.
 #include "kernels/linear_cross_entropy.h"
 
 #include <algorithm>
@@ -128,6 +129,11 @@ void chunk(const Exec& exec, const LinearCrossEntropy<T>& args, std::int64_t fir
 
 }  // namespace
 
+bool rounds_logits(const Exec& exec, std::int64_t rows, std::int64_t V, std::int64_t D) {
+  return rounds_products(exec, rows, V, D) && rounds_factors(exec, rows, D, V) &&
+         rounds_factors(exec, V, D, rows);
+}
+
 template <class T>
 void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
   const std::int64_t V = args.V, D = args.D;
@@ -137,8 +143,7 @@ void linear_cross_entropy(const Exec& exec, const LinearCrossEntropy<T>& args) {
     const std::int64_t count = std::min(kLogitRows, args.rows - first);
     double* const their_losses = losses.data() + first;
     if constexpr (std::is_same_v<T, float>)
-      if (with_gradients && rounds_products(exec, count, V, D) && rounds_factors(exec, count, D, V) &&
-          rounds_factors(exec, V, D, count)) {
+      if (with_gradients && rounds_logits(exec, count, V, D)) {
         chunk<T, BFloat16>(exec, args, first, count, their_losses);
         continue;
       }

@@ -42,7 +42,8 @@ struct TileOfC {
   bool past_caches;  // where C is only written and its rows are aligned to vectors
 };
 
-// C = alpha a b + beta C: a is [depth][kTileRows], b is [depth][kTileColumns]. With beta 0, C is only written.
+// C = alpha a b + beta C: a is [depth][kTileRows], b is [depth][kTileColumns]. With beta 0, C is only
+// written.
 template <class T>
 WEDGE_CLONES WEDGE_UNCHECKED void multiply_tile(std::int64_t depth, const T* a, const T* b, T alpha, T beta,
                                                 const TileOfC<T>& c) {

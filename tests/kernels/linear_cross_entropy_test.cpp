@@ -1,4 +1,5 @@
-// What the operation's twin cannot show: it takes differences of logarithms, and loses these digits itself.
+// What the operation's twin cannot show: it takes differences of logarithms, and loses digits itself; and it
+// has no bfloat16.
 #include "kernels/linear_cross_entropy.h"
 
 #include <algorithm>
@@ -65,13 +66,13 @@ double error_of(const std::vector<float>& got, const std::vector<double>& expect
   return std::sqrt(error / size);
 }
 
-// The head with products of bfloat16 factors on the CPU, beside its definition with every rounding that it has:
-// factors, logits, E = exp(logits - max) with minus the others' sum at the target, and x times E's scale. What
-// is left is the order of sums, which now and then puts a logit on the other side of a rounding's middle.
+// The head with products of bfloat16 factors on the CPU, beside its definition with every rounding that it
+// has: factors, logits, E = exp(logits - max) with minus the others' sum at the target, and x times E's scale.
+// What is left is the order of sums, which now and then puts a logit on the other side of a rounding's middle.
 void check_rounded_head(std::int64_t rows, std::int64_t V, std::int64_t D) {
   CAPTURE(rows, V, D);
   const Exec exec{.bf16_products_on_cpu = true};
-  REQUIRE(cpu::rounds_products(exec, std::min(rows, cpu::kLogitRows), V, D));
+  REQUIRE(cpu::rounds_logits(exec, std::min(rows, cpu::kLogitRows), V, D));
   const std::vector<float> x = drawn(rows * D, 1, 1), weight = drawn(V * D, 1, 2);
   std::vector<std::int32_t> targets;
   for (std::int64_t t = 0; t < rows; ++t) targets.push_back(static_cast<std::int32_t>(t * 7919 % V));
