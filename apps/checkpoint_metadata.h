@@ -27,9 +27,9 @@ struct Checkpoint {
   std::vector<std::string> vocabulary = {};  // empty: none was stored
 };
 
-// Opens the file that `path` means: of a folder the best.safetensors in it. Throws wedge::Error, one line with
-// the path, for a file that is no .safetensors, the folder of a multirun or of a run that has no checkpoint,
-// or a run's state.
+// Opens the file that `path` means: of a folder the best.safetensors in it. Throws wedge::Error, one line
+// with the path, for a file that is no .safetensors, the folder of a multirun or of a run that has no
+// checkpoint, or a run's state.
 SafetensorsFile open_checkpoint(const std::filesystem::path& path);
 
 // Reads the metadata of open_checkpoint(path). Throws wedge::Error as that does, and when the file has no

@@ -1,5 +1,5 @@
-// What a run leaves in its metrics.jsonl when it diverges: the last line, {"diverged_at": STEP, "why": TEXT}. A
-// run that is taken up again cuts it off with the steps that it makes anew.
+// What a run leaves in its metrics.jsonl when it diverges: the last line, {"diverged_at": STEP, "why": TEXT}.
+// A run that is taken up again cuts it off with the steps that it makes anew.
 #pragma once
 
 #include <cstdint>

@@ -19,10 +19,10 @@ void check_expanded(std::string_view name, std::string_view path);
 // Whether anything has this name, be it a link that leads nowhere: to be named when it is read.
 bool is_there(const std::filesystem::path& path);
 
-// Throws wedge::Error naming the path and the cause; what is no regular file, or larger than `at_most` bytes, is
-// refused.
+// Throws wedge::Error naming the path and the cause; what is no regular file, or larger than `at_most` bytes,
+// is refused.
 std::string read_file(const std::filesystem::path& path, std::uint64_t at_most = UINT64_MAX);
-// More than any config.json, results.json or multirun.json has: another file has its name.
+// No config.json, results.json or multirun.json is so large.
 inline constexpr std::uint64_t kMostOfJson = 64 << 20;
 
 // Replaces what is at `path` by `text`, at once or not at all, as AtomicFile does; of a link, what it leads

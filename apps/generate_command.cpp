@@ -46,9 +46,9 @@ std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
 // Standard input to its end, without a last line end.
 std::string read_prompt() {
   constexpr std::size_t kMost = 64 << 20;  // far more than a window holds; a stream may have no end
-  std::string text(kMost + 1, '\0');
-  std::cin.read(text.data(), std::ssize(text));
-  text.resize(static_cast<std::size_t>(std::cin.gcount()));
+  std::string text, part(1 << 16, '\0');
+  while (text.size() <= kMost && (std::cin.read(part.data(), std::ssize(part)), std::cin.gcount() > 0))
+    text.append(part, 0, static_cast<std::size_t>(std::cin.gcount()));
   WEDGE_CHECK(text.size() <= kMost, "generate: prompt=-: expected at most {} bytes, got more", kMost);
   if (text.ends_with('\n')) text.pop_back();
   WEDGE_CHECK(!text.empty(), "generate: prompt=-: expected a text on standard input, got nothing");
@@ -98,8 +98,8 @@ std::string generate_help() {
   return R"(usage: wedge generate checkpoint=FILE_OR_RUN_DIR prompt=TEXT [key=value]...
 
 Prints the prompt and what the model goes on with, token by token as it comes; at the end, on standard
-error, how many tokens a second that was from the first one drawn, and how long before it the prompt took
-to be read. The same seed gives the same text.
+error, how many tokens a second that was, and how long the prompt before them took. The same seed gives the
+same text.
 
   checkpoint=FILE_OR_RUN_DIR   a .safetensors file of wedge train; a run folder means its
                                best.safetensors

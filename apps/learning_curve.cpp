@@ -108,6 +108,7 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
     if (has("step") && has("epoch") && has("loss")) {
       epochs.push_back(json["epoch"].get<std::int64_t>());
       curve.step_losses.push_back(json["loss"]);
+      curve.diverged.reset();  // only the last line tells of it
     } else if (has("epoch") && has("val_loss")) {
       curve.val_epochs.push_back(json["epoch"].get<double>());
       curve.val_losses.push_back(json["val_loss"]);

@@ -33,7 +33,7 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label);
 // find_runs() does, and when there is none.
 std::vector<LearningCurve> find_curves(const std::filesystem::path& root, bool one_of_several = false);
 
-// In all pictures a run is called by its label, its experiment.name and the keys that tell it from the others.
+// In all pictures a run is called by its label, its experiment.name and the keys that tell it from others.
 //
 // Validation loss by epoch, and behind it the training loss, each point the mean of about 1/200 of the run.
 Curves picture_of(const std::vector<LearningCurve>& curves);

@@ -19,7 +19,7 @@ Draws learning_curves (training and validation loss by epoch) and best (the best
 and published ones of the same experiment), each as SVG and PNG, through gnuplot (Debian: gnuplot-nox).
 
   RUN          a run's folder, finished or not; or one above several, such as a multirun's: all runs in it
-               and below are drawn
+               and below are drawn, but for copies of a multirun's runs beside them
   out=FOLDER   where the pictures go (default: RUN, or with several the current folder)
 
 examples:
@@ -36,8 +36,9 @@ int run_plot(const Words& words) {
   std::vector<LearningCurve> curves;
   for (const fs::path& root : roots)
     for (LearningCurve& curve : find_curves(root, roots.size() > 1)) curves.push_back(std::move(curve));
-  for (const fs::path& root : roots)
-    for (const std::string& line : find_copies(root, "metrics.jsonl", roots.size() > 1)) print_notice(line);
+  for (const LearningCurve& curve : curves)
+    if (curve.diverged) print_notice(fmt::format("{} {}", curve.label, describe(*curve.diverged)));
+  for (const std::string& line : find_copies(roots, "metrics.jsonl")) print_notice(line);
   // All is drawn before the first is written.
   std::vector<std::pair<fs::path, std::string>> pictures;
   const auto add = [&](const auto& picture, const std::string& name) {

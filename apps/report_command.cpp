@@ -102,9 +102,10 @@ void add_results(HtmlPage& page, const std::vector<LabelledResult>& results,
 std::string report_help() {
   return R"(usage: wedge report ROOT [out=FILE.html]
 
-Writes one self-contained page about all runs in ROOT and below, such as a multirun's folder: the
-comparison table, the learning curves, what differs between the configurations, throughput, and the
-published figures of the same experiments beside ours. Pictures are drawn by gnuplot (Debian: gnuplot-nox).
+Writes one self-contained page about all runs in ROOT and below, such as a multirun's folder (but for
+copies of its runs beside them): the comparison table, the learning curves, what differs between the
+configurations, throughput, and the published figures of the same experiments beside ours. Pictures are
+drawn by gnuplot (Debian: gnuplot-nox).
 
   out=FILE.html   (default: ROOT/report.html)
 
@@ -139,7 +140,7 @@ int run_report(const Words& words) {
   }
   for (const std::string& line : diverged) page.paragraph(line + ".");
   if (!unfinished.empty()) page.paragraph(fmt::format("Not finished: {}.", fmt::join(unfinished, ", ")));
-  for (const std::string& line : find_copies(root, "metrics.jsonl")) page.paragraph(line + ".");
+  for (const std::string& line : find_copies({root}, "metrics.jsonl")) page.paragraph(line + ".");
   if (!waiting.empty()) page.paragraph(fmt::format("Not begun: {}.", fmt::join(waiting, ", ")));
   page.heading("Learning curves");
   if (const Curves picture = picture_of(curves); !picture.series.empty())

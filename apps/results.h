@@ -36,8 +36,8 @@ RunResult read_result(const std::filesystem::path& path);
 // default.
 void make_comparable(const std::vector<RunResult*>& runs);
 
-// What the runs' users call them, each after a comma, to be appended to a label; nothing where experiment.name is
-// the same in all.
+// What the runs' users call them, each after a comma, to be appended to a label; nothing where
+// experiment.name is the same in all.
 std::vector<std::string> names_that_differ(const std::vector<Json>& configs);
 
 }  // namespace wedge::app

@@ -36,8 +36,8 @@ struct RunFolder {
 // more, and when two have one number.
 std::vector<RunFolder> find_members(const std::filesystem::path& above);
 
-// Whether `run` lies in a multirun's folder as one of its runs does and find_members() takes it for none: a copy
-// such as 0_attention.bak.
+// Whether `run` lies in a multirun's folder as one of its runs does and find_members() takes it for none: a
+// copy such as 0_attention.bak.
 bool is_copied_member(const std::filesystem::path& run);
 
 // Throws wedge::Error when experiment.run_dir, as these configurations give it, cannot be used: it is no

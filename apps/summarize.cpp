@@ -115,12 +115,18 @@ FoundRuns find_runs(const fs::path& root, const std::string& name) {
   return found;
 }
 
-std::vector<std::string> find_copies(const fs::path& root, const std::string& name, bool one_of_several) {
+std::vector<std::string> find_copies(const std::vector<fs::path>& roots, const std::string& name) {
   std::vector<std::string> lines;
-  for (const fs::path& run : find_runs(root, name).copies)
-    lines.push_back(
-        fmt::format("{} is left out: it is no run of the multirun around it but looks like a copy of one",
-                    label_of(run, root, one_of_several)));
+  for (const fs::path& root : roots)
+    for (const fs::path& run : find_runs(root, name).copies) {
+      std::error_code error;
+      if (std::ranges::any_of(roots,
+                              [&](const fs::path& other) { return fs::equivalent(run, other, error); }))
+        continue;
+      lines.push_back(
+          fmt::format("{} is left out: it is no run of the multirun around it but looks like a copy of one",
+                      label_of(run, root, roots.size() > 1)));
+    }
   return lines;
 }
 

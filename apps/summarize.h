@@ -21,9 +21,9 @@ struct FoundRuns {
 };
 FoundRuns find_runs(const std::filesystem::path& root, const std::string& name);
 
-// Of each copy that find_runs() leaves out, a line that says so.
-std::vector<std::string> find_copies(const std::filesystem::path& root, const std::string& name,
-                                     bool one_of_several = false);
+// Of each copy that find_runs() leaves out of each root, and that is no root itself, a line that says so.
+std::vector<std::string> find_copies(const std::vector<std::filesystem::path>& roots,
+                                     const std::string& name);
 
 // What a run in `folder`, found from `root`, is called: its path from there, or of the root itself its name;
 // with the root's path before it where there are several.

@@ -29,10 +29,10 @@ int run_summarize(const Words& words) {
   std::vector<std::string> roots = words.paths();
   if (const auto root = words.text("--root")) roots.push_back(*root);
   if (roots.empty()) roots = {"runs"};
-  for (const std::string& root : roots) {
+  for (const std::string& root : roots)
     for (const std::string& line : find_diverged(root, roots.size() > 1)) print_notice(line);
-    for (const std::string& line : find_copies(root, "results.json", roots.size() > 1)) print_notice(line);
-  }
+  for (const std::string& line : find_copies({roots.begin(), roots.end()}, "results.json"))
+    print_notice(line);
   std::vector<LabelledResult> results;
   for (const std::string& root : roots)
     for (LabelledResult& result : find_results(root, roots.size() > 1)) results.push_back(std::move(result));

@@ -20,10 +20,10 @@ std::vector<Json> configs_of(const std::vector<LabelledResult>& results);
 using TableRow = std::vector<std::string>;
 
 // Model | Params (M) | Best Val Loss | Best Val PPL | tokens/s, a row a run, in the order given. Where a
-// model appears more than once, a column Run tells the rows apart by label, experiment.name and the keys that differ, and
-// every group of runs that differ in the seed alone gets a row with mean ± sample standard deviation, in which
-// a seed counts once however many runs have it. The floor of the built-in corpus comes last; where there are
-// several, each with whose it is. `results` must not be empty.
+// model appears more than once, a column Run tells the rows apart by label, experiment.name and the keys that
+// differ, and every group of runs that differ in the seed alone gets a row with mean ± sample standard
+// deviation, in which a seed counts once however many runs have it. The floor of the built-in corpus comes
+// last; where there are several, each with whose it is. `results` must not be empty.
 std::string comparison_table(const std::vector<LabelledResult>& results);
 
 // The same as cells of plain text, the head first; numbers begin in column `text_columns`.

@@ -184,12 +184,15 @@ class Run {
   void check_finite(double value, const char* what, std::int64_t step) const {
     if (std::isfinite(value)) return;
     const std::string why = fmt::format("the {} is {}", what, std::isnan(value) ? "nan" : "infinite");
-    if (files_) files_->log(Divergence{step, why});
     // Runs of one strategy are told apart by their folders.
     std::string message = fmt::format("{}: stopped at step {}: {}",
                                       files_ ? files_->path().string() : result_.strategy, step, why);
     if (const auto last = files_ ? files_->checkpoint() : std::nullopt)
       message += fmt::format("; the last good checkpoint is {}", last->string());
+    try {
+      if (files_) files_->log(Divergence{step, why});
+    } catch (const Error&) {  // a full disk: the message says it all the same
+    }
     throw DivergenceError(message);
   }
 

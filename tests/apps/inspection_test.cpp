@@ -11,6 +11,7 @@
 #include "tests/apps/tiny_corpus.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/threads.h"
 
 using namespace wedge;
 using namespace wedge::app;
@@ -372,6 +373,18 @@ TEST_CASE("inspection: states that collapse are counted", "[apps][inspect]") {
   CHECK(inspection.layers[1].grassmann->lags[0].collapsed == 1);
   CHECK(inspection.layers[0].grassmann->lags[0].collapsed == 0);
   CHECK(to_json(inspection)["collapse"]["smallest_norm"].get<double>() < 1e-15);
+}
+
+TEST_CASE("inspection: the same with any number of threads", "[apps][inspect]") {
+  const auto model = std::make_unique<LanguageModel>(small("grassmann"), 3, DType::f64);
+  model->set_training(false);
+  std::string first;
+  for (const int threads : {1, 2, 5}) {
+    const Threads count(threads);
+    const std::string found = to_json(inspect(*model, {tiny_tokens(24, 1)})).dump();
+    if (first.empty()) first = found;
+    CHECK(found == first);
+  }
 }
 
 TEST_CASE("inspection: of a lag that is not shorter than the text nothing is known", "[apps][inspect]") {

@@ -242,7 +242,9 @@ TEST_CASE("plot and report: a root that is a run, what has not begun, and what n
                        ContainsSubstring("Not begun: many/1_attention.") &&
                        ContainsSubstring("all runs are configured alike"));
   CHECK(find_curves(cwd / "root").size() == 3);
-  CHECK(run_wedge(cwd, {"plot", "root"}).status == 0);
+  const Outcome plot = run_wedge(cwd, {"plot", "root"});
+  CHECK(plot.status == 0);
+  CHECK_THAT(plot.err, ContainsSubstring("wedge: many/0_attention diverged at step 0: the loss is nan"));
   CHECK_THAT(slurp(cwd / "root/best.svg"), ContainsSubstring("<text>below"));
 }
 

@@ -158,14 +158,15 @@ TEST_CASE("summarize: copies of a multirun's runs beside them are left out", "[a
   CHECK(outcome.status == 0);
   CHECK(outcome.err ==
         "wedge: many/0_grassmann.bak is left out: it is no run of the multirun around it but looks like a "
-        "copy of "
-        "one\n"
+        "copy of one\n"
         "wedge: many/1_grassmann_old is left out: it is no run of the multirun around it but looks like a "
-        "copy of "
-        "one\n");
+        "copy of one\n");
   // Named itself, it is what was asked for.
   CHECK(labels(many / "0_grassmann.bak") == std::vector<std::string>{"0_grassmann.bak"});
   CHECK(test::run_shell(many / "0_grassmann.bak", "\"$wedge\" summarize .").status == 0);
+  const auto both = test::run_wedge(many, {"summarize", ".", "0_grassmann.bak"});
+  CHECK_THAT(both.out, ContainsSubstring("0_grassmann.bak"));
+  CHECK_THAT(both.err, !ContainsSubstring("0_grassmann.bak"));
 }
 
 TEST_CASE("summarize: the command prints the table and writes it", "[apps][command]") {

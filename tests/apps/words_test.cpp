@@ -54,12 +54,10 @@ TEST_CASE("words: what a command does not take, or takes once, is refused", "[ap
         "--out: expected a path, got ~, whose ~ the shell has not replaced; write $HOME");
   fails(kCommand, {"--out=~user/x"},
         "--out: expected a path, got ~user/x, whose ~ the shell has not replaced; write that folder in full, "
-        "or "
-        "./~user/x for a name that begins so");
+        "or ./~user/x for a name that begins so");
   fails(kCommand, {"~user"},
         "cmd: expected a path, got ~user, whose ~ the shell has not replaced; write that folder in full, or "
-        "./~user "
-        "for a name that begins so");
+        "./~user for a name that begins so");
   CHECK(Words(kCommand, {"./~user"}).paths() == std::vector<std::string>{"./~user"});
   CHECK(Words(kCommand, {"name=~/x", "--out=a~/x"}).text("name") == "~/x");  // no path, and no such ~
   constexpr Command with_keys = {.name = "eval",
