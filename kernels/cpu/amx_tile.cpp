@@ -96,8 +96,8 @@ WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, con
   return (Words)low >> 16 | ((Words)high & 0xffff0000u);
 }
 
-// The 16 numbers at an address, as they are; or rounded to bfloat16, each in the lower half of a word. Unchecked
-// as split() is: GCC 12 breaks down where it puts what sanitizers check into what they don't.
+// The 16 numbers at an address, as they are; or rounded to bfloat16, each in the lower half of a word.
+// Unchecked as split() is: GCC 12 breaks down where it puts what sanitizers check into what they don't.
 WEDGE_AMX_TARGET WEDGE_UNCHECKED [[gnu::always_inline]] inline Floats load(const float* at) {
   return reinterpret_cast<const Anywhere<Floats>*>(at)->v;
 }
