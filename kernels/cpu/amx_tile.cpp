@@ -98,13 +98,13 @@ WEDGE_AMX_TARGET [[gnu::always_inline]] inline Words pair(const Floats& low, con
 
 // The 16 numbers at an address, as they are; or rounded to bfloat16, each in the lower half of a word.
 // Unchecked as split() is: GCC 12 breaks down where it puts what sanitizers check into what they don't.
-WEDGE_AMX_TARGET WEDGE_UNCHECKED [[gnu::always_inline]] inline Floats load(const float* at) {
+WEDGE_AMX_TARGET [[gnu::always_inline]] WEDGE_UNCHECKED inline Floats load(const float* at) {
   return reinterpret_cast<const Anywhere<Floats>*>(at)->v;
 }
-WEDGE_AMX_TARGET WEDGE_UNCHECKED [[gnu::always_inline]] inline Words load_rounded(const float* at) {
+WEDGE_AMX_TARGET [[gnu::always_inline]] WEDGE_UNCHECKED inline Words load_rounded(const float* at) {
   return (Words)rounded_to_even(load(at)) >> 16;
 }
-WEDGE_AMX_TARGET WEDGE_UNCHECKED [[gnu::always_inline]] inline Words load_rounded(const BFloat16* at) {
+WEDGE_AMX_TARGET [[gnu::always_inline]] WEDGE_UNCHECKED inline Words load_rounded(const BFloat16* at) {
   return __builtin_convertvector(reinterpret_cast<const Anywhere<Halves>*>(at)->v, Words);
 }
 
