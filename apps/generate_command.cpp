@@ -13,6 +13,7 @@
 #include "apps/sampler.h"
 #include "apps/threads.h"
 #include "apps/words.h"
+#include "data/read_stream.h"
 #include "data/text_codec.h"
 #include "tensor/check.h"
 
@@ -46,9 +47,7 @@ std::vector<std::string> parse_stops(const std::optional<std::string>& word) {
 // Standard input to its end, without a last line end.
 std::string read_prompt() {
   constexpr std::size_t kMost = 64 << 20;  // far more than a window holds; a stream may have no end
-  std::string text, part(1 << 16, '\0');
-  while (text.size() <= kMost && (std::cin.read(part.data(), std::ssize(part)), std::cin.gcount() > 0))
-    text.append(part, 0, static_cast<std::size_t>(std::cin.gcount()));
+  std::string text = data::read_stream(std::cin, kMost);
   WEDGE_CHECK(text.size() <= kMost, "generate: prompt=-: expected at most {} bytes, got more", kMost);
   if (text.ends_with('\n')) text.pop_back();
   WEDGE_CHECK(!text.empty(), "generate: prompt=-: expected a text on standard input, got nothing");

@@ -10,7 +10,6 @@
 #include "apps/format.h"
 #include "apps/published.h"
 #include "apps/run_state.h"
-#include "apps/summarize.h"
 #include "tensor/check.h"
 
 namespace wedge::app {
@@ -129,10 +128,12 @@ LearningCurve read_curve(const RunFolder& folder, const std::string& label) {
   return curve;
 }
 
-std::vector<LearningCurve> find_curves(const fs::path& root, bool one_of_several) {
+std::vector<LearningCurve> find_curves(const fs::path& root, bool one_of_several,
+                                       std::vector<FoundRun>* copies) {
+  const FoundRuns found = find_runs(root, "metrics.jsonl", one_of_several);
   std::vector<LearningCurve> curves;
-  for (const fs::path& run : find_runs(root, "metrics.jsonl").runs)
-    curves.push_back(read_curve({run}, label_of(run, root, one_of_several)));
+  for (const FoundRun& run : found.runs) curves.push_back(read_curve({run.folder}, run.label));
+  if (copies != nullptr) copies->insert(copies->end(), found.copies.begin(), found.copies.end());
   WEDGE_CHECK(!curves.empty(), "{} holds no metrics.jsonl, nor does a folder below it", root.string());
   return curves;
 }

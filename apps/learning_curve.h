@@ -10,6 +10,7 @@
 #include "apps/gnuplot.h"
 #include "apps/results.h"
 #include "apps/run_dir.h"
+#include "apps/summarize.h"
 
 namespace wedge::app {
 
@@ -30,8 +31,9 @@ struct LearningCurve {
 LearningCurve read_curve(const RunFolder& folder, const std::string& label);
 
 // The runs in a folder and below, labelled as label_of() says, in natural order. Throws wedge::Error as
-// find_runs() does, and when there is none.
-std::vector<LearningCurve> find_curves(const std::filesystem::path& root, bool one_of_several = false);
+// find_files() does, and when there is none. What copies find_runs() finds are added to `copies`.
+std::vector<LearningCurve> find_curves(const std::filesystem::path& root, bool one_of_several = false,
+                                       std::vector<FoundRun>* copies = nullptr);
 
 // In all pictures a run is called by its label, its experiment.name and the keys that tell it from others.
 //

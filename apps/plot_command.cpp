@@ -34,11 +34,13 @@ int run_plot(const Words& words) {
   const fs::path out = words.text("out").value_or(roots.size() == 1 ? roots.front() : ".");
 
   std::vector<LearningCurve> curves;
+  std::vector<FoundRun> copies;
   for (const fs::path& root : roots)
-    for (LearningCurve& curve : find_curves(root, roots.size() > 1)) curves.push_back(std::move(curve));
+    for (LearningCurve& curve : find_curves(root, roots.size() > 1, &copies))
+      curves.push_back(std::move(curve));
   for (const LearningCurve& curve : curves)
     if (curve.diverged) print_notice(fmt::format("{} {}", curve.label, describe(*curve.diverged)));
-  for (const std::string& line : find_copies(roots, "metrics.jsonl")) print_notice(line);
+  for (const std::string& line : describe_copies(copies, roots)) print_notice(line);
   // All is drawn before the first is written.
   std::vector<std::pair<fs::path, std::string>> pictures;
   const auto add = [&](const auto& picture, const std::string& name) {

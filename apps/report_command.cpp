@@ -59,10 +59,9 @@ Table differences(const std::vector<LabelledResult>& results, const std::vector<
 // The runs of multiruns that stand in line: a configuration, and no metrics yet.
 std::vector<std::string> not_begun(const fs::path& root) {
   std::vector<std::string> labels;
-  for (const fs::path& folder : find_runs(root, "config.json").runs) {
+  for (const auto& [folder, label] : find_runs(root, "config.json", false).runs) {
     const RunFolder run{folder};
-    if (!is_there(run.metrics()) && is_there(run.path / ".." / "multirun.json"))
-      labels.push_back(label_of(run.path, root, false));
+    if (!is_there(run.metrics()) && is_there(run.path / ".." / "multirun.json")) labels.push_back(label);
   }
   return labels;
 }
@@ -120,7 +119,8 @@ int run_report(const Words& words) {
               words.paths()[1]);
   const fs::path root = words.paths().front();
 
-  const std::vector<LearningCurve> curves = find_curves(root);
+  std::vector<FoundRun> copies;
+  const std::vector<LearningCurve> curves = find_curves(root, false, &copies);
   std::vector<LabelledResult> results;
   std::vector<std::string> unfinished, diverged;
   for (const LearningCurve& curve : curves) {
@@ -140,7 +140,7 @@ int run_report(const Words& words) {
   }
   for (const std::string& line : diverged) page.paragraph(line + ".");
   if (!unfinished.empty()) page.paragraph(fmt::format("Not finished: {}.", fmt::join(unfinished, ", ")));
-  for (const std::string& line : find_copies({root}, "metrics.jsonl")) page.paragraph(line + ".");
+  for (const std::string& line : describe_copies(copies, {root})) page.paragraph(line + ".");
   if (!waiting.empty()) page.paragraph(fmt::format("Not begun: {}.", fmt::join(waiting, ", ")));
   page.heading("Learning curves");
   if (const Curves picture = picture_of(curves); !picture.series.empty())

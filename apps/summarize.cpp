@@ -105,31 +105,6 @@ std::vector<fs::path> find_files(const fs::path& root, const std::string& name) 
   return found;
 }
 
-FoundRuns find_runs(const fs::path& root, const std::string& name) {
-  FoundRuns found;
-  for (const fs::path& file : find_files(root, name)) {
-    const fs::path run = file.parent_path();
-    const bool is_root = run.lexically_relative(root) == ".";
-    (!is_root && is_copied_member(run) ? found.copies : found.runs).push_back(run);
-  }
-  return found;
-}
-
-std::vector<std::string> find_copies(const std::vector<fs::path>& roots, const std::string& name) {
-  std::vector<std::string> lines;
-  for (const fs::path& root : roots)
-    for (const fs::path& run : find_runs(root, name).copies) {
-      std::error_code error;
-      if (std::ranges::any_of(roots,
-                              [&](const fs::path& other) { return fs::equivalent(run, other, error); }))
-        continue;
-      lines.push_back(
-          fmt::format("{} is left out: it is no run of the multirun around it but looks like a copy of one",
-                      label_of(run, root, roots.size() > 1)));
-    }
-  return lines;
-}
-
 std::string label_of(const fs::path& folder, const fs::path& root, bool one_of_several) {
   const auto bare = [](const fs::path& path) { return path.has_filename() ? path : path.parent_path(); };
   if (one_of_several) return bare(folder.lexically_normal()).generic_string();
@@ -138,19 +113,47 @@ std::string label_of(const fs::path& folder, const fs::path& root, bool one_of_s
                       : below.generic_string();
 }
 
-std::vector<LabelledResult> find_results(const fs::path& root, bool one_of_several) {
+FoundRuns find_runs(const fs::path& root, const std::string& name, bool one_of_several) {
+  FoundRuns found;
+  for (const fs::path& file : find_files(root, name)) {
+    const fs::path folder = file.parent_path();
+    const bool is_root = folder.lexically_relative(root) == ".";
+    (!is_root && is_copied_member(folder) ? found.copies : found.runs)
+        .push_back({folder, label_of(folder, root, one_of_several)});
+  }
+  return found;
+}
+
+std::vector<std::string> describe_copies(const std::vector<FoundRun>& copies,
+                                         const std::vector<fs::path>& roots) {
+  std::vector<std::string> lines;
+  for (const FoundRun& copy : copies) {
+    std::error_code error;
+    if (std::ranges::none_of(roots,
+                             [&](const fs::path& root) { return fs::equivalent(copy.folder, root, error); }))
+      lines.push_back(fmt::format(
+          "{} is left out: it is no run of the multirun around it but looks like a copy of one", copy.label));
+  }
+  return lines;
+}
+
+std::vector<LabelledResult> find_results(const fs::path& root, bool one_of_several,
+                                         std::vector<FoundRun>* copies) {
+  const FoundRuns runs = find_runs(root, "results.json", one_of_several);
   std::vector<LabelledResult> found;
-  for (const fs::path& run : find_runs(root, "results.json").runs)
-    found.push_back({label_of(run, root, one_of_several), read_result(run / "results.json")});
+  for (const FoundRun& run : runs.runs)
+    found.push_back({run.label, read_result(run.folder / "results.json")});
   WEDGE_CHECK(!found.empty(), "no results.json in {} or below", root.string());
+  if (copies != nullptr) copies->insert(copies->end(), runs.copies.begin(), runs.copies.end());
   return found;
 }
 
 std::vector<std::string> find_diverged(const fs::path& root, bool one_of_several) {
   std::vector<std::string> lines;
-  for (const fs::path& run : find_runs(root, "metrics.jsonl").runs)
-    if (const auto divergence = is_there(run / "results.json") ? std::nullopt : divergence_of({run}))
-      lines.push_back(fmt::format("{} {}", label_of(run, root, one_of_several), describe(*divergence)));
+  for (const FoundRun& run : find_runs(root, "metrics.jsonl", one_of_several).runs)
+    if (const auto divergence =
+            is_there(run.folder / "results.json") ? std::nullopt : divergence_of({run.folder}))
+      lines.push_back(fmt::format("{} {}", run.label, describe(*divergence)));
   return lines;
 }
 

@@ -31,11 +31,12 @@ int run_summarize(const Words& words) {
   if (roots.empty()) roots = {"runs"};
   for (const std::string& root : roots)
     for (const std::string& line : find_diverged(root, roots.size() > 1)) print_notice(line);
-  for (const std::string& line : find_copies({roots.begin(), roots.end()}, "results.json"))
-    print_notice(line);
   std::vector<LabelledResult> results;
+  std::vector<FoundRun> copies;
   for (const std::string& root : roots)
-    for (LabelledResult& result : find_results(root, roots.size() > 1)) results.push_back(std::move(result));
+    for (LabelledResult& result : find_results(root, roots.size() > 1, &copies))
+      results.push_back(std::move(result));
+  for (const std::string& line : describe_copies(copies, {roots.begin(), roots.end()})) print_notice(line);
   const std::string table = comparison_table(results);
   if (const auto out = words.text("--out")) write_file(*out, table);
   print(table);

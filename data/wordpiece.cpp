@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "data/read_stream.h"
 #include "data/unicode.h"
 #include "tensor/check.h"
 
@@ -148,12 +149,9 @@ WordPiece WordPiece::from_file(const std::filesystem::path& vocab_txt) {
               "{}: cannot read the vocabulary: it is a folder", vocab_txt.string());
   // Pieces and line ends of the largest vocabulary; a device or a pipe may have no end.
   constexpr size_t kMost = 3 * kMaxBytes;
-  std::string text;
-  for (std::array<char, 1 << 16> buffer; file.read(buffer.data(), buffer.size()) || file.gcount() > 0;) {
-    text.append(buffer.data(), static_cast<size_t>(file.gcount()));
-    WEDGE_CHECK(text.size() <= kMost, "{}: expected a vocabulary of at most {} bytes, got more",
-                vocab_txt.string(), kMost);
-  }
+  std::string text = read_stream(file, kMost);
+  WEDGE_CHECK(text.size() <= kMost, "{}: expected a vocabulary of at most {} bytes, got more",
+              vocab_txt.string(), kMost);
   WEDGE_CHECK(!file.bad(), "{}: reading failed", vocab_txt.string());
   std::vector<std::string> vocabulary;
   std::istringstream lines(std::move(text));
